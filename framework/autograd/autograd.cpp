@@ -1,0 +1,170 @@
+#include "framework/autograd/autograd.h"
+
+#include <atomic>
+#include <queue>
+
+#include "framework/core/error.h"
+#include "framework/core/threads.h"
+
+namespace sieve {
+namespace {
+
+thread_local bool gradients_on = true;
+std::atomic<uint64_t> next_node_id{1};
+
+template <class T>
+void add_elements(T* __restrict target, const T* __restrict source, int64_t n) {
+    parallel_for(n, 1 << 15, [=](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) target[i] += source[i];
+    });
+}
+
+// Adds `grad` to `slot`. The first arrival is kept as it is; a slot is only changed in place when nobody else
+// can see its elements.
+void add_to_slot(Tensor& slot, const Tensor& grad) {
+    if (!slot.defined()) {
+        slot = grad;
+        return;
+    }
+    if (!slot.owns_storage_alone()) slot = slot.clone();
+    accumulate(slot, grad);
+}
+
+void add_to_leaf(const Tensor& leaf, Tensor grad) {
+    Tensor have = leaf.grad();
+    if (have.defined()) {
+        accumulate(have, grad);
+    } else {
+        leaf.set_grad(grad.owns_storage_alone() ? std::move(grad) : grad.clone());
+    }
+}
+
+struct OlderNode {
+    bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const { return a->id < b->id; }
+};
+// Newest first. An input's node is always older than the node that reads it, so when a node is popped every
+// gradient of its outputs has arrived.
+using NodeQueue = std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, OlderNode>;
+
+void deliver(Node& node, int output_index, const Tensor& grad, const std::shared_ptr<Node>& handle,
+             NodeQueue& queue) {
+    if (!node.backward)
+        fail("autograd: backward() a second time through '" + node.op + "': its graph was freed by the first");
+    bool waiting = false;
+    for (const Tensor& g : node.output_grads) waiting = waiting || g.defined();
+    add_to_slot(node.output_grads[static_cast<size_t>(output_index)], grad);
+    if (!waiting) queue.push(handle);
+}
+
+void check_gradients(const Node& node, const std::vector<Tensor>& grads) {
+    if (grads.size() != node.inputs.size())
+        fail("autograd: '" + node.op + "' returned " + std::to_string(grads.size()) + " gradients for " +
+             std::to_string(node.inputs.size()) + " inputs");
+}
+
+void run(const std::shared_ptr<Node>& node, NodeQueue& queue) {
+    std::vector<Tensor> grads = node->backward(node->output_grads);
+    check_gradients(*node, grads);
+    node->backward = nullptr;  // frees what the op saved
+    for (Tensor& g : node->output_grads) g = Tensor();
+    for (size_t i = 0; i < grads.size(); ++i) {
+        Node::Edge edge = std::move(node->inputs[i]);
+        Tensor grad = std::move(grads[i]);
+        if (!grad.defined()) continue;
+        if (edge.node) deliver(*edge.node, edge.output_index, grad, edge.node, queue);
+        if (edge.leaf.defined()) add_to_leaf(edge.leaf, std::move(grad));
+    }
+    node->inputs.clear();
+}
+
+}  // namespace
+
+// A long chain of nodes must not be freed by recursion: each node hands its inputs' nodes to a list instead.
+Node::~Node() {
+    std::vector<std::shared_ptr<Node>> pending;
+    const auto take_inputs = [&pending](Node& node) {
+        for (Edge& edge : node.inputs)
+            if (edge.node) pending.push_back(std::move(edge.node));
+        node.inputs.clear();
+        node.backward = nullptr;
+    };
+    take_inputs(*this);
+    while (!pending.empty()) {
+        const std::shared_ptr<Node> node = std::move(pending.back());
+        pending.pop_back();
+        if (node.use_count() == 1) take_inputs(*node);
+    }
+}
+
+void record(const std::string& op, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
+            BackwardFunction backward) {
+    if (!gradients_on) return;
+    bool wanted = false;
+    for (const Tensor& input : inputs) wanted = wanted || input.requires_grad();
+    if (!wanted) return;
+
+    auto node = std::make_shared<Node>();
+    node->op = op;
+    node->id = next_node_id++;
+    for (const Tensor& input : inputs) {
+        Node::Edge edge;
+        if (input.requires_grad()) {
+            edge.node = input.grad_node();
+            edge.output_index = input.grad_output_index();
+            if (!edge.node) edge.leaf = input;
+        }
+        node->inputs.push_back(std::move(edge));
+    }
+    node->output_grads.resize(outputs.size());
+    node->backward = std::move(backward);
+    for (size_t i = 0; i < outputs.size(); ++i) {
+        node->output_shapes.push_back(outputs[i].shape());
+        outputs[i].set_history(node, static_cast<int>(i));
+    }
+}
+
+void backward(const Tensor& root) {
+    if (root.numel() != 1)
+        fail("autograd: backward() without a cotangent needs a one-element root, has " + to_string(root.shape()));
+    backward({root}, {Tensor::full(root.shape(), 1.0, root.dtype(), root.device())});
+}
+
+void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& cotangents) {
+    if (roots.size() != cotangents.size())
+        fail("autograd: " + std::to_string(cotangents.size()) + " cotangents for " + std::to_string(roots.size()) +
+             " roots");
+    const NoGrad guard;
+    NodeQueue queue;
+    for (size_t i = 0; i < roots.size(); ++i) {
+        if (!roots[i].requires_grad()) fail("autograd: root " + std::to_string(i) + " does not depend on any leaf");
+        if (roots[i].shape() != cotangents[i].shape() || roots[i].dtype() != cotangents[i].dtype())
+            fail("autograd: cotangent " + to_string(cotangents[i].shape()) + " for root " +
+                 to_string(roots[i].shape()));
+        const std::shared_ptr<Node>& node = roots[i].grad_node();
+        if (node)
+            deliver(*node, roots[i].grad_output_index(), cotangents[i], node, queue);
+        else
+            add_to_leaf(roots[i], cotangents[i]);
+    }
+    while (!queue.empty()) {
+        const std::shared_ptr<Node> node = queue.top();
+        queue.pop();
+        run(node, queue);
+    }
+}
+
+bool grad_enabled() { return gradients_on; }
+NoGrad::NoGrad() : before_(gradients_on) { gradients_on = false; }
+NoGrad::~NoGrad() { gradients_on = before_; }
+
+void accumulate(const Tensor& target, const Tensor& source) {
+    if (target.shape() != source.shape() || target.dtype() != source.dtype())
+        fail("accumulate: " + to_string(source.shape()) + " " + name_of(source.dtype()) + " into " +
+             to_string(target.shape()) + " " + name_of(target.dtype()));
+    if (target.dtype() == DType::float32)
+        add_elements(target.data<float>(), source.data<float>(), target.numel());
+    else
+        add_elements(target.data<double>(), source.data<double>(), target.numel());
+}
+
+}  // namespace sieve

@@ -1,0 +1,45 @@
+// What every op's .cpp shares: picking the kernel for a dtype and a device, and checks whose sentences name the op.
+#pragma once
+
+#include <string>
+
+#include "framework/core/error.h"
+#include "framework/core/tensor.h"
+
+namespace sieve {
+
+// Calls f.template operator()<T>() with T = float or double. Throws for any other dtype, naming the op.
+template <class F>
+auto dispatch_float(const char* op, DType dtype, F&& f) {
+    if (dtype == DType::float32) return f.template operator()<float>();
+    if (dtype == DType::float64) return f.template operator()<double>();
+    fail(std::string(op) + ": needs float32 or float64, has " + name_of(dtype));
+}
+
+// Runs the kernel of the device. The CUDA twin will have the same signature.
+template <class Args>
+void launch(const char* op, Device device, void (*cpu_kernel)(const Args&), const Args& args) {
+    if (!device.is_cpu()) fail(std::string(op) + ": no kernel for device " + to_string(device));
+    cpu_kernel(args);
+}
+
+// "rms_norm: weight is [4], want [5]"
+inline void check_shape(const char* op, const char* what, const Tensor& tensor, const Shape& want,
+                        const std::string& why = "") {
+    if (tensor.shape() == want) return;
+    fail(std::string(op) + ": " + what + " is " + to_string(tensor.shape()) + ", want " + to_string(want) +
+         (why.empty() ? "" : ", " + why));
+}
+
+inline void check_dtype(const char* op, const char* what, const Tensor& tensor, DType want) {
+    if (tensor.dtype() == want) return;
+    fail(std::string(op) + ": " + what + " is " + name_of(tensor.dtype()) + ", want " + name_of(want));
+}
+
+inline void check_rank(const char* op, const char* what, const Tensor& tensor, int want) {
+    if (tensor.rank() == want) return;
+    fail(std::string(op) + ": " + what + " is " + to_string(tensor.shape()) + ", want " + std::to_string(want) +
+         " dims");
+}
+
+}  // namespace sieve

@@ -1,0 +1,57 @@
+#include "framework/ops/rms_norm/rms_norm.h"
+
+#include <cmath>
+
+#include "framework/autograd/autograd.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+TEST_CASE("rms_norm: values against the formula") {
+    for (const int64_t width : {1, 2, 5, 31, 32, 33, 257}) {
+        const Tensor x = random_normal({3, width}, 1), g = random_normal({width}, 2);
+        const Tensor y = rms_norm(x, g, 1e-3);
+        for (int64_t i = 0; i < 3; ++i) {
+            double mean = 0;
+            for (int64_t j = 0; j < width; ++j) mean += std::pow(x.data<double>()[i * width + j], 2) / width;
+            for (int64_t j = 0; j < width; ++j) {
+                const double want =
+                    x.data<double>()[i * width + j] / std::sqrt(mean + 1e-3) * g.data<double>()[j];
+                CHECK(y.data<double>()[i * width + j] == doctest::Approx(want).epsilon(1e-12));
+            }
+        }
+        const Tensor single = rms_norm(x.to(DType::float32), g.to(DType::float32), 1e-3);
+        CHECK(relative_difference(single, y) < 1e-6);
+    }
+}
+
+TEST_CASE("rms_norm: gradients") {
+    for (const int64_t rows : {0, 1, 2, 7, 130}) {
+        for (const int64_t width : {1, 2, 5, 17, 33}) {
+            check_gradients("rows " + std::to_string(rows) + " width " + std::to_string(width),
+                            [](const std::vector<Tensor>& in) {
+                                return std::vector<Tensor>{rms_norm(in[0], in[1], 1e-5)};
+                            },
+                            {random_normal({rows, width}, 3).set_requires_grad(true),
+                             random_normal({width}, 4).set_requires_grad(true)});
+        }
+    }
+}
+
+TEST_CASE("rms_norm: no gradient is computed for what needs none") {
+    const Tensor x = random_normal({2, 3}, 5), g = random_normal({3}, 6);
+    g.set_requires_grad(true);
+    backward({rms_norm(x, g)}, {random_normal({2, 3}, 7)});
+    CHECK(g.grad().defined());
+    CHECK(!x.grad().defined());
+}
+
+TEST_CASE("rms_norm: errors") {
+    check_error("rms_norm: weight is [4], want [5], the last dim of x [3,5]",
+                [] { rms_norm(Tensor::zeros({3, 5}), Tensor::zeros({4})); });
+    check_error("rms_norm: weight is float64, want float32",
+                [] { rms_norm(Tensor::zeros({3, 5}), Tensor::zeros({5}, DType::float64)); });
+    check_error("rms_norm: x is [3,0], want a last dim of at least 1",
+                [] { rms_norm(Tensor::zeros({3, 0}), Tensor::zeros({0})); });
+}

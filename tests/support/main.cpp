@@ -1,0 +1,60 @@
+// The test runner: doctest, with a closing line that counts test cases, and with skipped ones counted apart.
+// It fails when a test fails and when none ran.
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+
+#include <iostream>
+#include <string>
+
+#include "tests/support/testing.h"
+
+namespace {
+
+bool current_skipped = false;
+int passed = 0, failed = 0, skipped = 0;
+
+struct CountingListener : doctest::IReporter {
+    explicit CountingListener(const doctest::ContextOptions&) {}
+    void report_query(const doctest::QueryData&) override {}
+    void test_run_start() override {}
+    void test_run_end(const doctest::TestRunStats&) override {}
+    void test_case_start(const doctest::TestCaseData&) override { current_skipped = false; }
+    void test_case_reenter(const doctest::TestCaseData&) override {}
+    void test_case_end(const doctest::CurrentTestCaseStats& stats) override {
+        if (stats.failure_flags)
+            ++failed;
+        else if (current_skipped)
+            ++skipped;
+        else
+            ++passed;
+    }
+    void test_case_exception(const doctest::TestCaseException&) override {}
+    void subcase_start(const doctest::SubcaseSignature&) override {}
+    void subcase_end() override {}
+    void log_assert(const doctest::AssertData&) override {}
+    void log_message(const doctest::MessageData&) override {}
+    void test_case_skipped(const doctest::TestCaseData&) override {}
+};
+
+DOCTEST_REGISTER_LISTENER("counting", 1, CountingListener);
+
+}  // namespace
+
+namespace sieve::testing {
+
+void skip(const std::string& reason) {
+    current_skipped = true;
+    std::cout << "SKIP: " << reason << std::endl;
+}
+
+}  // namespace sieve::testing
+
+int main(int argc, char** argv) {
+    doctest::Context context(argc, argv);
+    const int status = context.run();
+    if (context.shouldExit()) return status;
+    std::cout << passed << " passed, " << failed << " failed";
+    if (skipped) std::cout << ", " << skipped << " skipped";
+    std::cout << std::endl;
+    return status != 0 || passed + failed == 0 ? 1 : 0;
+}

@@ -1,0 +1,145 @@
+#include "tests/support/testing.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "framework/autograd/autograd.h"
+#include "framework/core/error.h"
+
+namespace sieve::testing {
+
+Tensor random_normal(const Shape& shape, uint64_t seed, DType dtype, double scale) {
+    const Tensor t = Tensor::empty(shape, DType::float64);
+    double* data = t.data<double>();
+    for (int64_t i = 0; i < t.numel(); ++i) data[i] = scale * normal_at({seed, 7}, static_cast<uint64_t>(i));
+    return t.to(dtype);
+}
+
+Tensor random_uniform(const Shape& shape, uint64_t seed, double low, double high, DType dtype) {
+    const Tensor t = Tensor::empty(shape, DType::float64);
+    double* data = t.data<double>();
+    for (int64_t i = 0; i < t.numel(); ++i) {
+        const double u = philox({seed, 8}, static_cast<uint64_t>(i)).v[0] / 4294967296.0;
+        data[i] = low + (high - low) * u;
+    }
+    return t.to(dtype);
+}
+
+Tensor random_tokens(const Shape& shape, uint64_t seed, int32_t vocabulary) {
+    const Tensor t = Tensor::empty(shape, DType::int32);
+    int32_t* data = t.data<int32_t>();
+    for (int64_t i = 0; i < t.numel(); ++i)
+        data[i] = static_cast<int32_t>(philox({seed, 9}, static_cast<uint64_t>(i)).v[0] %
+                                       static_cast<uint32_t>(vocabulary));
+    return t;
+}
+
+double max_abs_difference(const Tensor& a, const Tensor& b) {
+    REQUIRE(a.shape() == b.shape());
+    const Tensor a64 = a.to(DType::float64), b64 = b.to(DType::float64);
+    double worst = 0;
+    for (int64_t i = 0; i < a.numel(); ++i) {
+        const double d = std::abs(a64.data<double>()[i] - b64.data<double>()[i]);
+        if (!(d <= worst)) worst = d;  // also takes a NaN
+    }
+    return worst;
+}
+
+double relative_difference(const Tensor& a, const Tensor& b) {
+    const Tensor b64 = b.to(DType::float64);
+    double largest = 0;
+    for (int64_t i = 0; i < b.numel(); ++i) largest = std::max(largest, std::abs(b64.data<double>()[i]));
+    return max_abs_difference(a, b) / std::max(largest, 1e-30);
+}
+
+bool bit_identical(const Tensor& a, const Tensor& b) {
+    return a.shape() == b.shape() && a.dtype() == b.dtype() &&
+           std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.bytes())) == 0;
+}
+
+namespace {
+
+double weighted_sum(const std::vector<Tensor>& outputs, const std::vector<Tensor>& cotangents) {
+    double sum = 0;
+    for (size_t o = 0; o < outputs.size(); ++o)
+        for (int64_t i = 0; i < outputs[o].numel(); ++i)
+            sum += outputs[o].data<double>()[i] * cotangents[o].data<double>()[i];
+    return sum;
+}
+
+// Fresh leaves with the inputs' values, so that the caller's tensors keep no gradient.
+std::vector<Tensor> fresh_leaves(const std::vector<Tensor>& inputs) {
+    std::vector<Tensor> leaves;
+    for (const Tensor& input : inputs) {
+        leaves.push_back(input.defined() ? input.clone() : Tensor());
+        if (input.requires_grad()) leaves.back().set_requires_grad(true);
+    }
+    return leaves;
+}
+
+Tensor numeric_gradient(const DifferentiableFunction& f, const std::vector<Tensor>& leaves, size_t which,
+                        const std::vector<Tensor>& cotangents, double step) {
+    const NoGrad guard;
+    const Tensor gradient = Tensor::empty(leaves[which].shape(), DType::float64);
+    double* x = leaves[which].data<double>();
+    for (int64_t i = 0; i < gradient.numel(); ++i) {
+        const double before = x[i];
+        x[i] = before + step;
+        const double above = weighted_sum(f(leaves), cotangents);
+        x[i] = before - step;
+        const double below = weighted_sum(f(leaves), cotangents);
+        x[i] = before;
+        gradient.data<double>()[i] = (above - below) / (2 * step);
+    }
+    return gradient;
+}
+
+}  // namespace
+
+void check_gradients(const std::string& what, const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
+                     const GradientCheck& options) {
+    INFO(what);
+    const std::vector<Tensor> leaves = fresh_leaves(inputs);
+    std::vector<Tensor> starts(leaves.size());
+    for (size_t i = 0; i < leaves.size(); ++i) {
+        if (!leaves[i].requires_grad()) continue;
+        REQUIRE_MESSAGE(leaves[i].dtype() == DType::float64, "gradient checks run in float64");
+        starts[i] = random_normal(leaves[i].shape(), options.seed + 100 + i);
+        leaves[i].set_grad(starts[i].clone());
+    }
+    std::vector<Tensor> roots, root_cotangents, cotangents;
+    const std::vector<Tensor> outputs = f(leaves);
+    for (size_t o = 0; o < outputs.size(); ++o) {
+        cotangents.push_back(random_normal(outputs[o].shape(), options.seed + 200 + o));
+        REQUIRE_MESSAGE(outputs[o].requires_grad(), "an output does not depend on any leaf");
+        roots.push_back(outputs[o]);
+        root_cotangents.push_back(cotangents[o].clone());
+    }
+    backward(roots, root_cotangents);
+
+    for (size_t i = 0; i < leaves.size(); ++i) {
+        if (!leaves[i].requires_grad()) continue;
+        const Tensor numeric = numeric_gradient(f, leaves, i, cotangents, options.step);
+        double largest = 1.0, worst = 0;
+        for (int64_t j = 0; j < numeric.numel(); ++j) largest = std::max(largest, std::abs(numeric.data<double>()[j]));
+        for (int64_t j = 0; j < numeric.numel(); ++j) {
+            const double analytic = leaves[i].grad().data<double>()[j] - starts[i].data<double>()[j];
+            const double error = std::abs(analytic - numeric.data<double>()[j]);
+            if (!(error <= worst)) worst = error;
+        }
+        INFO("input " << i << " " << to_string(leaves[i].shape()));
+        CHECK(worst / largest <= options.tolerance);
+    }
+}
+
+void check_error(const std::string& message, const std::function<void()>& f) {
+    std::string thrown = "nothing was thrown";
+    try {
+        f();
+    } catch (const Error& e) {
+        thrown = e.what();
+    }
+    CHECK(thrown == message);
+}
+
+}  // namespace sieve::testing
