@@ -8,7 +8,7 @@
 namespace sieve {
 
 struct Storage {
-    Storage(int64_t bytes, Device device) : data(allocate(bytes, device)), bytes(bytes), device(device) {}
+    Storage(int64_t size, Device where) : data(allocate(size, where)), bytes(size), device(where) {}
     ~Storage() { deallocate(data, bytes, device); }
     Storage(const Storage&) = delete;
     Storage& operator=(const Storage&) = delete;
@@ -110,12 +110,12 @@ std::vector<T> Tensor::to_vector() const {
     return std::vector<T>(begin, begin + numel());
 }
 
-Tensor Tensor::alias(const Shape& shape) const {
-    if (shape.numel() != numel()) fail("tensor: cannot view " + to_string(this->shape()) + " as " + to_string(shape));
+Tensor Tensor::alias(const Shape& other) const {
+    if (other.numel() != numel()) fail("tensor: cannot view " + to_string(shape()) + " as " + to_string(other));
     auto view = std::make_shared<TensorImpl>();
     view->storage = impl().storage;
     view->offset = impl().offset;
-    view->shape = shape;
+    view->shape = other;
     view->dtype = impl().dtype;
     return Tensor(std::move(view));
 }
@@ -140,9 +140,9 @@ Tensor Tensor::clone() const {
     return copy;
 }
 
-Tensor Tensor::to(DType dtype) const {
-    if (dtype == this->dtype()) return *this;
-    Tensor copy = empty(shape(), dtype, device());
+Tensor Tensor::to(DType other) const {
+    if (other == dtype()) return *this;
+    Tensor copy = empty(shape(), other, device());
     copy.copy_from(*this);
     return copy;
 }
@@ -183,11 +183,11 @@ const Tensor& Tensor::set_requires_grad(bool on) const {
 
 Tensor Tensor::grad() const { return impl().grad; }
 
-void Tensor::set_grad(Tensor grad) const {
-    if (grad.defined() && (grad.shape() != shape() || grad.dtype() != dtype()))
-        fail("autograd: gradient " + to_string(grad.shape()) + " " + name_of(grad.dtype()) + " for a tensor " +
+void Tensor::set_grad(Tensor value) const {
+    if (value.defined() && (value.shape() != shape() || value.dtype() != dtype()))
+        fail("autograd: gradient " + to_string(value.shape()) + " " + name_of(value.dtype()) + " for a tensor " +
              to_string(shape()) + " " + name_of(dtype()));
-    impl().grad = std::move(grad);
+    impl().grad = std::move(value);
 }
 
 Tensor Tensor::detach() const { return alias(shape()); }

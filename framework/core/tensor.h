@@ -53,10 +53,10 @@ class Tensor {
 
     // Views: no copy, no gradient. alias: same elements under another shape of equal numel.
     // rows: elements [begin, end) of the outermost dim.
-    Tensor alias(const Shape& shape) const;
+    Tensor alias(const Shape& other) const;
     Tensor rows(int64_t begin, int64_t end) const;
     Tensor clone() const;            // a copy without history
-    Tensor to(DType dtype) const;    // a converted copy without history (itself when the dtype is already so)
+    Tensor to(DType other) const;    // a converted copy without history (itself when the dtype is already so)
     void copy_from(const Tensor& source) const;  // same shape; converts the dtype
     void fill(double value) const;
     // True when no other tensor shares these elements: then they may be changed in place unseen.
@@ -66,7 +66,7 @@ class Tensor {
     bool requires_grad() const;
     const Tensor& set_requires_grad(bool on) const;  // leaves only; floating point only
     Tensor grad() const;                             // undefined until a backward reached this leaf
-    void set_grad(Tensor grad) const;                // an undefined grad clears it
+    void set_grad(Tensor value) const;               // an undefined value clears it
     Tensor detach() const;                           // same elements, no history
     const std::shared_ptr<Node>& grad_node() const;
     int grad_output_index() const;

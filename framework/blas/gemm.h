@@ -1,0 +1,31 @@
+// General matrix multiply on the CPU, row-major:  C = alpha * op(A) op(B) + beta * C.
+//
+// Contract that the rest of the framework relies on:
+//  - the bits of C[i,j] depend only on row i of op(A), column j of op(B), C[i,j], k, alpha and beta: not on m, n,
+//    on where the row or column lies, or on the number of threads. Causality and the tie rule need this.
+//  - beta == 0 never reads C. k == 0 gives beta * C. m, n may be 0.
+//  - called from inside a parallel region it runs on the calling thread alone.
+#pragma once
+
+#include <cstdint>
+
+namespace sieve::cpu {
+
+template <class T>
+struct Gemm {
+    bool transpose_a = false, transpose_b = false;
+    int64_t m = 0, n = 0, k = 0;
+    T alpha = 1;
+    const T* a = nullptr;  // [m,k], or [k,m] when transpose_a
+    int64_t lda = 0;       // elements from one stored row to the next
+    const T* b = nullptr;  // [k,n], or [n,k] when transpose_b
+    int64_t ldb = 0;
+    T beta = 0;
+    T* c = nullptr;  // [m,n]
+    int64_t ldc = 0;
+};
+
+template <class T>  // float, double
+void gemm(const Gemm<T>& g);
+
+}  // namespace sieve::cpu

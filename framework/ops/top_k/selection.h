@@ -1,0 +1,15 @@
+// Which keys each query attends to: the result of the top-k selection, read by sparse attention and its losses.
+#pragma once
+
+#include "framework/core/tensor.h"
+
+namespace sieve {
+
+// Row (b,t) selected the keys indices[b,t,0..counts[b,t]), ascending, each in [0, t]. Slots at and beyond the
+// count hold 0 and mean nothing. slots = min(k, T). No gradient flows through a selection.
+struct Selection {
+    Tensor indices;  // int32 [B,T,slots]
+    Tensor counts;   // int32 [B,T], counts[b,t] = min(k, t + 1)
+};
+
+}  // namespace sieve
