@@ -6,10 +6,12 @@
 #include <cmath>
 #include <cstdint>
 
+#include "framework/ops/top_k/inline.h"
+
 namespace sieve::cpu {
 
 // 0 below -87.3, +inf-free above 88.7 (clamped); a NaN stays one.
-inline float loop_exp(float x) {
+SIEVE_INLINE float loop_exp(float x) {
     const float clamped = x < -87.3f ? -87.3f : x > 88.7f ? 88.7f : x;
     const float shifted = clamped * 1.44269504f + 12582912.0f;  // rounds to an integer in the low bits
     const float n = shifted - 12582912.0f;
@@ -25,12 +27,12 @@ inline float loop_exp(float x) {
     const float y = p * std::bit_cast<float>(power);
     return x < -87.3f ? 0.0f : y;
 }
-inline double loop_exp(double x) {
+SIEVE_INLINE double loop_exp(double x) {
     return std::exp(x);
 }
 
 // x > 0 and normal.
-inline float loop_log(float x) {
+SIEVE_INLINE float loop_log(float x) {
     const uint32_t bits = std::bit_cast<uint32_t>(x) - 0x3f3504f3u;  // exponent 0 for [sqrt(1/2), sqrt(2))
     const float e = static_cast<float>(static_cast<int32_t>(bits) >> 23);
     const float m = std::bit_cast<float>((bits & 0x007fffffu) + 0x3f3504f3u) - 1.0f;
@@ -46,7 +48,7 @@ inline float loop_log(float x) {
     p = p * m + 3.3333331174e-1f;
     return e * 0.693359375f + (m + (p * m * square + e * -2.12194440e-4f - 0.5f * square));
 }
-inline double loop_log(double x) {
+SIEVE_INLINE double loop_log(double x) {
     return std::log(x);
 }
 

@@ -12,7 +12,7 @@ constexpr int64_t block_queries = 32;
 constexpr int64_t none = std::numeric_limits<int64_t>::max();
 
 // How many numbers two ascending lists of n share.
-inline int64_t shared(const int32_t* a, const int32_t* b, int64_t n) {
+SIEVE_INLINE int64_t shared(const int32_t* a, const int32_t* b, int64_t n) {
     int64_t i = 0, j = 0, found = 0;
     while (i < n && j < n) {
         found += a[i] == b[j];

@@ -14,8 +14,8 @@ namespace {
 constexpr int64_t none = std::numeric_limits<int64_t>::max();
 
 template <class T>
-inline void write_scores(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride, T* out,
-                         int64_t length) {
+SIEVE_INLINE void write_scores(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride, T* out,
+                               int64_t length) {
     score_rows(a, x, false, scores, row_stride);
     for (int64_t t = a.begin; t < a.end; ++t) {
         const T* from = scores + (t - a.begin) * row_stride;
@@ -25,8 +25,8 @@ inline void write_scores(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_st
 }
 
 template <class T>
-inline void gradients_of(const ScoreBlock<T>& a, const ScoreGradients<T>& b, const T* dscores, int64_t length,
-                         T* scores, T* g) {
+SIEVE_INLINE void gradients_of(const ScoreBlock<T>& a, const ScoreGradients<T>& b, const T* dscores,
+                               int64_t length, T* scores, T* g) {
     score_rows(a, b.x, true, scores, b.row_stride);
     for (int64_t t = a.begin; t < a.end; ++t) {
         T* row = g + (t - a.begin) * b.row_stride;
@@ -44,8 +44,9 @@ struct ChosenRows {
 };
 
 template <class T>
-inline void choose(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride,
-                   const SelectScratch<T>& scratch, const ChosenRows& out, std::atomic<int64_t>& lowest_bad) {
+SIEVE_INLINE void choose(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride,
+                         const SelectScratch<T>& scratch, const ChosenRows& out,
+                         std::atomic<int64_t>& lowest_bad) {
     if (a.end > out.slots) score_rows(a, x, false, scores, row_stride);
     for (int64_t t = a.begin; t < a.end; ++t)
         if (!select_into(scores + (t - a.begin) * row_stride, t + 1, out.slots, scratch,

@@ -10,9 +10,9 @@
 
 #include <cstdint>
 
-namespace sieve::cpu {
+#include "framework/ops/top_k/inline.h"
 
-#define SIEVE_INLINE __attribute__((always_inline)) inline
+namespace sieve::cpu {
 
 // 64 bytes of T. The same type with the alignment of T reads and writes at any address.
 template <class T>

@@ -12,6 +12,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "framework/ops/top_k/inline.h"
+
 namespace sieve::cpu {
 
 template <class T>
@@ -26,7 +28,7 @@ struct SelectScratch {
 
 // Integers in the order of the numbers, with -0 equal to +0. False when there is a NaN.
 template <class T>
-inline bool order_keys(const T* __restrict scores, int64_t count, OrderKey<T>* __restrict keys) {
+SIEVE_INLINE bool order_keys(const T* __restrict scores, int64_t count, OrderKey<T>* __restrict keys) {
     using Key = OrderKey<T>;
     constexpr Key sign = Key(1) << (8 * sizeof(T) - 1);
     Key unordered = 0;
@@ -41,7 +43,7 @@ inline bool order_keys(const T* __restrict scores, int64_t count, OrderKey<T>* _
 }
 
 template <class Key>
-inline int64_t count_at_least(const Key* __restrict keys, int64_t count, Key bound) {
+SIEVE_INLINE int64_t count_at_least(const Key* __restrict keys, int64_t count, Key bound) {
     Key n = 0;
 #pragma omp simd reduction(+ : n)
     for (int64_t i = 0; i < count; ++i) n += keys[i] >= bound ? Key(1) : Key(0);
@@ -51,7 +53,7 @@ inline int64_t count_at_least(const Key* __restrict keys, int64_t count, Key bou
 // The largest value that at least k keys reach: the k-th largest key, or (when `exact` comes back true) a
 // value that exactly k keys reach.
 template <class Key>
-inline Key threshold(const Key* __restrict keys, int64_t count, int64_t k, bool& exact) {
+SIEVE_INLINE Key threshold(const Key* __restrict keys, int64_t count, int64_t k, bool& exact) {
     Key low = ~Key(0), high = 0;
 #pragma omp simd reduction(min : low) reduction(max : high)
     for (int64_t i = 0; i < count; ++i) {
@@ -74,14 +76,14 @@ inline Key threshold(const Key* __restrict keys, int64_t count, int64_t k, bool&
 
 // One past the index of the n-th key equal to `value`; n >= 1 of them exist.
 template <class Key>
-inline int64_t end_of_ties(const Key* keys, Key value, int64_t n) {
+SIEVE_INLINE int64_t end_of_ties(const Key* keys, Key value, int64_t n) {
     int64_t i = 0;
     for (; n > 0; ++i) n -= keys[i] == value;
     return i;
 }
 
 // The marked indices, ascending. marks are 0 or 1, zero up to a multiple of 8.
-inline void write_marked(const uint8_t* marks, int64_t count, int32_t* out) {
+SIEVE_INLINE void write_marked(const uint8_t* marks, int64_t count, int32_t* out) {
     for (int64_t base = 0; base < count; base += 8) {
         uint64_t word;
         std::memcpy(&word, marks + base, 8);
@@ -92,8 +94,8 @@ inline void write_marked(const uint8_t* marks, int64_t count, int32_t* out) {
 // Writes the indices of the top k of scores[0..count), ascending; 1 <= k <= count. False (and nothing chosen)
 // when a score is NaN.
 template <class T>
-inline bool select_row(const T* scores, int64_t count, int64_t k, const SelectScratch<T>& scratch,
-                       int32_t* out) {
+SIEVE_INLINE bool select_row(const T* scores, int64_t count, int64_t k, const SelectScratch<T>& scratch,
+                             int32_t* out) {
     using Key = OrderKey<T>;
     Key* __restrict keys = scratch.keys;
     uint8_t* __restrict marks = scratch.marks;
@@ -112,8 +114,8 @@ inline bool select_row(const T* scores, int64_t count, int64_t k, const SelectSc
 // One row of a Selection: the count, the indices, 0 in the slots that are not used. Rows with count <= slots
 // take all their keys; their scores are not read.
 template <class T>
-inline bool select_into(const T* scores, int64_t count, int64_t slots, const SelectScratch<T>& scratch,
-                        int32_t* indices, int32_t* chosen) {
+SIEVE_INLINE bool select_into(const T* scores, int64_t count, int64_t slots, const SelectScratch<T>& scratch,
+                              int32_t* indices, int32_t* chosen) {
     *chosen = static_cast<int32_t>(std::min(count, slots));
     if (count > slots) return select_row(scores, count, slots, scratch, indices);
     for (int64_t i = 0; i < slots; ++i) indices[i] = i < count ? static_cast<int32_t>(i) : 0;

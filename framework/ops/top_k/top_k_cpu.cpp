@@ -13,8 +13,8 @@ constexpr int64_t grain_rows = 16;
 constexpr int64_t none = std::numeric_limits<int64_t>::max();
 
 template <class T>
-inline void select_rows(const TopKSelect<T>& a, const SelectScratch<T>& scratch, int64_t begin, int64_t end,
-                        std::atomic<int64_t>& lowest_bad) {
+SIEVE_INLINE void select_rows(const TopKSelect<T>& a, const SelectScratch<T>& scratch, int64_t begin,
+                              int64_t end, std::atomic<int64_t>& lowest_bad) {
     for (int64_t row = begin; row < end; ++row) {
         const bool ordered = select_into(a.scores + row * a.length, row % a.length + 1, a.slots, scratch,
                                          a.indices + row * a.slots, a.counts + row);
