@@ -36,22 +36,16 @@ TargetBlock<T> target_block(const AttentionTarget<T>& a, const Tensor& panels, i
             .end = end};
 }
 
-// p[t] (+)= exp(scale * z[t] - lse[t]) over one panel.
+// p (+)= exp(scale * z - lse), n numbers.
 template <class T>
-SIEVE_INLINE void add_probabilities(const TargetBlock<T>& a, const T* z, const T* lse, bool add, T* p,
-                                    int64_t row_stride) {
-    const T scale = a.scale;
-    for (int64_t t = 0; t < a.end - a.begin; ++t) {
-        const T* __restrict zt = z + t * panel_width<T>;
-        T* __restrict pt = p + t * row_stride;
-        const T shift = lse[a.begin + t];
-        if (add) {
+SIEVE_INLINE void add_probabilities(const T* __restrict z, int64_t n, T scale, T lse, bool add,
+                                    T* __restrict p) {
+    if (add) {
 #pragma omp simd
-            for (int64_t s = 0; s < panel_width<T>; ++s) pt[s] += loop_exp(scale * zt[s] - shift);
-        } else {
+        for (int64_t s = 0; s < n; ++s) p[s] += loop_exp(scale * z[s] - lse);
+    } else {
 #pragma omp simd
-            for (int64_t s = 0; s < panel_width<T>; ++s) pt[s] = loop_exp(scale * zt[s] - shift);
-        }
+        for (int64_t s = 0; s < n; ++s) p[s] = loop_exp(scale * z[s] - lse);
     }
 }
 
@@ -74,7 +68,10 @@ SIEVE_INLINE void target_rows(const TargetBlock<T>& a, T* z, T* p, int64_t row_s
                                .cols = panel_width<T>,
                                .depth = a.width,
                                .add = false});
-            add_probabilities(a, z, a.lse + h * a.length, h > 0, p + c * panel_width<T>, row_stride);
+            for (int64_t t = a.begin; t < a.end; ++t)
+                add_probabilities(z + (t - a.begin) * panel_width<T>, panel_width<T>, a.scale,
+                                  a.lse[h * a.length + t], h > 0,
+                                  p + (t - a.begin) * row_stride + c * panel_width<T>);
         }
 }
 

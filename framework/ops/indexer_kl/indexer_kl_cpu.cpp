@@ -1,92 +1,10 @@
-#include <limits>
-
 #include "framework/core/simd.h"
-#include "framework/ops/indexer_kl/attention_target.h"
+#include "framework/ops/indexer_kl/gather.h"
+#include "framework/ops/indexer_kl/tiles.h"
 #include "framework/ops/lightning_indexer/key_gradients.h"
 
 namespace sieve::cpu {
 namespace {
-
-// KL(p || softmax(scores)) of one row of n keys, and g = weight * (softmax(scores) - p). On entry p holds H
-// p.
-template <class T>
-SIEVE_INLINE T kl_row(const T* __restrict scores, T* __restrict p, int64_t n, T over_heads, T weight,
-                      T* __restrict g) {
-    T largest = -std::numeric_limits<T>::infinity();
-#pragma omp simd reduction(max : largest)
-    for (int64_t s = 0; s < n; ++s) largest = scores[s] > largest ? scores[s] : largest;
-    T sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t s = 0; s < n; ++s) {
-        g[s] = loop_exp(scores[s] - largest);
-        sum += g[s];
-    }
-    const T log_sum = largest + std::log(sum), over_sum = T(1) / sum;
-    T loss = 0;
-#pragma omp simd reduction(+ : loss)
-    for (int64_t s = 0; s < n; ++s) {
-        const T target = p[s] * over_heads;
-        const T positive = target > std::numeric_limits<T>::min() ? target : std::numeric_limits<T>::min();
-        const T term = target * (loop_log(positive) - (scores[s] - log_sum));
-        loss += target > T(0) || target != target ? term : T(0);
-        g[s] = weight * (g[s] * over_sum - target);
-    }
-    return loss;
-}
-
-// What the rows of a block read and write beside scores and target.
-template <class T>
-struct KlRows {
-    const int32_t* indices;  // [T,slots] of this batch row, or null: all s <= t
-    const int32_t* counts;   // [T], or null
-    int64_t slots, row_stride;
-    T over_heads, weight;
-    T* scores;  // [queries, row_stride]
-    T* p;       // [queries, row_stride], H times the target
-    T* g;       // [queries, row_stride]
-    T* packed;  // [3, slots]: the chosen scores, targets and gradients
-    T* loss;    // [T], this batch row's
-};
-
-// The row restricted to its chosen keys; g is zero elsewhere.
-template <class T>
-SIEVE_INLINE T kl_chosen(const KlRows<T>& a, const int32_t* __restrict chosen, int64_t n,
-                         const T* __restrict scores, const T* __restrict p, T* __restrict g) {
-    T* __restrict packed_scores = a.packed;
-    T* __restrict packed_p = a.packed + a.slots;
-    T* __restrict packed_g = a.packed + 2 * a.slots;
-    for (int64_t i = 0; i < n; ++i) {
-        packed_scores[i] = scores[chosen[i]];
-        packed_p[i] = p[chosen[i]];
-    }
-    const T loss = kl_row(packed_scores, packed_p, n, a.over_heads, a.weight, packed_g);
-    std::fill(g, g + a.row_stride, T(0));
-    for (int64_t i = 0; i < n; ++i) g[chosen[i]] = packed_g[i];
-    return loss;
-}
-
-template <class T>
-SIEVE_INLINE void kl_rows(const KlRows<T>& a, int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-        const int64_t at = (t - begin) * a.row_stride, n = a.counts ? a.counts[t] : t + 1;
-        if (n <= t) {
-            a.loss[t] = kl_chosen(a, a.indices + t * a.slots, n, a.scores + at, a.p + at, a.g + at);
-        } else {
-            a.loss[t] = kl_row(a.scores + at, a.p + at, n, a.over_heads, a.weight, a.g + at);
-            std::fill(a.g + at + n, a.g + at + a.row_stride, T(0));
-        }
-    }
-}
-
-template <class T>
-SIEVE_INLINE void kl_block(const ScoreBlock<T>& score, const TargetBlock<T>& target, const KlRows<T>& rows,
-                           T* z, const ScoreGradients<T>& gradients) {
-    const bool wanted = gradients.dq != nullptr;
-    score_rows(score, gradients.x, wanted, rows.scores, rows.row_stride);
-    target_rows(target, z, rows.p, rows.row_stride);
-    kl_rows(rows, score.begin, score.end);
-    if (wanted) score_gradients(score, gradients);
-}
 
 SIEVE_CLONES void run_block(const ScoreBlock<float>& score, const TargetBlock<float>& target,
                             const KlRows<float>& rows, float* z, const ScoreGradients<float>& gradients) {
@@ -96,6 +14,14 @@ SIEVE_CLONES void run_block(const ScoreBlock<double>& score, const TargetBlock<d
                             const KlRows<double>& rows, double* z, const ScoreGradients<double>& gradients) {
     kl_block(score, target, rows, z, gradients);
 }
+SIEVE_CLONES void run_gather(const GatherRows<float>& a, const GatherScratch<float>& s, int64_t begin,
+                             int64_t end) {
+    gather_queries(a, s, begin, end);
+}
+SIEVE_CLONES void run_gather(const GatherRows<double>& a, const GatherScratch<double>& s, int64_t begin,
+                             int64_t end) {
+    gather_queries(a, s, begin, end);
+}
 SIEVE_CLONES void scale_by(float* x, int64_t begin, int64_t end, float factor) {
     for (int64_t i = begin; i < end; ++i) x[i] *= factor;
 }
@@ -103,20 +29,37 @@ SIEVE_CLONES void scale_by(double* x, int64_t begin, int64_t end, double factor)
     for (int64_t i = begin; i < end; ++i) x[i] *= factor;
 }
 
-// Keys in the forms that the tiles read, for the whole batch.
+// A gathered pair of query and key costs about as much as this many pairs in tiles.
+constexpr int64_t gather_cost = 2;
+
+// Gathering pays when all causal pairs are more than gather_cost times the selected ones. A function of the
+// sizes only, so that the bits of the loss do not depend on the machine.
 template <class T>
-struct PackedKeys {
-    explicit PackedKeys(const IndexerKlForward<T>& a)
-        : index(all_panels(a.index_k, a.sizes.batch, a.sizes.length, a.sizes.width)),
-          target(all_panels(a.target.k, a.sizes.batch * a.target.key_heads, a.sizes.length, a.target.width)),
-          rows(all_padded_rows(a.index_k, a.dq ? a.sizes.batch : 0, a.sizes.length, a.sizes.width)) {}
-    const Tensor index, target, rows;
+bool gathering_pays(const IndexerKlForward<T>& a) {
+    const int64_t length = a.sizes.length, slots = a.slots;
+    const int64_t selected = slots * (slots + 1) / 2 + (length - slots) * slots;
+    return a.indices && length * (length + 1) / 2 > gather_cost * selected;
+}
+
+// Keys in the forms that tiles or gathers read, for the whole batch.
+template <class T>
+struct PreparedKeys {
+    explicit PreparedKeys(const IndexerKlForward<T>& a) : gather(gathering_pays(a)) {
+        const int64_t batch = a.sizes.batch, length = a.sizes.length,
+                      target_count = batch * a.target.key_heads;
+        index_panels = all_panels(a.index_k, gather ? 0 : batch, length, a.sizes.width);
+        index_rows = all_padded_rows(a.index_k, gather || a.dq ? batch : 0, length, a.sizes.width);
+        target = gather ? all_padded_rows(a.target.k, target_count, length, a.target.width)
+                        : all_panels(a.target.k, target_count, length, a.target.width);
+    }
+    bool gather;
+    Tensor index_panels, index_rows, target;
 };
 
-// Queries [begin, end) of batch row b, block by block; dk (or null) is added to.
+// Queries [begin, end) of batch row b, block by block, over all keys; dk (or null) is added to.
 template <class T>
-void run_queries(const IndexerKlForward<T>& a, const PackedKeys<T>& keys, int64_t b, int64_t begin,
-                 int64_t end, T* dk, T* row_loss) {
+void tile_queries(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int64_t b, int64_t begin,
+                  int64_t end, T* dk, T* row_loss) {
     const IndexerSizes& n = a.sizes;
     const int64_t step = queries_per_block(n.heads);
     const GradientScratch<T> scratch(n, end, a.dq != nullptr);
@@ -136,10 +79,73 @@ void run_queries(const IndexerKlForward<T>& a, const PackedKeys<T>& keys, int64_
                          .loss = row_loss + b * n.length};
     for (int64_t t = begin; t < end; t += step) {
         const int64_t stop = std::min(end, t + step);
-        run_block(score_block(a.index_q, a.index_w, keys.index, n, a.index_scale, b, t, stop),
+        run_block(score_block(a.index_q, a.index_w, keys.index_panels, n, a.index_scale, b, t, stop),
                   target_block(a.target, keys.target, n.length, b, t, stop), rows, z.template data<T>(),
-                  scratch.gradients(keys.rows, n, b, a.dq, a.dw, dk));
+                  scratch.gradients(keys.index_rows, n, b, a.dq, a.dw, dk));
     }
+}
+
+template <class T>
+GatherRows<T> gather_rows(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int64_t b, T* dk,
+                          T* row_loss) {
+    const IndexerSizes& n = a.sizes;
+    const AttentionTarget<T>& target = a.target;
+    const int64_t rows = b * n.length, target_wide = round_up(target.width, lanes<T>);
+    return {.index_q = a.index_q + rows * n.heads * n.width,
+            .index_w = a.index_w + rows * n.heads,
+            .index_k = keys.index_rows.template data<T>() + rows * round_up(n.width, lanes<T>),
+            .heads = n.heads,
+            .width = n.width,
+            .index_scale = static_cast<T>(a.index_scale),
+            .q = target.q + rows * target.heads * target.width,
+            .k = keys.target.template data<T>() + rows * target.key_heads * target_wide,
+            .lse = target.lse + rows * target.heads,
+            .target_heads = target.heads,
+            .key_heads = target.key_heads,
+            .target_width = target.width,
+            .length = n.length,
+            .scale = static_cast<T>(target.scale),
+            .weight = T(1) / static_cast<T>(n.batch * n.length),
+            .indices = a.indices + rows * a.slots,
+            .counts = a.counts + rows,
+            .slots = a.slots,
+            .loss = row_loss + rows,
+            .dq = a.dq ? a.dq + rows * n.heads * n.width : nullptr,
+            .dw = a.dw ? a.dw + rows * n.heads : nullptr,
+            .dk = dk};
+}
+
+// The same with gathers.
+template <class T>
+void gather_range(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int64_t b, int64_t begin,
+                  int64_t end, T* dk, T* row_loss) {
+    const int64_t wide = round_up(a.sizes.width, lanes<T>), target_wide = round_up(a.target.width, lanes<T>);
+    const int64_t group = a.target.heads / a.target.key_heads,
+                  stride = round_up(a.slots, lanes<T>) + lanes<T>;
+    const Tensor rows = Tensor::empty({a.sizes.heads + group + 3, stride}, dtype_of<T>);
+    const Tensor vectors = Tensor::empty({2 * a.sizes.heads * wide + group * target_wide}, dtype_of<T>);
+    T* row = rows.template data<T>();
+    T* vector = vectors.template data<T>();
+    run_gather(gather_rows(a, keys, b, dk, row_loss),
+               {.x = row + 3 * stride,
+                .z = row + (3 + a.sizes.heads) * stride,
+                .scores = row,
+                .p = row + stride,
+                .g = row + 2 * stride,
+                .q = vector,
+                .target_q = vector + 2 * a.sizes.heads * wide,
+                .d = vector + a.sizes.heads * wide,
+                .stride = stride},
+               begin, end);
+}
+
+template <class T>
+void run_queries(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int64_t b, int64_t begin,
+                 int64_t end, T* dk, T* row_loss) {
+    if (keys.gather)
+        gather_range(a, keys, b, begin, end, dk, row_loss);
+    else
+        tile_queries(a, keys, b, begin, end, dk, row_loss);
 }
 
 }  // namespace
@@ -147,7 +153,7 @@ void run_queries(const IndexerKlForward<T>& a, const PackedKeys<T>& keys, int64_
 template <class T>
 void indexer_kl_forward(const IndexerKlForward<T>& a) {
     const IndexerSizes& n = a.sizes;
-    const PackedKeys<T> keys(a);
+    const PreparedKeys<T> keys(a);
     const Tensor row_loss = Tensor::empty({n.batch, n.length}, dtype_of<T>);
     T* losses = row_loss.template data<T>();
     if (a.dq)

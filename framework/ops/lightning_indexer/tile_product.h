@@ -48,6 +48,11 @@ struct TileProduct {
     int64_t ldc;
     int64_t rows, cols, depth;  // cols is a multiple of lanes<T>
     bool add;
+    const int32_t* b_rows = nullptr;  // when set, row p of B is stored at row b_rows[p]
+    const int32_t* c_rows = nullptr;  // when set, row i of C is stored at row c_rows[i]; all different
+
+    T* c_row(int64_t i) const { return c + (c_rows ? c_rows[i] : i) * ldc; }
+    const T* b_row(int64_t p) const { return b + (b_rows ? b_rows[p] : p) * ldb; }
 };
 
 template <class T, int R, int V>
@@ -57,22 +62,20 @@ SIEVE_INLINE void tile_product_block(const TileProduct<T>& g, int64_t i, int64_t
     Vector sum[R][V];
     for (int r = 0; r < R; ++r)
         for (int v = 0; v < V; ++v)
-            sum[r][v] =
-                g.add ? Vector(*reinterpret_cast<const Unaligned*>(g.c + (i + r) * g.ldc + j + v * lanes<T>))
-                      : Vector{};
+            sum[r][v] = g.add ? Vector(*reinterpret_cast<const Unaligned*>(g.c_row(i + r) + j + v * lanes<T>))
+                              : Vector{};
     const T* a = g.a + i * g.a_row;
-    const T* b = g.b + j;
     for (int64_t p = 0; p < g.depth; ++p) {
+        const T* b = g.b_row(p) + j;
         Vector right[V];
         for (int v = 0; v < V; ++v) right[v] = *reinterpret_cast<const Unaligned*>(b + v * lanes<T>);
         for (int r = 0; r < R; ++r)
             for (int v = 0; v < V; ++v) sum[r][v] += a[r * g.a_row] * right[v];
         a += g.a_step;
-        b += g.ldb;
     }
     for (int r = 0; r < R; ++r)
         for (int v = 0; v < V; ++v)
-            *reinterpret_cast<Unaligned*>(g.c + (i + r) * g.ldc + j + v * lanes<T>) = sum[r][v];
+            *reinterpret_cast<Unaligned*>(g.c_row(i + r) + j + v * lanes<T>) = sum[r][v];
 }
 
 template <class T, int R>
