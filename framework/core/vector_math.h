@@ -1,22 +1,23 @@
-// exp and its kin as branch-free arithmetic, so that loops around them vectorise (libm's cannot be). A lane
-// of a vector and a scalar call give the same bits as long as both are compiled into the same function clone.
+// Elementary functions that a compiler can vectorise: no branch, no table, no library call. Scalar and
+// vectorised uses give the same bits where the compiler contracts alike.
 #pragma once
 
 #include <bit>
 #include <cstdint>
-#include <limits>
 
 namespace sieve {
 
-// Within 2 ulp of e^x. Below -87.3 exactly 0 (no denormals), above 88.7 infinity, NaN stays NaN.
+// e^x within 2 units in the last place. simd_exp(0) is exactly 1; results below the smallest normal number
+// are 0; beyond the largest x with a finite 2^round(x/ln 2) the result stops growing; NaN stays NaN.
+//
+//   e^x = 2^n * e^r,  n = round(x / ln 2),  r = x - n ln 2 in [-0.35, 0.35], e^r by a polynomial
+//
+// Adding 1.5 * 2^23 (2^52) rounds to an integer and leaves it in the low bits of the number.
 inline float simd_exp(float x) {
-    float c = x < -87.3f ? -87.3f : x;
-    c = c > 88.7f ? 88.7f : c;
-    const float rounder = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
-    const float shifted = c * 1.44269504089f + rounder;
-    const int32_t power = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(rounder);
-    const float n = shifted - rounder;
-    // x = n ln 2 + r with ln 2 in two parts, so that r keeps its low bits.
+    constexpr float low = -87.33654f, high = 88.02f, round = 12582912.0f;
+    const float c = x < low ? low : (x > high ? high : x);
+    const float shifted = c * 1.44269504f + round;
+    const float n = shifted - round;
     const float r = (c - n * 0.693359375f) + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
@@ -24,26 +25,18 @@ inline float simd_exp(float x) {
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    // 2^power in two factors: power can be 128, which one float's exponent cannot hold.
-    const int32_t half = power >> 1;
-    const float low = std::bit_cast<float>((half + 127) << 23);
-    const float high = std::bit_cast<float>((power - half + 127) << 23);
-    const float y = p * low * high;
-    const float bounded = x > 88.7f ? std::numeric_limits<float>::infinity() : y;
-    return x < -87.3f ? 0.0f : bounded;
+    p = p * (r * r) + r + 1.0f;
+    const float power = std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + (127u << 23));
+    return x < low ? 0.0f : p * power;
 }
 
 inline double simd_exp(double x) {
-    double c = x < -708.0 ? -708.0 : x;
-    c = c > 709.7 ? 709.7 : c;
-    const double rounder = 6755399441055744.0;  // 1.5 * 2^52
-    const double shifted = c * 1.4426950408889634074 + rounder;
-    const int64_t power = std::bit_cast<int64_t>(shifted) - std::bit_cast<int64_t>(rounder);
-    const double n = shifted - rounder;
-    const double r = (c - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6;
-    // Taylor to r^13: |r| <= 0.347, so the next term is below 1e-17.
-    double p = 1.0 / 6227020800.0;
+    constexpr double low = -708.39641853226408, high = 709.0, round = 6755399441055744.0;
+    const double c = x < low ? low : (x > high ? high : x);
+    const double shifted = c * 1.4426950408889634 + round;
+    const double n = shifted - round;
+    const double r = (c - n * 0.693145751953125) - n * 1.42860682030941723212e-6;
+    double p = 1.0 / 6227020800.0;  // Taylor to r^13
     p = p * r + 1.0 / 479001600.0;
     p = p * r + 1.0 / 39916800.0;
     p = p * r + 1.0 / 3628800.0;
@@ -55,13 +48,10 @@ inline double simd_exp(double x) {
     p = p * r + 1.0 / 24.0;
     p = p * r + 1.0 / 6.0;
     p = p * r + 0.5;
-    p = p * r * r + r + 1.0;
-    const int64_t half = power >> 1;
-    const double low = std::bit_cast<double>((half + 1023) << 52);
-    const double high = std::bit_cast<double>((power - half + 1023) << 52);
-    const double y = p * low * high;
-    const double bounded = x > 709.7 ? std::numeric_limits<double>::infinity() : y;
-    return x < -708.0 ? 0.0 : bounded;
+    p = p * (r * r) + r + 1.0;
+    const double power =
+        std::bit_cast<double>((std::bit_cast<uint64_t>(shifted) << 52) + (uint64_t{1023} << 52));
+    return x < low ? 0.0 : p * power;
 }
 
 // 1 / (1 + e^-x)
