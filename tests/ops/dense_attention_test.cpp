@@ -5,7 +5,7 @@
 #include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
 #include "framework/core/threads.h"
-#include "tests/support/attention_oracle.h"
+#include "tests/support/attention_testing.h"
 #include "tests/support/testing.h"
 
 using namespace sieve;
@@ -13,66 +13,20 @@ using namespace sieve::testing;
 
 namespace {
 
-struct Case {
-    int64_t B, H, G, T, dim, value_dim;
-};
+using Case = AttentionCase;
 
-std::string name(const Case& c) {
-    return "B " + std::to_string(c.B) + " H " + std::to_string(c.H) + " G " + std::to_string(c.G) + " T " +
-           std::to_string(c.T) + " dh " + std::to_string(c.dim) + " dv " + std::to_string(c.value_dim);
+Attend dense(double scale) {
+    return [scale](const Tensor& q, const Tensor& k, const Tensor& v) {
+        return dense_attention(q, k, v, scale);
+    };
 }
 
-struct Inputs {
-    Tensor q, k, v, dout;
-};
-
-Inputs inputs_of(const Case& c, DType dtype = DType::float64) {
-    return {.q = random_normal({c.B, c.H, c.T, c.dim}, 1, dtype),
-            .k = random_normal({c.B, c.G, c.T, c.dim}, 2, dtype),
-            .v = random_normal({c.B, c.G, c.T, c.value_dim}, 3, dtype),
-            .dout = random_normal({c.B, c.T, c.H * c.value_dim}, 4, dtype)};
-}
-
-AttentionGradients run(const Inputs& in, double scale) {
-    const Tensor q = in.q.clone(), k = in.k.clone(), v = in.v.clone();
-    for (const Tensor& leaf : {q, k, v}) leaf.set_requires_grad(true);
-    const AttentionOutput y = dense_attention(q, k, v, scale);
-    backward({y.out}, {in.dout});
-    return {.out = y.out.detach(), .lse = y.lse, .dq = q.grad(), .dk = k.grad(), .dv = v.grad()};
-}
-
-void check_close(const AttentionGradients& got, const AttentionGradients& want, double tolerance) {
-    CHECK(relative_difference(got.out, want.out) < tolerance);
-    CHECK(relative_difference(got.lse, want.lse) < tolerance);
-    CHECK(relative_difference(got.dq, want.dq) < tolerance);
-    CHECK(relative_difference(got.dk, want.dk) < tolerance);
-    CHECK(relative_difference(got.dv, want.dv) < tolerance);
-}
-
-bool same_bits(const AttentionGradients& a, const AttentionGradients& b) {
-    return bit_identical(a.out, b.out) && bit_identical(a.lse, b.lse) && bit_identical(a.dq, b.dq) &&
-           bit_identical(a.dk, b.dk) && bit_identical(a.dv, b.dv);
+AttentionGradients run(const AttentionInputs& in, double scale) {
+    return run_attention(in, dense(scale));
 }
 
 bool everything(int64_t, int64_t, int64_t) {
     return true;
-}
-
-// Row t of [.., T, ..] cut to its first `length` rows along `axis`.
-Tensor first_rows(const Tensor& x, int axis, int64_t length) {
-    int64_t outer = 1, inner = 1;
-    Shape shape;
-    for (int i = 0; i < x.rank(); ++i) {
-        if (i < axis) outer *= x.dim(i);
-        if (i > axis) inner *= x.dim(i);
-        shape.append(i == axis ? length : x.dim(i));
-    }
-    const Tensor y = Tensor::empty(shape, x.dtype());
-    const int64_t size = static_cast<int64_t>(size_of(x.dtype()));
-    for (int64_t o = 0; o < outer; ++o)
-        std::copy_n(static_cast<const char*>(x.raw()) + o * x.dim(axis) * inner * size, length * inner * size,
-                    static_cast<char*>(y.raw()) + o * length * inner * size);
-    return y;
 }
 
 }  // namespace
@@ -83,9 +37,9 @@ TEST_CASE("dense_attention: values and gradients against the materialised oracle
                           {2, 2, 2, 31, 16, 9},   {1, 4, 1, 33, 5, 32}, {1, 6, 2, 65, 32, 17},
                           {1, 2, 2, 130, 33, 31}, {1, 1, 1, 600, 8, 8}};
     for (const Case& c : cases) {
-        INFO(name(c));
-        const Inputs in = inputs_of(c);
-        check_close(run(in, 0.7), attention_oracle(in.q, in.k, in.v, in.dout, 0.7, everything), 1e-12);
+        INFO(name_of(c));
+        const AttentionInputs in = attention_inputs(c);
+        check_close(run(in, 0.7), attention_oracle(in, 0.7, everything), 1e-12);
     }
 }
 
@@ -93,9 +47,9 @@ TEST_CASE("dense_attention: gradients by finite differences") {
     for (const int64_t T : {0, 1, 2, 5, 7, 31, 33}) {
         for (const int64_t dim : {1, 3, 4}) {
             const Case c{T < 8 ? 2 : 1, 2, T % 2 ? 1 : 2, T, dim, dim == 3 ? 2 : dim};
-            const Inputs in = inputs_of(c);
+            const AttentionInputs in = attention_inputs(c);
             check_gradients(
-                name(c),
+                name_of(c),
                 [](const std::vector<Tensor>& x) {
                     return std::vector<Tensor>{dense_attention(x[0], x[1], x[2], 0.8).out};
                 },
@@ -106,16 +60,16 @@ TEST_CASE("dense_attention: gradients by finite differences") {
 
 TEST_CASE("dense_attention: float32 against float64") {
     for (const Case& c : {Case{2, 4, 2, 65, 7, 5}, Case{1, 2, 2, 300, 32, 32}, Case{1, 1, 1, 128, 100, 36}}) {
-        INFO(name(c));
+        INFO(name_of(c));
         const double scale = 1 / std::sqrt(static_cast<double>(c.dim));
-        const Inputs in = inputs_of(c, DType::float32);
-        check_close(run(in, scale), attention_oracle(in.q, in.k, in.v, in.dout, scale, everything), 3e-6);
+        const AttentionInputs in = attention_inputs(c, DType::float32);
+        check_close(run(in, scale), attention_oracle(in, scale, everything), 3e-6);
     }
 }
 
 TEST_CASE("dense_attention: scores far apart neither overflow nor lose the largest key") {
     const Case c{1, 1, 1, 70, 4, 4};
-    Inputs in = inputs_of(c, DType::float32);
+    AttentionInputs in = attention_inputs(c, DType::float32);
     const AttentionGradients y = run(in, 1000.0);
     for (const Tensor& x : {y.out, y.lse, y.dq, y.dk, y.dv})
         for (const float value : x.to_vector<float>()) CHECK(std::isfinite(value));
@@ -127,16 +81,16 @@ TEST_CASE("dense_attention: scores far apart neither overflow nor lose the large
 TEST_CASE("dense_attention: a row's bits depend neither on later rows nor on T") {
     for (const DType dtype : {DType::float32, DType::float64}) {
         const Case c{2, 2, 1, 150, 20, 12};
-        const Inputs in = inputs_of(c, dtype);
+        const AttentionInputs in = attention_inputs(c, dtype);
         const AttentionOutput whole = dense_attention(in.q, in.k, in.v, 0.3);
         for (const int64_t T : {1, 2, 31, 32, 33, 63, 64, 65, 100, 149}) {
             INFO("T " << T);
-            const AttentionOutput cut =
-                dense_attention(first_rows(in.q, 2, T), first_rows(in.k, 2, T), first_rows(in.v, 2, T), 0.3);
-            CHECK(bit_identical(cut.out, first_rows(whole.out, 1, T)));
-            CHECK(bit_identical(cut.lse, first_rows(whole.lse, 2, T)));
+            const AttentionOutput cut = dense_attention(first_along(in.q, 2, T), first_along(in.k, 2, T),
+                                                        first_along(in.v, 2, T), 0.3);
+            CHECK(bit_identical(cut.out, first_along(whole.out, 1, T)));
+            CHECK(bit_identical(cut.lse, first_along(whole.lse, 2, T)));
         }
-        const Inputs other = inputs_of({2, 2, 1, 150, 20, 12}, dtype);
+        const AttentionInputs other = attention_inputs({2, 2, 1, 150, 20, 12}, dtype);
         for (const Tensor& x : {other.q, other.k, other.v})
             for (int64_t i = 0; i < x.dim(0) * x.dim(1); ++i)
                 x.alias({x.dim(0) * x.dim(1), 150, x.dim(3)})
@@ -145,14 +99,14 @@ TEST_CASE("dense_attention: a row's bits depend neither on later rows nor on T")
                     .rows(70, 150)
                     .fill(9);
         const AttentionOutput changed = dense_attention(other.q, other.k, other.v, 0.3);
-        CHECK(bit_identical(first_rows(changed.out, 1, 70), first_rows(whole.out, 1, 70)));
-        CHECK(bit_identical(first_rows(changed.lse, 2, 70), first_rows(whole.lse, 2, 70)));
+        CHECK(bit_identical(first_along(changed.out, 1, 70), first_along(whole.out, 1, 70)));
+        CHECK(bit_identical(first_along(changed.lse, 2, 70), first_along(whole.lse, 2, 70)));
         CHECK(!bit_identical(changed.out, whole.out));
     }
 }
 
 TEST_CASE("dense_attention: a head's bits depend neither on other heads nor on its place in the batch") {
-    const Inputs in = inputs_of({2, 2, 2, 77, 8, 8}, DType::float32);
+    const AttentionInputs in = attention_inputs({2, 2, 2, 77, 8, 8}, DType::float32);
     const AttentionOutput whole = dense_attention(in.q, in.k, in.v, 0.3);
     const auto second_head = [](const Tensor& x) { return x.alias({4, 1, 77, 8}).rows(3, 4).clone(); };
     const AttentionOutput alone =
@@ -166,21 +120,21 @@ TEST_CASE("dense_attention: a head's bits depend neither on other heads nor on i
 TEST_CASE("dense_attention: bits repeat, for any number of threads") {
     const int threads = thread_count();
     for (const Case& c : {Case{2, 4, 2, 70, 9, 5}, Case{1, 2, 1, 1100, 8, 8}}) {
-        const Inputs in = inputs_of(c, DType::float32);
+        const AttentionInputs in = attention_inputs(c, DType::float32);
         set_thread_count(1);
         const AttentionGradients one = run(in, 0.4);
         set_thread_count(2);
-        CHECK(same_bits(one, run(in, 0.4)));
+        CHECK(bit_identical(one, run(in, 0.4)));
         set_thread_count(3);
-        CHECK(same_bits(one, run(in, 0.4)));
+        CHECK(bit_identical(one, run(in, 0.4)));
         set_thread_count(threads);
-        CHECK(same_bits(one, run(in, 0.4)));
+        CHECK(bit_identical(one, run(in, 0.4)));
     }
 }
 
 TEST_CASE("dense_attention: no buffer grows with T x T") {
     const int64_t T = 4096, dim = 8;
-    const Inputs in = inputs_of({1, 1, 1, T, dim, dim}, DType::float32);
+    const AttentionInputs in = attention_inputs({1, 1, 1, T, dim, dim}, DType::float32);
     const int64_t before = memory_stats().live_bytes;
     reset_peak_memory();
     run(in, 0.3);
@@ -189,7 +143,7 @@ TEST_CASE("dense_attention: no buffer grows with T x T") {
 }
 
 TEST_CASE("dense_attention: gradients only for what asks for them, none through lse") {
-    const Inputs in = inputs_of({1, 1, 1, 3, 2, 2});
+    const AttentionInputs in = attention_inputs({1, 1, 1, 3, 2, 2});
     in.k.set_requires_grad(true);
     const AttentionOutput y = dense_attention(in.q, in.k, in.v, 1.0);
     CHECK(y.out.requires_grad());

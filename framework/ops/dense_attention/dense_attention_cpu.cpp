@@ -11,8 +11,6 @@
 // to adds an exact 0: hence the bits of a row do not depend on T or on other rows.
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <vector>
 
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
@@ -28,9 +26,6 @@ constexpr int64_t key_tile = 64;
 
 template <int lanes>
 constexpr uint32_t all_lanes = lanes == 32 ? ~0u : (1u << (lanes % 32)) - 1;
-
-template <class T>
-constexpr T no_score = std::numeric_limits<T>::lowest() / 2;  // finite: no_score - no_score is 0, not NaN
 
 // bits[s - begin] for the keys s in [begin, end): lane l is set when query q0 + l attends to s. A row that
 // selects every key up to its own costs no walk over its indices, and neither do padding lanes.
@@ -67,27 +62,26 @@ SIEVE_INLINE TileBits summarise(const uint32_t* bits, int64_t keys) {
     return t;
 }
 
-// The pointers of one query head, and of the key and value head that it reads.
+// Where the rows of one query head lie, and those of the key and value head that it reads.
 template <class T>
 struct Head {
-    const T *q, *k, *v;
+    const T *q, *k, *v;  // [length, dim], [length, dim], [length, value_dim]
     int64_t row;         // of lse: (b * heads + h) * length
     int64_t out_offset;  // of out[b,0,h]
     int64_t out_stride;  // from one query's out to the next
 };
 
-template <class Args>
-SIEVE_INLINE auto head_of(const Args& a, int64_t b, int64_t h) {
+template <template <class> class Args, class T>
+SIEVE_INLINE Head<T> head_of(const Args<T>& a, int64_t b, int64_t h) {
     const AttentionSizes& z = a.size;
     const int64_t kv = b * z.kv_heads + h / (z.heads / z.kv_heads);
     const int64_t row = (b * z.heads + h) * z.length;
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(a.q)>>;
-    return Head<T>{.q = a.q + row * z.dim,
-                   .k = a.k + kv * z.length * z.dim,
-                   .v = a.v + kv * z.length * z.value_dim,
-                   .row = row,
-                   .out_offset = (b * z.length * z.heads + h) * z.value_dim,
-                   .out_stride = z.heads * z.value_dim};
+    return {.q = a.q + row * z.dim,
+            .k = a.k + kv * z.length * z.dim,
+            .v = a.v + kv * z.length * z.value_dim,
+            .row = row,
+            .out_offset = (b * z.length * z.heads + h) * z.value_dim,
+            .out_stride = z.heads * z.value_dim};
 }
 
 // Scratch of one forward tile.
@@ -178,10 +172,6 @@ SIEVE_INLINE void forward_tile(const AttentionForward<T>& a, const Head<T>& head
 
 constexpr int64_t queries_per_task = 256;
 
-int64_t round_up(int64_t n, int64_t step) {
-    return (n + step - 1) / step * step;
-}
-
 // Heads [first_head, first_head + heads) of the queries [begin, end): they share the bits of a selection.
 struct ForwardTask {
     template <class T, int width>
@@ -217,8 +207,7 @@ struct BackwardTile {
                lanes;
     }
     SIEVE_INLINE BackwardTile(T* scratch, const AttentionSizes& z, int64_t lanes, int64_t width)
-        : dim_padded((z.dim + width - 1) / width * width),
-          value_dim_padded((z.value_dim + width - 1) / width * width) {
+        : dim_padded(round_up(z.dim, width)), value_dim_padded(round_up(z.value_dim, width)) {
         q = scratch;
         dout = q + z.dim * lanes;
         q_rows = dout + z.value_dim * lanes;
@@ -242,14 +231,6 @@ SIEVE_INLINE void copy_rows(const T* from, int64_t ldf, int64_t rows, int64_t co
         for (int64_t j = 0; j < n; ++j) row[j] = factor * from[l * ldf + j];
         for (int64_t j = n; j < padded; ++j) row[j] = 0;
     }
-}
-
-template <class T>
-SIEVE_INLINE T dot(const T* x, const T* y, int64_t n) {
-    T sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < n; ++j) sum += x[j] * y[j];
-    return sum;
 }
 
 template <class T, int width>
@@ -352,19 +333,10 @@ struct BackwardTask {
             }
         }
         for (int64_t g = 0; g < count; ++g)
-            for (int64_t s = begin; s < end; ++s) {
-                const int64_t row = (b * z.kv_heads + first + g) * z.length + s;
-                std::copy_n(dk + g * dk_head + (s - begin) * tile.dim_padded, z.dim, a.dk + row * z.dim);
-                std::copy_n(dv + g * dv_head + (s - begin) * tile.value_dim_padded, z.value_dim,
-                            a.dv + row * z.value_dim);
-            }
+            store_key_gradients(a, b, first + g, begin, end, dk + g * dk_head, tile.dim_padded,
+                                dv + g * dv_head, tile.value_dim_padded);
     }
 };
-
-template <class T>
-int64_t widest() {
-    return vector_bytes() / static_cast<int64_t>(sizeof(T));
-}
 
 }  // namespace
 

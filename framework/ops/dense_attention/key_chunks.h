@@ -29,6 +29,19 @@ struct KeyChunks {
     int64_t length, keys, count;
 };
 
+// A task's sums, rows of keys [begin, end) padded to ld_dk and ld_dv elements, to their place in a.dk and
+// a.dv.
+template <class T>
+void store_key_gradients(const AttentionBackward<T>& a, int64_t b, int64_t kv_head, int64_t begin,
+                         int64_t end, const T* dk, int64_t ld_dk, const T* dv, int64_t ld_dv) {
+    const AttentionSizes& z = a.size;
+    const int64_t first = (b * z.kv_heads + kv_head) * z.length;
+    for (int64_t s = begin; s < end; ++s) {
+        std::copy_n(dk + (s - begin) * ld_dk, z.dim, a.dk + (first + s) * z.dim);
+        std::copy_n(dv + (s - begin) * ld_dv, z.value_dim, a.dv + (first + s) * z.value_dim);
+    }
+}
+
 // dq [batch, heads, length, dim] as one buffer a chunk; the first one is dq itself. Chunk c holds rows from
 // its first key on: no earlier query sees it.
 template <class T>

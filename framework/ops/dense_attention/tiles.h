@@ -77,14 +77,16 @@ template <class T, int width>
 SIEVE_INLINE void transpose_into(const T* from, int64_t ldf, int64_t lanes, int64_t columns, T factor, T* to,
                                  int64_t ldt) {
     using V = Vector<T, width>;
-    typedef T Loose __attribute__((vector_size(width * sizeof(T)), aligned(sizeof(T)), may_alias));
     int64_t j = 0;
     for (; j + width <= columns; j += width)
         for (int64_t l0 = 0; l0 < ldt; l0 += width) {
             V x[width];
 #pragma GCC unroll 16
             for (int l = 0; l < width; ++l)
-                x[l] = l0 + l < lanes ? V(*reinterpret_cast<const Loose*>(from + (l0 + l) * ldf + j)) : V{};
+                if (l0 + l < lanes)
+                    x[l] = load_anywhere<T, width>(from + (l0 + l) * ldf + j);
+                else
+                    x[l] = V{};
             transpose<T, width>(x);
 #pragma GCC unroll 16
             for (int l = 0; l < width; ++l) at<T, width>(to + (j + l) * ldt + l0) = x[l] * factor;
@@ -98,7 +100,6 @@ template <class T, int width>
 SIEVE_INLINE void transpose_back(const T* from, int64_t ldf, const T* factor, int64_t lanes, int64_t columns,
                                  T* to, int64_t ldt) {
     using V = Vector<T, width>;
-    typedef T Loose __attribute__((vector_size(width * sizeof(T)), aligned(sizeof(T)), may_alias));
     int64_t j = 0;
     for (; j + width <= columns; j += width)
         for (int64_t l0 = 0; l0 < lanes; l0 += width) {
@@ -109,7 +110,7 @@ SIEVE_INLINE void transpose_back(const T* from, int64_t ldf, const T* factor, in
             transpose<T, width>(x);
 #pragma GCC unroll 16
             for (int l = 0; l < width; ++l)
-                if (l0 + l < lanes) *reinterpret_cast<Loose*>(to + (l0 + l) * ldt + j) = x[l];
+                if (l0 + l < lanes) store_anywhere<T, width>(to + (l0 + l) * ldt + j, x[l]);
         }
     for (; j < columns; ++j)
         for (int64_t l = 0; l < lanes; ++l) to[l * ldt + j] = factor[l] * from[j * ldf + l];

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #define SIEVE_INLINE inline __attribute__((always_inline))
@@ -15,6 +16,7 @@ namespace sieve::cpu {
 template <class T, int width>
 struct VectorTypes {
     typedef T Vector __attribute__((vector_size(width * sizeof(T)), may_alias));
+    typedef T Loose __attribute__((vector_size(width * sizeof(T)), aligned(sizeof(T)), may_alias));
     using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
     typedef Integer Integers __attribute__((vector_size(width * sizeof(T))));
 };
@@ -23,6 +25,14 @@ template <class T, int width>
 using Vector = typename VectorTypes<T, width>::Vector;
 template <class T, int width>
 using Integers = typename VectorTypes<T, width>::Integers;
+
+constexpr int64_t round_up(int64_t n, int64_t step) {
+    return (n + step - 1) / step * step;
+}
+
+// The score of a key that is not attended to: finite, so that a difference of two of them is 0 and not NaN.
+template <class T>
+constexpr T no_score = std::numeric_limits<T>::lowest() / 2;
 
 // `pointer` must be a multiple of the vector's size.
 template <class T, int width>
@@ -37,6 +47,24 @@ SIEVE_INLINE Vector<T, width>& at(T* pointer) {
 template <class T, int width>
 SIEVE_INLINE void max_into(Vector<T, width>& x, const Vector<T, width>& y) {
     x = x > y ? x : y;
+}
+
+// The same for a pointer anywhere.
+template <class T, int width>
+SIEVE_INLINE const typename VectorTypes<T, width>::Loose& load_anywhere(const T* pointer) {
+    return *reinterpret_cast<const typename VectorTypes<T, width>::Loose*>(pointer);
+}
+template <class T, int width>
+SIEVE_INLINE void store_anywhere(T* pointer, const Vector<T, width>& x) {
+    *reinterpret_cast<typename VectorTypes<T, width>::Loose*>(pointer) = x;
+}
+
+template <class T>
+SIEVE_INLINE T dot(const T* x, const T* y, int64_t n) {
+    T sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < n; ++j) sum += x[j] * y[j];
+    return sum;
 }
 
 // Lane l of x stays where bit l of `bits` is set and becomes `otherwise` elsewhere.
@@ -118,5 +146,11 @@ void run_best(const A&... arguments) {
     Body::template run<T, 16 / sizeof(T)>(arguments...);
 }
 #endif
+
+// The width that run_best chooses.
+template <class T>
+int64_t widest() {
+    return vector_bytes() / static_cast<int64_t>(sizeof(T));
+}
 
 }  // namespace sieve::cpu
