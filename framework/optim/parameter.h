@@ -1,4 +1,5 @@
-// A tensor that is trained, under the name it has in checkpoints.
+// A trained tensor and its name: the name is the key in checkpoints, and it decides which optimiser takes the
+// parameter.
 #pragma once
 
 #include <string>
@@ -8,8 +9,8 @@
 namespace sieve {
 
 struct Parameter {
-    std::string name;
-    Tensor tensor;
+    std::string name;  // "blocks.0.attention.qkv.weight"
+    Tensor tensor;     // a leaf that wants a gradient
 };
 
 }  // namespace sieve
