@@ -1,13 +1,19 @@
 // General matrix multiply on the CPU, row-major:  C = alpha * op(A) op(B) + beta * C.
 //
 // Contract that the rest of the framework relies on:
-//  - the bits of C[i,j] depend only on row i of op(A), column j of op(B), C[i,j], k, alpha and beta: not on m, n,
+//  - the bits of C[i,j] depend only on row i of op(A), column j of op(B), C[i,j], k, alpha and beta: not on
+//  m, n,
 //    on where the row or column lies, or on the number of threads. Causality and the tie rule need this.
-//  - beta == 0 never reads C. k == 0 gives beta * C. m, n may be 0.
+//    (No library promises it: OpenBLAS 0.3.21 picks kernels by shape, so a row's bits change with the rows
+//    beside it. Hence these kernels of our own, for AVX-512, AVX2 and plain 128-bit vectors, chosen when the
+//    program runs.)
+//  - beta == 0 never reads C. k == 0 gives beta * C. m, n may be 0. NaN and infinity travel as in a plain
+//  sum.
 //  - called from inside a parallel region it runs on the calling thread alone.
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace sieve::cpu {
 
@@ -27,5 +33,13 @@ struct Gemm {
 
 template <class T>  // float, double
 void gemm(const Gemm<T>& g);
+
+// The same for a product that the caller knows to be symmetric (m == n, op(B) = op(A)^T or A, B symmetric and
+// commuting; C symmetric too when beta != 0), at little more than half the cost: the part on and below the
+// diagonal has the bits that gemm gives it, the part above is its mirror image.
+template <class T>
+void gemm_symmetric(const Gemm<T>& g);
+
+std::string gemm_backend();  // for people: "own kernels, AVX-512, 12x32 tiles"
 
 }  // namespace sieve::cpu

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Makes data/corpus/ (data/README.md says what it holds) from two Debian packages, which it downloads and unpacks but
+# does not install. Does nothing when the corpus is there. Whatever goes wrong costs one line and no failure: without
+# the corpus the programs use data/excerpt/.
+set -u
+here=$(cd "$(dirname "$0")" && pwd) || exit 0
+corpus=$here/corpus
+prepare=${PREPARE_CORPUS:-$here/../tools/prepare_corpus}
+packages="r-cran-janeaustenr sword-comm-tdavid"
+
+[ -e "$corpus/complete" ] && exit 0
+
+work=$(mktemp -d) || exit 0
+trap 'rm -rf "$work"' EXIT
+trap 'exit 0' HUP INT TERM
+give_up() {
+    echo "data/corpus: $1; the programs will use data/excerpt (again: make corpus)"
+    exit 0
+}
+
+[ -x "$prepare" ] || give_up "tools/prepare_corpus is not built"
+command -v apt-get > /dev/null && command -v dpkg > /dev/null || give_up "no apt-get and dpkg here to fetch it with"
+cd "$work" || exit 0
+# A bare machine has no package lists yet; updating them takes root and is tried only then.
+fetch() { timeout 300 apt-get -qq -o Acquire::Retries=1 download $packages > log 2>&1; }
+fetch || { timeout 120 apt-get -qq update > log 2>&1 && fetch; } || give_up "cannot download $packages"
+for package in *.deb; do dpkg -x "$package" unpacked || give_up "cannot unpack $package"; done
+"$prepare" austen unpacked/usr/lib/R/site-library/janeaustenr/data texts 2> log || give_up "$(cat log)"
+"$prepare" spurgeon unpacked/usr/share/sword/modules/comments/zcom/tdavid texts 2> log || give_up "$(cat log)"
+(cd texts && sha256sum --quiet -c "$here/corpus.sha256") > log 2>&1 ||
+    give_up "the texts are not those of data/corpus.sha256 (another package version?)"
+mkdir -p "$corpus" && mv texts/*.txt "$corpus" && touch "$corpus/complete" || give_up "cannot write $corpus"
+echo "data/corpus: $(cat "$corpus"/*.txt | wc -c) bytes of public-domain prose"

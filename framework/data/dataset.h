@@ -1,0 +1,71 @@
+// The one call an experiment makes: text, tokenizer, tokens and batches from a few settings.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "framework/data/batches.h"
+#include "framework/data/token_cache.h"
+#include "framework/data/tokenizer.h"
+#include "framework/data/windows.h"
+
+namespace sieve {
+
+struct DataConfig {
+    std::string
+        data;  // a text file or a folder; empty: data/corpus, or data/excerpt when that was not fetched
+    std::string tokenizer;  // a tokenizer.json; empty: one of vocab_size tokens is trained on the text
+    int vocab_size = 4096;
+    int64_t max_tokens = 0;     // 0: all
+    int64_t num_documents = 0;  // 0: all
+    Protocol protocol = Protocol::heldout;
+    double val_fraction = 0.1;
+    std::string cache_dir = "data/cache";  // empty: no cache
+    uint64_t seed = 42;
+    int64_t seq_len = 128;
+    int64_t batch_size = 16;
+};
+
+class Dataset {
+  public:
+    Dataset(const DataConfig& config, const DataLog& log);
+
+    const Tokenizer& tokenizer() const { return tokenizer_; }
+    std::span<const int32_t> tokens() const { return *tokens_; }
+    const Windows& windows() const { return batches_.windows(); }
+
+    // batches.h: functions of the step alone; one Dataset serves one thread.
+    Batch batch(int64_t step) const { return batches_.batch(step); }
+    int64_t epoch_of(int64_t step) const { return batches_.epoch_of(step); }
+    double steps_per_epoch() const { return batches_.steps_per_epoch(); }
+    int64_t validation_batches() const { return batches_.validation_batches(); }
+    Batch validation(int64_t index) const { return batches_.validation(index); }
+
+    // "data/excerpt: 1 document, 280123 bytes"
+    const std::string& source() const { return source_; }
+    // "81234 tokens, vocabulary 4096 (trained on this text), 3.45 bytes a token"
+    const std::string& token_line() const { return token_line_; }
+    // "heldout: 560 train and 62 validation windows of 128 tokens; no token is shared"
+    const std::string& protocol() const { return protocol_; }
+    // All three.
+    std::string description() const { return source_ + "; " + token_line_ + "; " + protocol_; }
+
+  private:
+    Dataset(const DataConfig& config, const DataLog& log, const Corpus& corpus);
+
+    Tokenizer tokenizer_;
+    std::shared_ptr<const std::vector<int32_t>> tokens_;
+    BatchSource batches_;
+    std::string source_, token_line_, protocol_;
+};
+
+// `log` receives notes for stderr, a line each: that the excerpt is used, that a cache file was made again.
+// The tokenizer is trained on the first 1 - val_fraction of the text, so that under heldout and without
+// max_tokens it does not learn from what is held out (up to the small difference between a share of the bytes
+// and of the tokens).
+Dataset load_dataset(const DataConfig& config, const DataLog& log = {});
+
+}  // namespace sieve

@@ -1,0 +1,247 @@
+#include "framework/data/tokenizer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <deque>
+#include <limits>
+#include <queue>
+
+#include "framework/core/error.h"
+#include "framework/data/hash.h"
+#include "framework/data/word_table.h"
+#include "framework/io/atomic_file.h"
+
+namespace sieve {
+namespace {
+
+uint64_t pair_key(int32_t left, int32_t right) {
+    return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+}
+
+// A word while its pairs are merged: a doubly linked list of symbols. Taking the lowest rank, then the
+// leftmost place, from a heap costs O(n log n) for n bytes, so that one endless "word" is no trap.
+struct Symbol {
+    int32_t id;
+    int32_t previous, next;  // -1: none
+};
+
+struct Candidate {
+    int32_t rank, place, result;
+    bool operator>(const Candidate& other) const {
+        return rank != other.rank ? rank > other.rank : place > other.place;
+    }
+};
+
+using CandidateHeap = std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>>;
+
+}  // namespace
+
+class Tokenizer::Words {
+  public:
+    // Where the ids of a word lie in `pool`.
+    struct Span {
+        size_t begin = 0, end = 0;
+    };
+
+    WordTable table;
+    std::vector<Span> spans;
+    std::vector<int32_t> pool;
+    std::deque<std::string> prefixed;  // pieces that got a space in front: the table's words point into them
+};
+
+void Tokenizer::index() {
+    byte_ids_.fill(-1);
+    starts_added_.fill(false);
+    merge_rank_.clear();
+    id_of_.clear();
+    for (const AddedToken& token : added_) starts_added_[static_cast<unsigned char>(token.content[0])] = true;
+    for (int32_t id = 0; id < vocab_size(); ++id) {
+        const std::string& token = tokens_[static_cast<size_t>(id)];
+        if (token.size() == 1) byte_ids_[static_cast<unsigned char>(token[0])] = id;
+        if (ignore_merges_) id_of_.emplace(token, id);
+    }
+    merge_rank_.reserve(merges_.size());
+    for (size_t rank = 0; rank < merges_.size(); ++rank) {
+        merge_rank_[pair_key(merges_[rank].left, merges_[rank].right)] = static_cast<int32_t>(rank);
+    }
+}
+
+int32_t Tokenizer::byte_id(unsigned char byte) const {
+    const int32_t id = byte_ids_[byte] >= 0 ? byte_ids_[byte] : unknown_id_;
+    if (id < 0)
+        fail_bad_file(fmt::format("tokenizer: its vocabulary has no token for the byte 0x{:02X}", byte));
+    return id;
+}
+
+void Tokenizer::encode_word(std::string_view word, std::vector<int32_t>& ids) const {
+    if (ignore_merges_) {
+        if (const auto found = id_of_.find(std::string(word)); found != id_of_.end()) {
+            ids.push_back(found->second);
+            return;
+        }
+    }
+    const auto n = static_cast<int32_t>(word.size());
+    std::vector<Symbol> symbols(word.size());
+    for (int32_t i = 0; i < n; ++i) {
+        const auto byte = static_cast<unsigned char>(word[static_cast<size_t>(i)]);
+        symbols[static_cast<size_t>(i)] = {byte_id(byte), i - 1, i + 1 < n ? i + 1 : -1};
+    }
+    const auto at = [&](int32_t i) -> Symbol& { return symbols[static_cast<size_t>(i)]; };
+    // The merge of the symbol at `place` with its next one; rank -1 when there is none.
+    const auto candidate_at = [&](int32_t place) -> Candidate {
+        if (at(place).id < 0 || at(place).next < 0) return {-1, place, -1};
+        const auto found = merge_rank_.find(pair_key(at(place).id, at(at(place).next).id));
+        if (found == merge_rank_.end()) return {-1, place, -1};
+        return {found->second, place, merges_[static_cast<size_t>(found->second)].result};
+    };
+    CandidateHeap heap;
+    const auto offer = [&](int32_t place) {
+        if (const Candidate c = candidate_at(place); c.rank >= 0) heap.push(c);
+    };
+    for (int32_t i = 0; i + 1 < n; ++i) offer(i);
+    while (!heap.empty()) {
+        const Candidate c = heap.top();
+        heap.pop();
+        if (candidate_at(c.place).rank != c.rank) continue;  // a neighbour was merged meanwhile
+        Symbol& left = at(c.place);
+        Symbol& right = at(left.next);
+        left.id = c.result;
+        left.next = right.next;
+        right.id = -1;
+        if (left.next >= 0) at(left.next).previous = c.place;
+        if (left.previous >= 0) offer(left.previous);
+        offer(c.place);
+    }
+    for (int32_t i = n > 0 ? 0 : -1; i >= 0; i = at(i).next) ids.push_back(at(i).id);
+}
+
+void Tokenizer::encode_piece(std::string_view piece, Words& words, std::vector<int32_t>& ids,
+                             size_t limit) const {
+    if (pre_tokenizer_.add_prefix_space && piece[0] != ' ') {
+        std::string& prefixed = words.prefixed.emplace_back(1, ' ');
+        prefixed += piece;
+        piece = prefixed;
+    }
+    for (size_t at = 0; at < piece.size() && ids.size() < limit;) {
+        const size_t end = pre_tokenizer_.use_regex ? word_end(piece, at) : piece.size();
+        const std::string_view word = piece.substr(at, end - at);
+        const WordTable::Found found = words.table.find_or_add(word);
+        if (found.is_new) {
+            const size_t begin = words.pool.size();
+            encode_word(word, words.pool);
+            words.spans.push_back({begin, words.pool.size()});
+        }
+        const Words::Span span = words.spans[found.index];
+        for (size_t i = span.begin; i < span.end; ++i) ids.push_back(words.pool[i]);
+        at = end;
+    }
+}
+
+void Tokenizer::encode_plain(std::string_view text, Words& words, std::vector<int32_t>& ids,
+                             size_t limit) const {
+    for (size_t at = 0; at < text.size() && ids.size() < limit;) {
+        const size_t end = digits_piece_end(text, at, pre_tokenizer_.digits);
+        encode_piece(text.substr(at, end - at), words, ids, limit);
+        at = end;
+    }
+}
+
+// The longest added token that starts at text[at].
+const Tokenizer::AddedToken* Tokenizer::added_token_at(std::string_view text, size_t at) const {
+    if (!starts_added_[static_cast<unsigned char>(text[at])]) return nullptr;
+    const AddedToken* longest = nullptr;
+    for (const AddedToken& token : added_) {
+        if (longest && token.content.size() <= longest->content.size()) continue;
+        if (text.substr(at).starts_with(token.content)) longest = &token;
+    }
+    return longest;
+}
+
+void Tokenizer::encode_append(std::string_view text, std::vector<int32_t>& ids, int64_t max_tokens) const {
+    const size_t limit =
+        max_tokens > 0 ? ids.size() + static_cast<size_t>(max_tokens) : std::numeric_limits<size_t>::max();
+    Words words;
+    size_t plain_from = 0;
+    for (size_t at = 0; at < text.size();) {
+        const AddedToken* token = added_token_at(text, at);
+        if (!token) {
+            ++at;
+            continue;
+        }
+        encode_plain(text.substr(plain_from, at - plain_from), words, ids, limit);
+        if (ids.size() >= limit) break;
+        ids.push_back(token->id);
+        at += token->content.size();
+        plain_from = at;
+    }
+    if (ids.size() < limit) encode_plain(text.substr(plain_from), words, ids, limit);
+    if (ids.size() > limit) ids.resize(limit);
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
+    std::vector<int32_t> ids;
+    encode_append(text, ids);
+    return ids;
+}
+
+const std::string& Tokenizer::token_bytes(int id) const {
+    if (id < 0 || id >= vocab_size()) {
+        fail(fmt::format("tokenizer: there is no token {}; ids go from 0 to {}", id, vocab_size() - 1));
+    }
+    return tokens_[static_cast<size_t>(id)];
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> ids) const {
+    std::string text;
+    for (const int32_t id : ids) text += token_bytes(id);
+    return text;
+}
+
+std::string Tokenizer::token_text(int id) const {
+    const std::string& bytes = token_bytes(id);
+    std::string text;
+    for (size_t at = 0; at < bytes.size();) {
+        const Utf8Char c = utf8_at(bytes, at);
+        const bool control = c.code < 0x20 || (c.code >= 0x7F && c.code < 0xA0);
+        if (c.code == ' ') {
+            text += "\u00B7";
+        } else if (c.code == '\n') {
+            text += "\\n";
+        } else if (c.code == '\t') {
+            text += "\\t";
+        } else if (!c.valid || control) {
+            text += fmt::format("\\x{:02X}", c.code);
+        } else {
+            text += bytes.substr(at, c.length);
+        }
+        at += c.length;
+    }
+    return text;
+}
+
+int32_t Tokenizer::added_token_id(std::string_view content) const {
+    const auto found = std::find_if(added_.begin(), added_.end(),
+                                    [&](const AddedToken& token) { return token.content == content; });
+    return found == added_.end() ? -1 : found->id;
+}
+
+uint64_t Tokenizer::hash() const {
+    ContentHash hash;
+    for (const std::string& token : tokens_) hash.add(token);
+    for (const Merge& m : merges_) hash.add(m.left).add(m.right).add(m.result);
+    for (const AddedToken& token : added_) hash.add(token.id).add(token.content);
+    hash.add(pre_tokenizer_.add_prefix_space).add(pre_tokenizer_.use_regex);
+    hash.add(static_cast<int64_t>(pre_tokenizer_.digits)).add(ignore_merges_).add(unknown_id_);
+    return hash.value();
+}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& path) {
+    return from_json(read_file(path), path.string());
+}
+
+void Tokenizer::save(const std::filesystem::path& path) const {
+    write_file_atomic(path, to_json());
+}
+
+}  // namespace sieve

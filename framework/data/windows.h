@@ -1,0 +1,42 @@
+// From one long row of N tokens to windows of T + 1 of them: inputs tokens[s .. s+T), targets tokens[s+1 ..
+// s+T].
+//
+//   heldout   the last `val_fraction` of the tokens are for validation, at least one window of them. On
+//   either side
+//             of the border windows lie end to end; none crosses it, no token is in two windows.
+//   overlap   windows start at every token, N - T of them; a random `val_fraction` are for validation, so
+//   that
+//             nearly every validation token is also trained on. This is the original experiment's split: its
+//             validation loss measures memory, not language. Kept to reproduce its numbers.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sieve {
+
+enum class Protocol { heldout, overlap };
+
+const char* name_of(Protocol protocol);
+Protocol parse_protocol(std::string_view name);  // a usage error unless "heldout" or "overlap"
+
+struct Windows {
+    int64_t length = 0;               // T
+    std::vector<int64_t> train;       // where each window starts
+    std::vector<int64_t> validation;  // in a shuffled order, so that the first few are a fair sample
+};
+
+// A usage error unless seq_len >= 1 and val_fraction lies between 0 and 1.
+void check_window_settings(int64_t seq_len, double val_fraction);
+
+// Fails (bad_file) when there are too few tokens for a train and a validation window; `source` names them.
+// `seed` decides the split under overlap. Under heldout nothing depends on it, not even the validation order.
+Windows make_windows(int64_t num_tokens, int64_t seq_len, Protocol protocol, double val_fraction,
+                     uint64_t seed, const std::string& source);
+
+// The permutation of 0 .. n-1 that (seed, stream) names (Fisher-Yates on Philox numbers).
+std::vector<int64_t> random_permutation(int64_t n, uint64_t seed, uint64_t stream);
+
+}  // namespace sieve

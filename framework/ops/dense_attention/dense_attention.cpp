@@ -1,0 +1,28 @@
+#include "framework/ops/dense_attention/dense_attention.h"
+
+#include "framework/autograd/autograd.h"
+#include "framework/ops/dense_attention/arguments.h"
+#include "framework/ops/dense_attention/kernels.h"
+#include "framework/ops/dispatch.h"
+
+namespace sieve {
+namespace {
+constexpr const char* op = "dense_attention";
+}
+
+AttentionOutput dense_attention(const Tensor& q, const Tensor& k, const Tensor& v, double scale) {
+    check_attention(op, q, k, v);
+    const AttentionOutput result = empty_attention_output(q, v);
+    const SavedAttention saved{q, k, v, result.out.detach(), result.lse, scale};
+    dispatch_float(op, q.dtype(), [&]<class T>() {
+        launch(op, q.device(), cpu::tiled_attention_forward<T>, attention_forward_arguments<T>(saved, {}));
+    });
+    record(op, {q, k, v}, {result.out}, [saved](const std::vector<Tensor>& dout) {
+        return dispatch_float(op, saved.q.dtype(), [&]<class T>() {
+            return attention_gradients<T>(op, cpu::tiled_attention_backward<T>, dout[0], saved, {});
+        });
+    });
+    return result;
+}
+
+}  // namespace sieve

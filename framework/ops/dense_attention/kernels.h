@@ -1,0 +1,58 @@
+// Attention over every key up to the query's own, or, when `indices` is given, over the selected keys only.
+#pragma once
+
+#include <cstdint>
+
+namespace sieve {
+
+struct AttentionSizes {
+    int64_t batch, heads, kv_heads, length;
+    int64_t dim;        // of a query and a key
+    int64_t value_dim;  // of a value
+};
+
+// Which keys each row attends to. indices null: row t attends to 0..t.
+struct SelectedKeys {
+    const int32_t* indices = nullptr;  // [batch, length, slots], ascending, each <= t
+    const int32_t* counts = nullptr;   // [batch, length], 0 <= count <= min(slots, t + 1)
+    int64_t slots = 0;
+};
+
+template <class T>
+struct AttentionForward {
+    const T* q;  // [batch, heads, length, dim]
+    const T* k;  // [batch, kv_heads, length, dim]
+    const T* v;  // [batch, kv_heads, length, value_dim]
+    T* out;      // [batch, length, heads, value_dim]
+    T* lse;      // [batch, heads, length]
+    T scale;
+    AttentionSizes size;
+    SelectedKeys keys;
+};
+
+template <class T>
+struct AttentionBackward {
+    const T* dout;  // [batch, length, heads, value_dim]
+    const T* q;     // [batch, heads, length, dim]
+    const T* k;     // [batch, kv_heads, length, dim]
+    const T* v;     // [batch, kv_heads, length, value_dim]
+    const T* out;   // [batch, length, heads, value_dim]
+    const T* lse;   // [batch, heads, length]
+    T* dq;          // [batch, heads, length, dim]
+    T* dk;          // [batch, kv_heads, length, dim]
+    T* dv;          // [batch, kv_heads, length, value_dim]
+    T scale;
+    AttentionSizes size;
+    SelectedKeys keys;
+};
+
+namespace cpu {
+// Tiles of queries x keys; keys that a query does not attend to are masked out of the tile. Rows that select
+// every key get the bits that they get without a selection.
+template <class T>
+void tiled_attention_forward(const AttentionForward<T>& a);
+template <class T>
+void tiled_attention_backward(const AttentionBackward<T>& a);
+}  // namespace cpu
+
+}  // namespace sieve

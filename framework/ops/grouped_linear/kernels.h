@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+
+namespace sieve {
+
+template <class T>
+struct GroupedLinearForward {
+    const T* x;               // [rows, in], sorted by expert
+    const T* const* weights;  // experts of [out, in]
+    T* y;                     // [rows, out]
+    const int64_t* offsets;   // [experts + 1]
+    int64_t experts, in, out;
+};
+
+template <class T>
+struct GroupedLinearBackward {
+    const T* dy;              // [rows, out]
+    const T* x;               // [rows, in]
+    const T* const* weights;  // experts of [out, in]
+    T* dx;                    // [rows, in], or null: not wanted
+    T* const* dweights;       // experts of [out, in], each null when not wanted
+    const int64_t* offsets;   // [experts + 1]
+    int64_t experts, in, out;
+};
+
+namespace cpu {
+template <class T>
+void grouped_linear_forward(const GroupedLinearForward<T>& a);
+template <class T>
+void grouped_linear_backward(const GroupedLinearBackward<T>& a);
+}  // namespace cpu
+
+}  // namespace sieve

@@ -1,0 +1,102 @@
+#include "framework/ops/indexer_kl/indexer_kl.h"
+
+#include "framework/autograd/autograd.h"
+#include "framework/ops/dispatch.h"
+#include "framework/ops/indexer_kl/check.h"
+#include "framework/ops/indexer_kl/kernels.h"
+#include "framework/ops/lightning_indexer/check.h"
+#include "framework/ops/top_k/check.h"
+
+namespace sieve {
+namespace {
+
+struct Indexer {
+    const Tensor &q, &k, &w;
+    double scale;
+};
+
+struct Attention {
+    const Tensor &q, &k, &lse;
+    double scale;
+};
+
+void check(const char* op, const Indexer& indexer, const Attention& attention, const Selection* selection) {
+    check_indexer(op, indexer.q, indexer.k, indexer.w);
+    const int64_t batch = indexer.q.dim(0), length = indexer.q.dim(1);
+    check_attention(op, attention.q, attention.k, attention.lse, batch, length);
+    check_dtype(op, "q", attention.q, indexer.q.dtype());
+    if (selection) check_selection(op, *selection, batch, length);
+}
+
+template <class T>
+T* data_or_null(const Tensor& t) {
+    return t.defined() ? t.data<T>() : nullptr;
+}
+
+// Multiplies the saved gradients where they lie: this node was their only owner and is not run again.
+template <class T>
+std::vector<Tensor> backward_of(const char* op, const Tensor& dloss, const Tensor& dq, const Tensor& dk,
+                                const Tensor& dw) {
+    launch(op, dq.device(), cpu::indexer_kl_backward<T>,
+           IndexerKlBackward<T>{.dloss = dloss.data<T>(),
+                                .dq = dq.data<T>(),
+                                .dk = dk.data<T>(),
+                                .dw = dw.data<T>(),
+                                .nq = dq.numel(),
+                                .nk = dk.numel(),
+                                .nw = dw.numel()});
+    return {dq, dk, dw};
+}
+
+Tensor loss_of(const char* op, const Indexer& indexer, const Attention& attention,
+               const Selection* selection) {
+    check(op, indexer, attention, selection);
+    const bool wanted = grad_enabled() &&
+                        (indexer.q.requires_grad() || indexer.k.requires_grad() || indexer.w.requires_grad());
+    const auto gradient_of = [&](const Tensor& x) {
+        return wanted ? Tensor::empty(x.shape(), x.dtype(), x.device()) : Tensor();
+    };
+    const Tensor dq = gradient_of(indexer.q), dk = gradient_of(indexer.k), dw = gradient_of(indexer.w);
+    const Tensor loss = Tensor::empty({}, indexer.q.dtype(), indexer.q.device());
+    dispatch_float(op, indexer.q.dtype(), [&]<class T>() {
+        launch(op, indexer.q.device(), cpu::indexer_kl_forward<T>,
+               IndexerKlForward<T>{
+                   .index_q = indexer.q.data<T>(),
+                   .index_k = indexer.k.data<T>(),
+                   .index_w = indexer.w.data<T>(),
+                   .index_scale = indexer.scale,
+                   .target = attention_target<T>(attention.q, attention.k, attention.lse, attention.scale),
+                   .indices = selection ? selection->indices.data<int32_t>() : nullptr,
+                   .counts = selection ? selection->counts.data<int32_t>() : nullptr,
+                   .slots = selection ? selection->indices.dim(2) : 0,
+                   .loss = loss.data<T>(),
+                   .dq = data_or_null<T>(dq),
+                   .dk = data_or_null<T>(dk),
+                   .dw = data_or_null<T>(dw),
+                   .sizes = indexer_sizes(indexer.q)});
+    });
+    if (!wanted) return loss;
+    record(op, {indexer.q, indexer.k, indexer.w}, {loss}, [op, dq, dk, dw](const std::vector<Tensor>& dloss) {
+        return dispatch_float(op, dq.dtype(),
+                              [&]<class T>() { return backward_of<T>(op, dloss[0], dq, dk, dw); });
+    });
+    return loss;
+}
+
+}  // namespace
+
+Tensor indexer_kl_sparse(const Tensor& index_q, const Tensor& index_k, const Tensor& index_w,
+                         double index_scale, const Tensor& q, const Tensor& k, const Tensor& lse,
+                         double attention_scale, const Selection& selection) {
+    return loss_of("indexer_kl_sparse", {index_q, index_k, index_w, index_scale},
+                   {q, k, lse, attention_scale}, &selection);
+}
+
+Tensor indexer_kl_dense(const Tensor& index_q, const Tensor& index_k, const Tensor& index_w,
+                        double index_scale, const Tensor& q, const Tensor& k, const Tensor& lse,
+                        double attention_scale) {
+    return loss_of("indexer_kl_dense", {index_q, index_k, index_w, index_scale}, {q, k, lse, attention_scale},
+                   nullptr);
+}
+
+}  // namespace sieve

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+
+#include "framework/ops/lightning_indexer/kernels.h"
+
+namespace sieve {
+
+// The main attention, whose probabilities are the target.
+template <class T>
+struct AttentionTarget {
+    const T* q;                       // [B,H,T,dh]
+    const T* k;                       // [B,G,T,dh]
+    const T* lse;                     // [B,H,T]
+    int64_t heads, key_heads, width;  // H, G, dh
+    double scale;
+};
+
+template <class T>
+struct IndexerKlForward {
+    const T* index_q;  // [B,T,HI,dI]
+    const T* index_k;  // [B,T,dI]
+    const T* index_w;  // [B,T,HI]
+    double index_scale;
+    AttentionTarget<T> target;
+    const int32_t* indices;  // [B,T,slots], or null: all s <= t
+    const int32_t* counts;   // [B,T], or null
+    int64_t slots;
+    T* loss;  // []
+    T* dq;    // [B,T,HI,dI], or null: no gradients wanted
+    T* dk;    // [B,T,dI], or null
+    T* dw;    // [B,T,HI], or null
+    IndexerSizes sizes;
+};
+
+template <class T>
+struct IndexerKlBackward {
+    const T* dloss;  // []
+    T* dq;           // [nq], multiplied by dloss in place
+    T* dk;           // [nk]
+    T* dw;           // [nw]
+    int64_t nq, nk, nw;
+};
+
+namespace cpu {
+template <class T>
+void indexer_kl_forward(const IndexerKlForward<T>& a);
+template <class T>
+void indexer_kl_backward(const IndexerKlBackward<T>& a);
+}  // namespace cpu
+
+}  // namespace sieve

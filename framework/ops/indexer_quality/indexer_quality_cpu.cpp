@@ -1,0 +1,109 @@
+#include <limits>
+
+#include "framework/core/simd.h"
+#include "framework/ops/indexer_kl/attention_target.h"
+#include "framework/ops/indexer_quality/kernels.h"
+#include "framework/ops/top_k/select_row.h"
+
+namespace sieve::cpu {
+namespace {
+
+constexpr int64_t block_queries = 32;
+constexpr int64_t none = std::numeric_limits<int64_t>::max();
+
+// How many numbers two ascending lists of n share.
+SIEVE_INLINE int64_t shared(const int32_t* a, const int32_t* b, int64_t n) {
+    int64_t i = 0, j = 0, found = 0;
+    while (i < n && j < n) {
+        found += a[i] == b[j];
+        const bool step_a = a[i] <= b[j], step_b = b[j] <= a[i];
+        i += step_a;
+        j += step_b;
+    }
+    return found;
+}
+
+template <class T>
+struct QualityScratch {
+    T* z;  // [block_queries, panel_width]
+    T* p;  // [block_queries, row_stride]
+    int64_t row_stride;
+    SelectScratch<T> select;
+    int32_t* best;  // [slots]
+};
+
+// One batch row's part of the arguments.
+struct QualityRows {
+    const int32_t* indices;
+    const int32_t* counts;
+    double* recall;
+    double* covered;
+    int64_t slots, first_row;
+};
+
+template <class T>
+SIEVE_INLINE bool judge_row(const T* p, int64_t heads, int64_t t, const QualityRows& a,
+                            const QualityScratch<T>& s) {
+    const int64_t n = a.counts[t];
+    const int32_t* chosen = a.indices + t * a.slots;
+    a.recall[t] = a.covered[t] = 1;
+    if (n > t) return true;
+    if (!select_row(p, t + 1, n, s.select, s.best)) return false;
+    double mass = 0;
+    for (int64_t i = 0; i < n; ++i) mass += static_cast<double>(p[chosen[i]]);
+    a.recall[t] = static_cast<double>(shared(chosen, s.best, n)) / static_cast<double>(n);
+    a.covered[t] = mass / static_cast<double>(heads);
+    return true;
+}
+
+template <class T>
+SIEVE_INLINE void judge(const TargetBlock<T>& target, const QualityRows& a, const QualityScratch<T>& s,
+                        std::atomic<int64_t>& lowest_bad) {
+    bool needed = false;
+    for (int64_t t = target.begin; t < target.end; ++t) needed |= a.counts[t] <= t;
+    if (needed) target_rows(target, s.z, s.p, s.row_stride);
+    for (int64_t t = target.begin; t < target.end; ++t)
+        if (!judge_row(s.p + (t - target.begin) * s.row_stride, target.heads, t, a, s))
+            note_bad_row(lowest_bad, a.first_row + t);
+}
+
+SIEVE_CLONES void judge_block(const TargetBlock<float>& target, const QualityRows& a,
+                              const QualityScratch<float>& s, std::atomic<int64_t>& lowest_bad) {
+    judge(target, a, s, lowest_bad);
+}
+SIEVE_CLONES void judge_block(const TargetBlock<double>& target, const QualityRows& a,
+                              const QualityScratch<double>& s, std::atomic<int64_t>& lowest_bad) {
+    judge(target, a, s, lowest_bad);
+}
+
+}  // namespace
+
+template <class T>
+void indexer_quality(const IndexerQualityRows<T>& a) {
+    const int64_t blocks = (a.length + block_queries - 1) / block_queries;
+    const Tensor panels = all_panels(a.target.k, a.batch * a.target.key_heads, a.length, a.target.width);
+    std::atomic<int64_t> lowest_bad{none};
+    parallel_tasks(a.batch * blocks, [&](int64_t task) {
+        const int64_t b = task % a.batch, begin = (blocks - 1 - task / a.batch) * block_queries;
+        const int64_t end = std::min(a.length, begin + block_queries), row_stride = score_stride<T>(end);
+        const Tensor z = Tensor::empty({block_queries, panel_width<T>}, dtype_of<T>);
+        const Tensor p = Tensor::empty({block_queries, row_stride}, dtype_of<T>);
+        const Tensor keys = Tensor::empty({end}, dtype_of<T>), marks = Tensor::empty({end + 8}, DType::uint8);
+        const Tensor best = Tensor::empty({a.slots}, DType::int32);
+        judge_block(target_block(a.target, panels, a.length, b, begin, end),
+                    {a.indices + b * a.length * a.slots, a.counts + b * a.length, a.recall + b * a.length,
+                     a.covered + b * a.length, a.slots, b * a.length},
+                    {z.template data<T>(),
+                     p.template data<T>(),
+                     row_stride,
+                     {static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()},
+                     best.data<int32_t>()},
+                    lowest_bad);
+    });
+    *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
+}
+
+template void indexer_quality(const IndexerQualityRows<float>&);
+template void indexer_quality(const IndexerQualityRows<double>&);
+
+}  // namespace sieve::cpu

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+
+namespace sieve {
+
+struct IndexerSizes {
+    int64_t batch, length, heads, width;  // B, T, HI, dI
+};
+
+template <class T>
+struct IndexerScoresForward {
+    const T* q;  // [B,T,HI,dI]
+    const T* k;  // [B,T,dI]
+    const T* w;  // [B,T,HI]
+    T* scores;   // [B,T,T]
+    IndexerSizes sizes;
+    double scale;
+};
+
+template <class T>
+struct IndexerScoresBackward {
+    const T* dscores;  // [B,T,T], read at s <= t
+    const T* q;        // [B,T,HI,dI]
+    const T* k;        // [B,T,dI]
+    const T* w;        // [B,T,HI]
+    T* dq;             // [B,T,HI,dI]
+    T* dk;             // [B,T,dI]
+    T* dw;             // [B,T,HI]
+    IndexerSizes sizes;
+    double scale;
+};
+
+template <class T>
+struct IndexerSelect {
+    const T* q;        // [B,T,HI,dI]
+    const T* k;        // [B,T,dI]
+    const T* w;        // [B,T,HI]
+    int32_t* indices;  // [B,T,slots]
+    int32_t* counts;   // [B,T]
+    int64_t* bad_row;  // the lowest row (b T + t) with a NaN score, or -1
+    IndexerSizes sizes;
+    double scale;
+    int64_t slots;  // min(top_k, T)
+};
+
+namespace cpu {
+template <class T>
+void indexer_scores_forward(const IndexerScoresForward<T>& a);
+template <class T>
+void indexer_scores_backward(const IndexerScoresBackward<T>& a);
+template <class T>
+void indexer_select(const IndexerSelect<T>& a);
+}  // namespace cpu
+
+}  // namespace sieve

@@ -1,0 +1,139 @@
+#include <limits>
+
+#include "framework/core/simd.h"
+#include "framework/core/tensor.h"
+#include "framework/core/threads.h"
+#include "framework/ops/lightning_indexer/indexer_panels.h"
+#include "framework/ops/lightning_indexer/kernels.h"
+#include "framework/ops/lightning_indexer/key_gradients.h"
+#include "framework/ops/top_k/select_row.h"
+
+namespace sieve::cpu {
+namespace {
+
+constexpr int64_t none = std::numeric_limits<int64_t>::max();
+
+template <class T>
+SIEVE_INLINE void write_scores(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride, T* out,
+                               int64_t length) {
+    score_rows(a, x, false, scores, row_stride);
+    for (int64_t t = a.begin; t < a.end; ++t) {
+        const T* from = scores + (t - a.begin) * row_stride;
+        std::copy(from, from + t + 1, out + t * length);
+        std::fill(out + t * length + t + 1, out + (t + 1) * length, -std::numeric_limits<T>::infinity());
+    }
+}
+
+template <class T>
+SIEVE_INLINE void gradients_of(const ScoreBlock<T>& a, const ScoreGradients<T>& b, const T* dscores,
+                               int64_t length, T* scores, T* g) {
+    score_rows(a, b.x, true, scores, b.row_stride);
+    for (int64_t t = a.begin; t < a.end; ++t) {
+        T* row = g + (t - a.begin) * b.row_stride;
+        std::copy(dscores + t * length, dscores + t * length + t + 1, row);
+        std::fill(row + t + 1, row + b.row_stride, T(0));
+    }
+    score_gradients(a, b);
+}
+
+// Where a block of queries writes its selection.
+struct ChosenRows {
+    int32_t* indices;  // [T,slots], this batch row's
+    int32_t* counts;   // [T]
+    int64_t slots, first_row;
+};
+
+template <class T>
+SIEVE_INLINE void choose(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride,
+                         const SelectScratch<T>& scratch, const ChosenRows& out,
+                         std::atomic<int64_t>& lowest_bad) {
+    if (a.end > out.slots) score_rows(a, x, false, scores, row_stride);
+    for (int64_t t = a.begin; t < a.end; ++t)
+        if (!select_into(scores + (t - a.begin) * row_stride, t + 1, out.slots, scratch,
+                         out.indices + t * out.slots, out.counts + t))
+            note_bad_row(lowest_bad, out.first_row + t);
+}
+
+#define SIEVE_INDEXER_CLONES(T)                                                                            \
+    SIEVE_CLONES void write_block(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride, T* out,     \
+                                  int64_t length) {                                                        \
+        write_scores(a, x, scores, row_stride, out, length);                                               \
+    }                                                                                                      \
+    SIEVE_CLONES void gradient_block(const ScoreBlock<T>& a, const ScoreGradients<T>& b, const T* dscores, \
+                                     int64_t length, T* scores, T* g) {                                    \
+        gradients_of(a, b, dscores, length, scores, g);                                                    \
+    }                                                                                                      \
+    SIEVE_CLONES void choose_block(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride,            \
+                                   const SelectScratch<T>& scratch, const ChosenRows& out,                 \
+                                   std::atomic<int64_t>& lowest_bad) {                                     \
+        choose(a, x, scores, row_stride, scratch, out, lowest_bad);                                        \
+    }
+SIEVE_INDEXER_CLONES(float)
+SIEVE_INDEXER_CLONES(double)
+#undef SIEVE_INDEXER_CLONES
+
+}  // namespace
+
+SIEVE_CLONES void pack_panels_of(const float* k, int64_t keys, int64_t width, float* packed) {
+    pack_panels(k, keys, width, packed);
+}
+SIEVE_CLONES void pack_panels_of(const double* k, int64_t keys, int64_t width, double* packed) {
+    pack_panels(k, keys, width, packed);
+}
+
+template <class T>
+void indexer_scores_forward(const IndexerScoresForward<T>& a) {
+    const IndexerSizes& n = a.sizes;
+    const Tensor panels = all_panels(a.k, n.batch, n.length, n.width);
+    for_query_blocks(n, [&](int64_t b, int64_t begin, int64_t end) {
+        const ScoreBlock<T> block = score_block(a.q, a.w, panels, n, a.scale, b, begin, end);
+        const ScoreScratch<T> scratch(block, false);
+        write_block(block, scratch.x(), scratch.scores(), scratch.row_stride,
+                    a.scores + b * n.length * n.length, n.length);
+    });
+}
+
+template <class T>
+void indexer_scores_backward(const IndexerScoresBackward<T>& a) {
+    const IndexerSizes& n = a.sizes;
+    const Tensor panels = all_panels(a.k, n.batch, n.length, n.width);
+    const Tensor rows = all_padded_rows(a.k, n.batch, n.length, n.width);
+    const int64_t block_queries = queries_per_block(n.heads);
+    sum_key_gradients(
+        n.batch, n.length, n.width, block_queries, a.dk, [&](int64_t b, int64_t begin, int64_t end, T* dk) {
+            const GradientScratch<T> scratch(n, end);
+            for (int64_t t = begin; t < end; t += block_queries) {
+                const ScoreBlock<T> block =
+                    score_block(a.q, a.w, panels, n, a.scale, b, t, std::min(end, t + block_queries));
+                gradient_block(block, scratch.gradients(rows, n, b, a.dq, a.dw, dk),
+                               a.dscores + b * n.length * n.length, n.length, scratch.scores(), scratch.g());
+            }
+        });
+}
+
+// Blocks whose rows all take every key are not scored.
+template <class T>
+void indexer_select(const IndexerSelect<T>& a) {
+    const IndexerSizes& n = a.sizes;
+    const Tensor panels = all_panels(a.k, n.batch, n.length, n.width);
+    std::atomic<int64_t> lowest_bad{none};
+    for_query_blocks(n, [&](int64_t b, int64_t begin, int64_t end) {
+        const ScoreBlock<T> block = score_block(a.q, a.w, panels, n, a.scale, b, begin, end);
+        const ScoreScratch<T> scratch(block, false);
+        const Tensor keys = Tensor::empty({end}, dtype_of<T>), marks = Tensor::empty({end + 8}, DType::uint8);
+        choose_block(block, scratch.x(), scratch.scores(), scratch.row_stride,
+                     {static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()},
+                     {a.indices + b * n.length * a.slots, a.counts + b * n.length, a.slots, b * n.length},
+                     lowest_bad);
+    });
+    *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
+}
+
+template void indexer_scores_forward(const IndexerScoresForward<float>&);
+template void indexer_scores_forward(const IndexerScoresForward<double>&);
+template void indexer_scores_backward(const IndexerScoresBackward<float>&);
+template void indexer_scores_backward(const IndexerScoresBackward<double>&);
+template void indexer_select(const IndexerSelect<float>&);
+template void indexer_select(const IndexerSelect<double>&);
+
+}  // namespace sieve::cpu

@@ -1,0 +1,39 @@
+// Sorts tokens by expert, so that each expert works on one contiguous block of rows and only on its own
+// tokens.
+//
+// The choice of expert e[n,j] occupies slot s = n K + j. A stable counting sort of the slots by expert gives
+//
+//   order[p]     = the slot at sorted position p         position[order[p]] = p
+//   offsets[e]   = the first position of expert e        expert e owns the positions [offsets[e],
+//   offsets[e+1])
+//
+//   y[p]  = x[order[p] / K]                              p in [0, N K)
+//   dx[n] = sum_j dy[position[n K + j]]                  added in the order j = 0, 1, ..., K-1
+//
+// Only the plan is saved. Within an expert tokens keep their order; an expert may own no position.
+#pragma once
+
+#include <vector>
+
+#include "framework/core/tensor.h"
+
+namespace sieve {
+
+struct DispatchPlan {
+    Tensor order;                  // int32 [N*K]
+    Tensor position;               // int32 [N*K]
+    std::vector<int64_t> offsets;  // E+1 numbers, from 0 to N*K
+    int64_t tokens = 0;            // N
+    int64_t top_k = 0;             // K
+
+    int64_t num_experts() const { return static_cast<int64_t>(offsets.size()) - 1; }
+    int64_t slots() const { return tokens * top_k; }
+};
+
+// experts int32 [N,K] as moe_routing returns it. Throws when an expert is not in [0, num_experts).
+DispatchPlan plan_dispatch(const Tensor& experts, int64_t num_experts);
+
+// x [N,d], float32 or float64 -> [N*K,d], sorted by expert.
+Tensor moe_dispatch(const Tensor& x, const DispatchPlan& plan);
+
+}  // namespace sieve

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+
+namespace sieve {
+
+template <class T>
+struct MoeRoutingForward {
+    const T* logits;    // [tokens, experts]
+    T* weights;         // [tokens, top_k]
+    int32_t* selected;  // [tokens, top_k]
+    T* probabilities;   // [tokens, experts]
+    T* shares;          // [experts], f above
+    T* load_balancing;  // [1]
+    int64_t tokens, experts, top_k;
+};
+
+template <class T>
+struct MoeRoutingBackward {
+    const T* dweights;         // [tokens, top_k], or null: none arrived
+    const T* dload_balancing;  // [1], or null: none arrived
+    const T* weights;          // [tokens, top_k]
+    const int32_t* selected;   // [tokens, top_k]
+    const T* probabilities;    // [tokens, experts]
+    const T* shares;           // [experts]
+    T* dlogits;                // [tokens, experts]
+    int64_t tokens, experts, top_k;
+};
+
+namespace cpu {
+template <class T>
+void moe_routing_forward(const MoeRoutingForward<T>& a);
+template <class T>
+void moe_routing_backward(const MoeRoutingBackward<T>& a);
+}  // namespace cpu
+
+}  // namespace sieve

@@ -1,0 +1,13 @@
+// The argument structs are dense attention's, with `keys` set.
+#pragma once
+
+#include "framework/ops/dense_attention/kernels.h"
+
+namespace sieve::cpu {
+
+template <class T>
+void gathered_attention_forward(const AttentionForward<T>& a);
+template <class T>
+void gathered_attention_backward(const AttentionBackward<T>& a);
+
+}  // namespace sieve::cpu

@@ -1,0 +1,43 @@
+// AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019), as torch.optim.AdamW computes
+// it. g is the gradient, t counts the steps in which the parameter had one.
+//
+//   p <- p (1 - learning_rate weight_decay)
+//   m <- beta1 m + (1 - beta1) g              v <- beta2 v + (1 - beta2) g^2
+//   p <- p - learning_rate/(1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+//
+// One pass over p, g, m and v per parameter. A parameter without a gradient is left as it is, decay included.
+#pragma once
+
+#include <vector>
+
+#include "framework/optim/parameter.h"
+#include "framework/optim/state.h"
+
+namespace sieve {
+
+struct AdamWConfig {
+    double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
+};
+
+class AdamW {
+  public:
+    AdamW(const std::vector<Parameter>& parameters, const AdamWConfig& config);
+    void step(double learning_rate);
+
+    // Per parameter: <name>.exp_avg, <name>.exp_avg_sq (m and v themselves, not copies), <name>.step (int64
+    // scalar).
+    OptimizerState state() const;
+    void load_state(const OptimizerState& state);
+    void load_state(StateReader& reader);  // takes this optimiser's entries and leaves the others
+
+  private:
+    struct Slot {
+        Parameter parameter;
+        Tensor exp_avg, exp_avg_sq;
+        int64_t steps = 0;
+    };
+    AdamWConfig config_;
+    std::vector<Slot> slots_;
+};
+
+}  // namespace sieve

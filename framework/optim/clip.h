@@ -1,0 +1,16 @@
+// Gradient clipping by the global norm (Pascanu et al. 2013), as torch.nn.utils.clip_grad_norm_ computes it.
+//
+//   norm = sqrt(sum of all squares)          g <- g min(1, max_norm / (norm + 1e-6))
+#pragma once
+
+#include <vector>
+
+#include "framework/optim/parameter.h"
+
+namespace sieve {
+
+// Returns the norm before clipping. Parameters without a gradient are skipped. Squares are summed in float64
+// and in a fixed order. When the norm is not finite no gradient is touched: the caller decides what to do.
+double clip_gradients(const std::vector<Parameter>& parameters, double max_norm);
+
+}  // namespace sieve

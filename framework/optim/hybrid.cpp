@@ -1,0 +1,50 @@
+#include "framework/optim/hybrid.h"
+
+namespace sieve {
+namespace {
+
+std::vector<Parameter> select(const std::vector<Parameter>& parameters, bool hidden) {
+    std::vector<Parameter> selected;
+    for (const Parameter& p : parameters)
+        if (is_hidden_matrix(p) == hidden) selected.push_back(p);
+    return selected;
+}
+
+}  // namespace
+
+bool is_hidden_matrix(const Parameter& parameter) {
+    if (parameter.tensor.rank() != 2) return false;
+    for (const char* part : {"embed", "lm_head", "norm"})
+        if (parameter.name.find(part) != std::string::npos) return false;
+    return true;
+}
+
+HybridOptimizer::HybridOptimizer(const std::vector<Parameter>& parameters,
+                                 const HybridOptimizerConfig& config)
+    : parameters_(parameters),
+      muon_(select(parameters, true), {.momentum = config.momentum}),
+      adamw_(select(parameters, false), {.weight_decay = config.weight_decay}) {}
+
+void HybridOptimizer::step(double learning_rate) {
+    muon_.step(learning_rate);
+    adamw_.step(0.1 * learning_rate);
+}
+
+void HybridOptimizer::zero_grad() const {
+    for (const Parameter& p : parameters_) p.tensor.set_grad({});
+}
+
+OptimizerState HybridOptimizer::state() const {
+    OptimizerState state = muon_.state();
+    for (auto& entry : adamw_.state()) state.push_back(std::move(entry));
+    return state;
+}
+
+void HybridOptimizer::load_state(const OptimizerState& state) {
+    StateReader reader(state);
+    muon_.load_state(reader);
+    adamw_.load_state(reader);
+    reader.expect_end();
+}
+
+}  // namespace sieve

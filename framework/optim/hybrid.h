@@ -1,0 +1,33 @@
+// The recipe's optimiser: Muon for the hidden matrices, AdamW at a tenth of the learning rate for the rest.
+#pragma once
+
+#include "framework/optim/adamw.h"
+#include "framework/optim/muon.h"
+
+namespace sieve {
+
+struct HybridOptimizerConfig {
+    double momentum = 0.95;      // of Muon
+    double weight_decay = 0.01;  // of AdamW
+};
+
+// True for two dims and a name without "embed", "lm_head" and "norm".
+bool is_hidden_matrix(const Parameter& parameter);
+
+class HybridOptimizer {
+  public:
+    HybridOptimizer(const std::vector<Parameter>& parameters, const HybridOptimizerConfig& config);
+    void step(double learning_rate);  // parameters without a gradient are skipped
+    void zero_grad() const;           // leaves every gradient undefined
+
+    // The entries of both (muon.h, adamw.h). Loading them goes on bit for bit where they were taken.
+    OptimizerState state() const;
+    void load_state(const OptimizerState& state);
+
+  private:
+    std::vector<Parameter> parameters_;
+    Muon muon_;
+    AdamW adamw_;
+};
+
+}  // namespace sieve

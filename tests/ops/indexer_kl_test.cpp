@@ -1,0 +1,297 @@
+#include "framework/ops/indexer_kl/indexer_kl.h"
+
+#include "framework/autograd/autograd.h"
+#include "framework/core/allocator.h"
+#include "framework/core/threads.h"
+#include "framework/ops/lightning_indexer/lightning_indexer.h"
+#include "framework/ops/top_k/top_k.h"
+#include "tests/ops/indexer_oracle.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+constexpr double index_scale = 0.4;
+
+Tensor sparse_loss(const IndexerInput& in, const AttentionInput& attention, const Selection& selection) {
+    return indexer_kl_sparse(in.q, in.k, in.w, index_scale, attention.q, attention.k, attention.lse,
+                             attention.scale, selection);
+}
+Tensor dense_loss(const IndexerInput& in, const AttentionInput& attention) {
+    return indexer_kl_dense(in.q, in.k, in.w, index_scale, attention.q, attention.k, attention.lse,
+                            attention.scale);
+}
+
+// KL(p || softmax(I)) of one row.
+double oracle_row(const IndexerInput& in, const AttentionInput& attention, const std::vector<int32_t>& keys,
+                  int64_t b, int64_t t) {
+    double sum = 0, loss = 0;
+    for (const int32_t s : keys) sum += std::exp(oracle_score(in, index_scale, b, t, s));
+    for (const int32_t s : keys) {
+        const double p = oracle_target(attention, b, t, s);
+        if (p > 0) loss += p * (std::log(p) - oracle_score(in, index_scale, b, t, s) + std::log(sum));
+    }
+    return loss;
+}
+
+double oracle_loss(const IndexerInput& in, const AttentionInput& attention, const Selection& selection) {
+    const int64_t batch = in.q.dim(0), length = in.q.dim(1);
+    double loss = 0;
+    for (int64_t b = 0; b < batch; ++b)
+        for (int64_t t = 0; t < length; ++t) loss += oracle_row(in, attention, chosen(selection, b, t), b, t);
+    return batch * length > 0 ? loss / static_cast<double>(batch * length) : 0;
+}
+
+struct Dims {
+    int64_t heads, width, main_heads, groups, main_width;
+};
+constexpr Dims all_dims[] = {{1, 3, 1, 1, 1}, {3, 5, 4, 2, 3}, {4, 16, 6, 3, 17}, {5, 7, 3, 1, 8}};
+
+// A selection that is not the indexer's own, so that its rows have gaps of all kinds.
+Selection random_selection(int64_t batch, int64_t length, int64_t k, uint64_t seed) {
+    return top_k_select(random_normal({batch, length, length}, seed), k);
+}
+
+std::vector<Tensor> leaves_of(const IndexerInput& in) {
+    with_gradients(in);
+    return {in.q, in.k, in.w};
+}
+
+// Loss and gradients, in the order loss, dq, dk, dw.
+std::vector<Tensor> run(const IndexerInput& in, const AttentionInput& attention, const Selection* selection) {
+    const IndexerInput leaves{in.q.clone(), in.k.clone(), in.w.clone()};
+    with_gradients(leaves);
+    const Tensor loss =
+        selection ? sparse_loss(leaves, attention, *selection) : dense_loss(leaves, attention);
+    backward(loss);
+    return {loss, leaves.q.grad(), leaves.k.grad(), leaves.w.grad()};
+}
+
+// The gradients by the formulas, all loops written out.
+std::vector<Tensor> oracle_gradients(const IndexerInput& in, const AttentionInput& attention,
+                                     const Selection& selection) {
+    const int64_t batch = in.q.dim(0), length = in.q.dim(1), heads = in.q.dim(2), width = in.q.dim(3);
+    std::vector<Tensor> d;
+    for (const Tensor& x : {in.q, in.k, in.w}) d.push_back(Tensor::zeros(x.shape(), DType::float64));
+    for (int64_t row = 0; row < batch * length; ++row) {
+        const int64_t b = row / length, t = row % length;
+        const std::vector<int32_t> keys = chosen(selection, b, t);
+        double sum = 0;
+        for (const int32_t s : keys) sum += std::exp(oracle_score(in, index_scale, b, t, s));
+        for (const int32_t s : keys) {
+            const double g =
+                (std::exp(oracle_score(in, index_scale, b, t, s)) / sum - oracle_target(attention, b, t, s)) /
+                static_cast<double>(batch * length) * index_scale;
+            const double* k = in.k.data<double>() + (b * length + s) * width;
+            for (int64_t j = row * heads; j < (row + 1) * heads; ++j) {
+                const double* q = in.q.data<double>() + j * width;
+                const double x = std::inner_product(q, q + width, k, 0.0), w = in.w.data<double>()[j];
+                if (x <= 0) continue;
+                d[2].data<double>()[j] += g * x;
+                for (int64_t i = 0; i < width; ++i) {
+                    d[0].data<double>()[j * width + i] += g * w * k[i];
+                    d[1].data<double>()[(b * length + s) * width + i] += g * w * q[i];
+                }
+            }
+        }
+    }
+    return d;
+}
+
+}  // namespace
+
+TEST_CASE("indexer_kl: values against the formula") {
+    for (const int64_t length : {0, 1, 2, 5, 7, 13, 33, 70})
+        for (const Dims& n : all_dims) {
+            INFO("T " << length << " HI " << n.heads << " H " << n.main_heads);
+            const IndexerInput in = random_indexer(2, length, n.heads, n.width, 1);
+            const Selection all = select_all(2, length);
+            const AttentionInput dense = random_attention(n.main_heads, n.groups, n.main_width, all, 2);
+            const double want = oracle_loss(in, dense, all);
+            CHECK(dense_loss(in, dense).item() == doctest::Approx(want).epsilon(1e-11));
+            CHECK(dense_loss(as_float32(in), as_float32(dense)).item() ==
+                  doctest::Approx(want).epsilon(1e-4));
+            for (const int64_t k : {int64_t{1}, int64_t{3}, length + 3}) {
+                const Selection selection = random_selection(2, length, k, 3);
+                const AttentionInput sparse =
+                    random_attention(n.main_heads, n.groups, n.main_width, selection, 4);
+                const double want_sparse = oracle_loss(in, sparse, selection);
+                CHECK(sparse_loss(in, sparse, selection).item() ==
+                      doctest::Approx(want_sparse).epsilon(1e-11));
+                CHECK(sparse_loss(as_float32(in), as_float32(sparse), selection).item() ==
+                      doctest::Approx(want_sparse).epsilon(1e-4));
+            }
+        }
+}
+
+TEST_CASE("indexer_kl_sparse: gradients") {
+    for (const int64_t length : {0, 1, 2, 5, 7, 13, 33})
+        for (const int64_t k : {int64_t{1}, int64_t{3}, length + 3})
+            for (const Dims& n : {all_dims[0], all_dims[1]}) {
+                if (length > 13 && n.heads > 1 && k != 3) continue;
+                const Selection selection = random_selection(1, length, k, 5);
+                const AttentionInput attention =
+                    random_attention(n.main_heads, n.groups, n.main_width, selection, 6);
+                check_gradients(
+                    "T " + std::to_string(length) + " k " + std::to_string(k),
+                    [&](const std::vector<Tensor>& x) {
+                        return std::vector<Tensor>{sparse_loss({x[0], x[1], x[2]}, attention, selection)};
+                    },
+                    leaves_of(random_indexer(1, length, n.heads, n.width, 7)));
+            }
+}
+
+TEST_CASE("indexer_kl_dense: gradients") {
+    for (const int64_t length : {0, 1, 2, 5, 7, 13, 33})
+        for (const Dims& n : all_dims) {
+            if (length > 13 && n.heads > 3) continue;
+            const int64_t batch = length < 10 ? 2 : 1;
+            const AttentionInput attention =
+                random_attention(n.main_heads, n.groups, n.main_width, select_all(batch, length), 8);
+            check_gradients(
+                "T " + std::to_string(length) + " HI " + std::to_string(n.heads),
+                [&](const std::vector<Tensor>& x) {
+                    return std::vector<Tensor>{dense_loss({x[0], x[1], x[2]}, attention)};
+                },
+                leaves_of(random_indexer(batch, length, n.heads, n.width, 9)));
+        }
+}
+
+// Long enough for split sums over queries, and (k much smaller than T) for the gathering path.
+TEST_CASE("indexer_kl: gradients of long sequences against the formula") {
+    for (const int64_t length : {200, 700})
+        for (const int64_t k : {5, 40, 150}) {
+            INFO("T " << length << " k " << k);
+            const IndexerInput in = random_indexer(2, length, 3, 17, 11);
+            const Selection selection = random_selection(2, length, k, 12);
+            const AttentionInput attention = random_attention(4, 2, 9, selection, 13);
+            const std::vector<Tensor> got = run(in, attention, &selection);
+            const std::vector<Tensor> single = run(as_float32(in), as_float32(attention), &selection);
+            const std::vector<Tensor> want = oracle_gradients(in, attention, selection);
+            CHECK(got[0].item() == doctest::Approx(oracle_loss(in, attention, selection)).epsilon(1e-11));
+            for (size_t i = 0; i < 3; ++i) {
+                CHECK(relative_difference(got[i + 1], want[i]) < 1e-11);
+                CHECK(relative_difference(single[i + 1], want[i]) < 2e-5);
+            }
+        }
+    const IndexerInput in = random_indexer(1, 530, 2, 5, 14);
+    const Selection all = select_all(1, 530);
+    const AttentionInput attention = random_attention(3, 1, 5, all, 15);
+    const std::vector<Tensor> got = run(in, attention, nullptr), want = oracle_gradients(in, attention, all);
+    for (size_t i = 0; i < 3; ++i) CHECK(relative_difference(got[i + 1], want[i]) < 1e-11);
+}
+
+TEST_CASE("indexer_kl_sparse: with all keys selected it is the dense loss, bit for bit") {
+    const IndexerInput in = as_float32(random_indexer(2, 75, 3, 9, 16));
+    const Selection all = select_all(2, 75);
+    const AttentionInput attention = as_float32(random_attention(4, 2, 5, all, 17));
+    const std::vector<Tensor> sparse = run(in, attention, &all), dense = run(in, attention, nullptr);
+    for (size_t i = 0; i < sparse.size(); ++i) CHECK(bit_identical(sparse[i], dense[i]));
+}
+
+TEST_CASE("indexer_kl: targets of exactly 0 contribute nothing") {
+    // One head whose logits lie 2000 apart: p is 1 at the first key and exactly 0 at the others.
+    for (const DType dtype : {DType::float32, DType::float64}) {
+        const int64_t length = 40;
+        IndexerInput in = random_indexer(1, length, 2, 3, 18);
+        AttentionInput attention{Tensor::full({1, 1, length, 1}, 1.0, DType::float64),
+                                 Tensor::full({1, 1, length, 1}, -2000.0, DType::float64),
+                                 Tensor::zeros({1, 1, length}, DType::float64), 1.0};
+        attention.k.data<double>()[0] = 0;
+        double want = 0;
+        for (int64_t t = 0; t < length; ++t) {
+            double sum = 0;
+            for (int64_t s = 0; s <= t; ++s) sum += std::exp(oracle_score(in, index_scale, 0, t, s));
+            want += (std::log(sum) - oracle_score(in, index_scale, 0, t, 0)) / static_cast<double>(length);
+        }
+        if (dtype == DType::float32) in = as_float32(in), attention = as_float32(attention);
+        const std::vector<Tensor> got = run(in, attention, nullptr);
+        CHECK(got[0].item() == doctest::Approx(want).epsilon(1e-5));
+        for (const Tensor& x : got)
+            for (const double v : x.to(DType::float64).to_vector<double>()) CHECK(std::isfinite(v));
+    }
+}
+
+TEST_CASE("indexer_kl: the main attention receives no gradient") {
+    const IndexerInput in = random_indexer(1, 6, 2, 3, 19);
+    with_gradients(in);
+    const AttentionInput attention = random_attention(2, 1, 3, select_all(1, 6), 20);
+    for (const Tensor& x : {attention.q, attention.k, attention.lse}) x.set_requires_grad(true);
+    backward(dense_loss(in, attention));
+    CHECK(in.q.grad().defined());
+    for (const Tensor& x : {attention.q, attention.k, attention.lse}) CHECK(!x.grad().defined());
+    CHECK(!dense_loss(random_indexer(1, 6, 2, 3, 19), attention).requires_grad());
+}
+
+TEST_CASE("indexer_kl: without gradients the same loss") {
+    for (const int64_t length : {50, 600}) {
+        const IndexerInput in = as_float32(random_indexer(1, length, 3, 8, 21));
+        const Selection selection = random_selection(1, length, 20, 22);
+        const AttentionInput attention = as_float32(random_attention(2, 2, 8, selection, 23));
+        CHECK(bit_identical(sparse_loss(in, attention, selection), run(in, attention, &selection)[0]));
+    }
+}
+
+TEST_CASE("indexer_kl: the same bits on one and two threads") {
+    const int before = thread_count();
+    for (const int64_t length : {90, 600}) {
+        const IndexerInput in = as_float32(random_indexer(2, length, 2, 9, 24));
+        const Selection selection = random_selection(2, length, 20, 25);
+        const AttentionInput attention = as_float32(random_attention(2, 1, 8, selection, 26));
+        for (const Selection* s : {&selection, static_cast<const Selection*>(nullptr)}) {
+            set_thread_count(1);
+            const std::vector<Tensor> one = run(in, attention, s);
+            set_thread_count(2);
+            const std::vector<Tensor> two = run(in, attention, s);
+            for (size_t i = 0; i < one.size(); ++i) CHECK(bit_identical(one[i], two[i]));
+        }
+    }
+    set_thread_count(before);
+}
+
+TEST_CASE("indexer_kl: no memory of the order of T x T") {
+    const int64_t length = 4096;
+    const IndexerInput in = as_float32(random_indexer(1, length, 2, 4, 27));
+    with_gradients(in);
+    const Selection selection = indexer_select(in.q, in.k, in.w, 1.0, 16);
+    const Tensor q = random_normal({1, 2, length, 4}, 28, DType::float32),
+                 lse = Tensor::full({1, 2, length}, 9.0);
+    const auto extra = [&](const std::function<Tensor()>& loss) {
+        reset_peak_memory();
+        const int64_t before = memory_stats().live_bytes;
+        backward(loss());
+        return memory_stats().peak_bytes - before;
+    };
+    const int64_t square = length * length * 4;
+    CHECK(extra([&] { return indexer_kl_sparse(in.q, in.k, in.w, 1.0, q, q, lse, 0.5, selection); }) <
+          square / 5);
+    CHECK(extra([&] { return indexer_kl_dense(in.q, in.k, in.w, 1.0, q, q, lse, 0.5); }) < square / 5);
+}
+
+TEST_CASE("indexer_kl: errors") {
+    const Tensor iq = Tensor::zeros({1, 4, 2, 3}), ik = Tensor::zeros({1, 4, 3}),
+                 iw = Tensor::zeros({1, 4, 2});
+    const Tensor q = Tensor::zeros({1, 3, 4, 5}), k = Tensor::zeros({1, 3, 4, 5}),
+                 lse = Tensor::zeros({1, 3, 4});
+    check_error("indexer_kl_dense: q has 3 heads, want a multiple of the 2 of k", [&] {
+        indexer_kl_dense(iq, ik, iw, 1, q, Tensor::zeros({1, 2, 4, 5}), lse, 1);
+    });
+    check_error("indexer_kl_dense: lse is [1,4,3], want [1,3,4], q is [1,3,4,5]", [&] {
+        indexer_kl_dense(iq, ik, iw, 1, q, k, Tensor::zeros({1, 4, 3}), 1);
+    });
+    check_error("indexer_kl_dense: q is [1,3,9,5], want [1,3,4,5], batch and length of the indexer", [&] {
+        indexer_kl_dense(iq, ik, iw, 1, Tensor::zeros({1, 3, 9, 5}), k, lse, 1);
+    });
+    check_error("indexer_kl_dense: indexer k is [1,4,4], want [1,4,3], indexer q is [1,4,2,3]", [&] {
+        indexer_kl_dense(iq, Tensor::zeros({1, 4, 4}), iw, 1, q, k, lse, 1);
+    });
+    check_error("indexer_kl_sparse: the selection's counts is [1,5], want [1,4]", [&] {
+        indexer_kl_sparse(iq, ik, iw, 1, q, k, lse, 1,
+                          {Tensor::zeros({1, 4, 2}, DType::int32), Tensor::zeros({1, 5}, DType::int32)});
+    });
+    check_error("indexer_kl_sparse: the selection's indices is float32, want int32", [&] {
+        indexer_kl_sparse(iq, ik, iw, 1, q, k, lse, 1,
+                          {Tensor::zeros({1, 4, 2}), Tensor::zeros({1, 4}, DType::int32)});
+    });
+}

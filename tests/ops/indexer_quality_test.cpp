@@ -1,0 +1,122 @@
+#include "framework/ops/indexer_quality/indexer_quality.h"
+
+#include "framework/core/allocator.h"
+#include "framework/core/threads.h"
+#include "framework/ops/top_k/top_k.h"
+#include "tests/ops/indexer_oracle.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+IndexerQuality quality_of(const AttentionInput& in, const Selection& selection) {
+    return indexer_quality(in.q, in.k, in.lse, in.scale, selection);
+}
+
+IndexerQuality oracle_quality(const AttentionInput& in, const Selection& selection) {
+    const int64_t batch = in.q.dim(0), length = in.q.dim(2);
+    IndexerQuality sum{0, 0, 0, 0, batch * length, 0};
+    for (int64_t row = 0; row < batch * length; ++row) {
+        const int64_t b = row / length, t = row % length;
+        std::vector<double> p;
+        for (int64_t s = 0; s <= t; ++s) p.push_back(oracle_target(in, b, t, s));
+        const std::vector<int32_t> keys = chosen(selection, b, t);
+        const std::vector<int32_t> best = oracle_top(p.data(), t + 1, static_cast<int64_t>(keys.size()));
+        std::vector<int32_t> both;
+        std::set_intersection(keys.begin(), keys.end(), best.begin(), best.end(), std::back_inserter(both));
+        double mass = 0;
+        for (const int32_t s : keys) mass += p[static_cast<size_t>(s)];
+        const double recall = static_cast<double>(both.size()) / static_cast<double>(keys.size());
+        const bool choice = static_cast<int64_t>(keys.size()) <= t;
+        sum.recall += recall;
+        sum.covered_mass += mass;
+        sum.recall_of_choices += choice ? recall : 0;
+        sum.covered_mass_of_choices += choice ? mass : 0;
+        sum.choices += choice;
+    }
+    const auto mean = [](double total, int64_t n) { return n ? total / static_cast<double>(n) : 1.0; };
+    return {mean(sum.recall, sum.rows),
+            mean(sum.covered_mass, sum.rows),
+            mean(sum.recall_of_choices, sum.choices),
+            mean(sum.covered_mass_of_choices, sum.choices),
+            sum.rows,
+            sum.choices};
+}
+
+}  // namespace
+
+TEST_CASE("indexer_quality: against the definition") {
+    for (const int64_t length : {0, 1, 2, 5, 7, 13, 33, 100})
+        for (const int64_t k : {int64_t{1}, int64_t{3}, int64_t{20}, length + 3})
+            for (const auto& [heads, groups] : {std::pair<int64_t, int64_t>{1, 1}, {6, 2}}) {
+                INFO("T " << length << " k " << k << " H " << heads);
+                const AttentionInput in = random_attention(heads, groups, 5, select_all(2, length), 1);
+                const Selection selection = top_k_select(random_normal({2, length, length}, 2), k);
+                const IndexerQuality got = quality_of(in, selection), want = oracle_quality(in, selection);
+                CHECK(got.recall == doctest::Approx(want.recall).epsilon(1e-12));
+                CHECK(got.covered_mass == doctest::Approx(want.covered_mass).epsilon(1e-12));
+                CHECK(got.recall_of_choices == doctest::Approx(want.recall_of_choices).epsilon(1e-12));
+                CHECK(got.covered_mass_of_choices ==
+                      doctest::Approx(want.covered_mass_of_choices).epsilon(1e-12));
+                CHECK(got.rows == want.rows);
+                CHECK(got.choices == want.choices);
+                const IndexerQuality single = quality_of(as_float32(in), selection);
+                CHECK(single.covered_mass == doctest::Approx(want.covered_mass).epsilon(1e-5));
+                CHECK(single.recall == doctest::Approx(want.recall).epsilon(1e-2));
+            }
+}
+
+TEST_CASE("indexer_quality: the best keys have recall 1; ties of p go to the lower index") {
+    const int64_t length = 60;
+    const AttentionInput in = random_attention(2, 1, 3, select_all(1, length), 3);
+    const Tensor p = Tensor::zeros({1, length, length}, DType::float64);
+    for (int64_t t = 0; t < length; ++t)
+        for (int64_t s = 0; s <= t; ++s) p.data<double>()[t * length + s] = oracle_target(in, 0, t, s);
+    CHECK(quality_of(in, top_k_select(p, 7)).recall_of_choices == 1);
+
+    // Uniform attention: the first keys are the true ones.
+    const Tensor zeros = Tensor::zeros({1, 1, length, 2}), lse = Tensor::empty({1, 1, length});
+    for (int64_t t = 0; t < length; ++t) lse.data<float>()[t] = std::log(static_cast<float>(t + 1));
+    const Tensor first = Tensor::zeros({1, length, length}), last = Tensor::zeros({1, length, length});
+    for (int64_t i = 0; i < last.numel(); ++i) last.data<float>()[i] = static_cast<float>(i % length);
+    CHECK(indexer_quality(zeros, zeros, lse, 1, top_k_select(first, 4)).recall == 1);
+    const IndexerQuality worst = indexer_quality(zeros, zeros, lse, 1, top_k_select(last, 4));
+    CHECK(worst.choices == length - 4);
+    // Rows t = 4, 5, 6 share 3, 2, 1 of 4 keys with the first ones.
+    CHECK(worst.recall_of_choices == doctest::Approx(1.5 / static_cast<double>(length - 4)));
+}
+
+TEST_CASE("indexer_quality: O(T) memory, the same on one and two threads") {
+    const int64_t length = 2048;
+    const Tensor q = random_normal({1, 2, length, 4}, 4, DType::float32),
+                 lse = Tensor::full({1, 2, length}, 8.0);
+    const Selection selection{Tensor::zeros({1, length, 1}, DType::int32),
+                              Tensor::full({1, length}, 1, DType::int32)};
+    const int threads = thread_count();
+    set_thread_count(1);
+    const IndexerQuality one = indexer_quality(q, q, lse, 0.5, selection);
+    set_thread_count(2);
+    reset_peak_memory();
+    const int64_t before = memory_stats().live_bytes;
+    const IndexerQuality two = indexer_quality(q, q, lse, 0.5, selection);
+    CHECK(memory_stats().peak_bytes - before < length * length * 4 / 8);
+    CHECK(one.recall == two.recall);
+    CHECK(one.covered_mass == two.covered_mass);
+    set_thread_count(threads);
+}
+
+TEST_CASE("indexer_quality: errors") {
+    const Tensor q = Tensor::zeros({1, 3, 4, 5}), lse = Tensor::zeros({1, 3, 4});
+    const Selection selection = top_k_select(Tensor::zeros({1, 4, 4}), 2);
+    check_error("indexer_quality: k is [1,3,4,6], want [1,3,4,5], q is [1,3,4,5]", [&] {
+        indexer_quality(q, Tensor::zeros({1, 3, 4, 6}), lse, 1, selection);
+    });
+    check_error("indexer_quality: q has 3 heads, want a multiple of the 2 of k", [&] {
+        indexer_quality(q, Tensor::zeros({1, 2, 4, 5}), lse, 1, selection);
+    });
+    const Tensor bad = lse.clone();
+    bad.data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
+    check_error("indexer_quality: a score of batch row 0, query 3 is NaN",
+                [&] { indexer_quality(q, q, bad, 1, selection); });
+}

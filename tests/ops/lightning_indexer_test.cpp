@@ -1,0 +1,241 @@
+#include "framework/ops/lightning_indexer/lightning_indexer.h"
+
+#include <cstring>
+#include <map>
+
+#include "framework/autograd/autograd.h"
+#include "framework/core/allocator.h"
+#include "framework/core/error.h"
+#include "framework/core/threads.h"
+#include "framework/ops/top_k/top_k.h"
+#include "tests/ops/indexer_oracle.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+Tensor scores_of(const IndexerInput& in, double scale) {
+    return indexer_scores(in.q, in.k, in.w, scale);
+}
+Selection select_of(const IndexerInput& in, double scale, int64_t k) {
+    return indexer_select(in.q, in.k, in.w, scale, k);
+}
+
+// inf - inf would be NaN: compares the finite entries and requires the rest to be equal.
+double causal_difference(const Tensor& got, const Tensor& want) {
+    const Tensor a = got.to(DType::float64);
+    double worst = 0;
+    for (int64_t i = 0; i < a.numel(); ++i) {
+        const double x = a.data<double>()[i], y = want.data<double>()[i];
+        if (x != y) worst = std::max(worst, std::abs(x - y));
+    }
+    return worst;
+}
+
+// Rewrites all that follows token `last` in each batch row.
+IndexerInput with_other_future(const IndexerInput& in, int64_t last) {
+    const IndexerInput other{in.q.clone(), in.k.clone(), in.w.clone()};
+    for (const Tensor& x : {other.q, other.k, other.w}) {
+        const int64_t each = x.numel() / x.dim(0), token = each / x.dim(1);
+        for (int64_t b = 0; b < x.dim(0); ++b)
+            for (int64_t i = (last + 1) * token; i < each; ++i) x.data<float>()[b * each + i] += 3.0f;
+    }
+    return other;
+}
+
+}  // namespace
+
+TEST_CASE("indexer_scores: values against the formula") {
+    for (const int64_t length : {0, 1, 2, 5, 7, 13, 33, 70}) {
+        for (const auto& [heads, width] :
+             {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {4, 16}, {2, 33}, {37, 3}}) {
+            INFO("T " << length << " HI " << heads << " dI " << width);
+            const IndexerInput in = random_indexer(2, length, heads, width, 1);
+            const Tensor want = oracle_scores(in, 0.3);
+            CHECK(causal_difference(scores_of(in, 0.3), want) < 1e-12);
+            CHECK(causal_difference(scores_of(as_float32(in), 0.3), want) < 1e-4);
+        }
+    }
+}
+
+TEST_CASE("indexer_scores: gradients") {
+    for (const int64_t length : {0, 1, 2, 5, 7, 13, 33}) {
+        for (const auto& [heads, width] : {std::pair<int64_t, int64_t>{1, 3}, {3, 5}, {4, 17}}) {
+            if (length == 33 && heads > 1) continue;
+            check_gradients(
+                "T " + std::to_string(length) + " HI " + std::to_string(heads),
+                [](const std::vector<Tensor>& in) {
+                    // -inf times a cotangent is no number: keep the causal entries only.
+                    const Tensor scores = indexer_scores(in[0], in[1], in[2], 0.6);
+                    const Tensor causal = scores.clone();
+                    for (int64_t i = 0; i < causal.numel(); ++i)
+                        if (std::isinf(causal.data<double>()[i])) causal.data<double>()[i] = 0;
+                    record("causal", {scores}, {causal},
+                           [](const std::vector<Tensor>& d) { return std::vector<Tensor>{d[0]}; });
+                    return std::vector<Tensor>{causal};
+                },
+                [&, h = heads, d = width] {
+                    const IndexerInput in = random_indexer(length > 30 ? 1 : 2, length, h, d, 10);
+                    with_gradients(in);
+                    return std::vector<Tensor>{in.q, in.k, in.w};
+                }());
+        }
+    }
+}
+
+TEST_CASE("indexer_scores: gradients of split sequences are those of short ones") {
+    const int64_t length = 600, heads = 3, width = 5;
+    const IndexerInput in = random_indexer(1, length, heads, width, 20);
+    with_gradients(in);
+    const Tensor cotangent = random_normal({1, length, length}, 21);
+    backward({scores_of(in, 1.0)}, {cotangent});
+    Tensor dk = Tensor::zeros({1, length, width}, DType::float64);
+    for (int64_t t = 0; t < length; ++t)
+        for (int64_t s = 0; s <= t; ++s)
+            for (int64_t j = 0; j < heads; ++j) {
+                const double* q = in.q.data<double>() + (t * heads + j) * width;
+                const double* k = in.k.data<double>() + s * width;
+                if (std::inner_product(q, q + width, k, 0.0) <= 0) continue;
+                const double g =
+                    cotangent.data<double>()[t * length + s] * in.w.data<double>()[t * heads + j];
+                for (int64_t i = 0; i < width; ++i) dk.data<double>()[s * width + i] += g * q[i];
+            }
+    CHECK(relative_difference(in.k.grad(), dk) < 1e-12);
+}
+
+TEST_CASE("indexer_scores: a dot product of exactly 0 passes no gradient") {
+    const IndexerInput in{Tensor::zeros({1, 2, 1, 3}, DType::float64), random_normal({1, 2, 3}, 22),
+                          Tensor::full({1, 2, 1}, 2.0, DType::float64)};
+    with_gradients(in);
+    backward({scores_of(in, 1.0)}, {Tensor::full({1, 2, 2}, 1.0, DType::float64)});
+    for (const Tensor& x : {in.q, in.k, in.w})
+        CHECK(max_abs_difference(x.grad(), Tensor::zeros(x.shape(), DType::float64)) == 0);
+}
+
+TEST_CASE("indexer_select: the streaming selection is that of the materialised scores") {
+    for (const int64_t length : {0, 1, 2, 5, 7, 13, 33, 130, 257}) {
+        for (const auto& [heads, width] : {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {4, 32}, {130, 2}}) {
+            const IndexerInput in = random_indexer(2, length, heads, width, 30);
+            const IndexerInput single = as_float32(in);
+            for (const int64_t k : {int64_t{1}, int64_t{3}, int64_t{64}, length + 3}) {
+                INFO("T " << length << " HI " << heads << " k " << k);
+                CHECK(same_selection(select_of(in, 0.4, k), top_k_select(scores_of(in, 0.4), k)));
+                CHECK(same_selection(select_of(single, 0.4, k),
+                                     oracle_select<float>(scores_of(single, 0.4), k)));
+            }
+        }
+    }
+}
+
+TEST_CASE("indexer_select: equal tokens tie wherever they lie") {
+    // Five kinds of token; keys of one kind must have bit-equal scores for every query, in every batch row.
+    const int64_t length = 150, kinds = 5, heads = 3, width = 17;
+    const IndexerInput kind = as_float32(random_indexer(1, kinds, heads, width, 40));
+    const IndexerInput in{Tensor::empty({2, length, heads, width}), Tensor::empty({2, length, width}),
+                          Tensor::empty({2, length, heads})};
+    const auto kind_of = [&](int64_t row) { return (row * 3 + row / 7) % kinds; };
+    for (int64_t row = 0; row < 2 * length; ++row)
+        for (const auto& [to, from] : {std::pair{in.q, kind.q}, {in.k, kind.k}, {in.w, kind.w}}) {
+            const int64_t each = from.numel() / kinds;
+            std::copy_n(from.data<float>() + kind_of(row) * each, each, to.data<float>() + row * each);
+        }
+    const Tensor scores = scores_of(in, 1.0);
+    std::map<std::pair<int64_t, int64_t>, float> first;  // by the kinds of query and key
+    int64_t differing = 0;
+    for (int64_t b = 0; b < 2; ++b)
+        for (int64_t t = 0; t < length; ++t)
+            for (int64_t s = 0; s <= t; ++s) {
+                const float score = scores.data<float>()[(b * length + t) * length + s];
+                const auto [at, fresh] =
+                    first.try_emplace({kind_of(b * length + t), kind_of(b * length + s)}, score);
+                differing += std::memcmp(&at->second, &score, sizeof score) != 0;
+            }
+    CHECK(first.size() == 25);
+    CHECK(differing == 0);
+    CHECK(same_selection(select_of(in, 1.0, 20), oracle_select<float>(scores, 20)));
+}
+
+TEST_CASE("indexer_select: all scores 0 choose the lowest indices") {
+    IndexerInput in = as_float32(random_indexer(1, 90, 2, 8, 50));
+    in.w.fill(-1.0);
+    in.q.fill(-1.0);
+    for (int64_t i = 0; i < in.k.numel(); ++i) in.k.data<float>()[i] = std::abs(in.k.data<float>()[i]);
+    const Selection selection = select_of(in, 1.0, 10);
+    for (int64_t t = 0; t < 90; ++t) {
+        const std::vector<int32_t> got = chosen(selection, 0, t);
+        REQUIRE(static_cast<int64_t>(got.size()) == std::min<int64_t>(10, t + 1));
+        for (size_t i = 0; i < got.size(); ++i) CHECK(got[i] == static_cast<int32_t>(i));
+    }
+}
+
+TEST_CASE("indexer_select: later tokens change no bit of earlier rows") {
+    const IndexerInput in = as_float32(random_indexer(2, 100, 3, 7, 60));
+    for (const int64_t last : {0, 31, 50, 63, 98}) {
+        const IndexerInput other = with_other_future(in, last);
+        const Tensor a = scores_of(in, 1.0), b = scores_of(other, 1.0);
+        const Selection c = select_of(in, 1.0, 9), d = select_of(other, 1.0, 9);
+        for (int64_t batch = 0; batch < 2; ++batch) {
+            CHECK(std::memcmp(a.data<float>() + batch * 10000, b.data<float>() + batch * 10000,
+                              static_cast<size_t>((last + 1) * 100 * 4)) == 0);
+            for (int64_t t = 0; t <= last; ++t) CHECK(chosen(c, batch, t) == chosen(d, batch, t));
+        }
+    }
+}
+
+TEST_CASE("lightning indexer: the same bits on one and two threads") {
+    const int before = thread_count();
+    for (const int64_t length : {90, 530}) {
+        const IndexerInput in = as_float32(random_indexer(2, length, 2, 9, 70));
+        const Tensor cotangent = random_normal({2, length, length}, 71, DType::float32);
+        const auto run = [&](int threads) {
+            set_thread_count(threads);
+            const IndexerInput leaves{in.q.clone(), in.k.clone(), in.w.clone()};
+            with_gradients(leaves);
+            const Tensor scores = scores_of(leaves, 0.5);
+            backward({scores}, {cotangent});
+            const Selection s = select_of(in, 0.5, 11);
+            return std::vector<Tensor>{scores,          leaves.q.grad(), leaves.k.grad(),
+                                       leaves.w.grad(), s.indices,       s.counts};
+        };
+        const std::vector<Tensor> one = run(1), two = run(2);
+        for (size_t i = 0; i < one.size(); ++i) CHECK(bit_identical(one[i], two[i]));
+    }
+    set_thread_count(before);
+}
+
+TEST_CASE("indexer_select: no memory of the order of T x T") {
+    const int64_t length = 4096;
+    const IndexerInput in = as_float32(random_indexer(1, length, 2, 8, 80));
+    release_cached_memory();
+    reset_peak_memory();
+    const int64_t before = memory_stats().live_bytes;
+    const Selection selection = select_of(in, 1.0, 16);
+    const int64_t used = memory_stats().peak_bytes - before;
+    CHECK(used < length * length * 4 / 16);
+    CHECK(selection.counts.to_vector<int32_t>().back() == 16);
+}
+
+TEST_CASE("lightning indexer: errors") {
+    const Tensor q = Tensor::zeros({1, 4, 2, 3}), k = Tensor::zeros({1, 4, 3}), w = Tensor::zeros({1, 4, 2});
+    check_error("indexer_select: top_k is 0, want at least 1", [&] { indexer_select(q, k, w, 1.0, 0); });
+    check_error("indexer_scores: indexer k is [1,4,5], want [1,4,3], indexer q is [1,4,2,3]", [&] {
+        indexer_scores(q, Tensor::zeros({1, 4, 5}), w, 1.0);
+    });
+    check_error("indexer_scores: indexer w is [1,4], want [1,4,2], indexer q is [1,4,2,3]", [&] {
+        indexer_scores(q, k, Tensor::zeros({1, 4}), 1.0);
+    });
+    check_error("indexer_scores: indexer w is float64, want float32",
+                [&] { indexer_scores(q, k, w.to(DType::float64), 1.0); });
+    check_error("indexer_scores: indexer q is [4,2,3], want 4 dims", [&] {
+        indexer_scores(Tensor::zeros({4, 2, 3}), k, w, 1.0);
+    });
+    check_error("indexer_scores: indexer q is [1,4,2,0], want at least one head and one dim", [&] {
+        indexer_scores(Tensor::zeros({1, 4, 2, 0}), Tensor::zeros({1, 4, 0}), w, 1.0);
+    });
+    const Tensor bad = k.clone();
+    bad.data<float>()[2 * 3] = std::numeric_limits<float>::quiet_NaN();
+    check_error("indexer_select: a score of batch row 0, query 2 is NaN",
+                [&] { indexer_select(q, bad, w, 1.0, 1); });
+    check_error("nothing was thrown", [&] { indexer_select(q, bad, w, 1.0, 4); });
+}

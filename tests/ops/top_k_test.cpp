@@ -1,0 +1,111 @@
+#include "framework/ops/top_k/top_k.h"
+
+#include <limits>
+
+#include "framework/core/error.h"
+#include "framework/core/threads.h"
+#include "tests/ops/indexer_oracle.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+// Integers in [0, levels): many exact ties.
+Tensor coarse_scores(int64_t batch, int64_t length, int levels, uint64_t seed, DType dtype) {
+    const Tensor scores = random_tokens({batch, length, length}, seed, levels).to(dtype);
+    return scores;
+}
+
+}  // namespace
+
+TEST_CASE("top_k_select: against a stable sort") {
+    for (const int64_t length : {0, 1, 2, 5, 7, 8, 9, 31, 32, 33, 65, 130}) {
+        for (const int64_t k : {int64_t{1}, int64_t{3}, int64_t{32}, length + 3}) {
+            INFO("T " << length << " k " << k);
+            const Tensor wide = random_normal({2, length, length}, 1);
+            CHECK(same_selection(top_k_select(wide, k), oracle_select<double>(wide, k)));
+            const Tensor single = wide.to(DType::float32);
+            CHECK(same_selection(top_k_select(single, k), oracle_select<float>(single, k)));
+            for (const int levels : {1, 2, 5}) {
+                const Tensor coarse = coarse_scores(2, length, levels, 2, DType::float32);
+                CHECK(same_selection(top_k_select(coarse, k), oracle_select<float>(coarse, k)));
+            }
+        }
+    }
+}
+
+TEST_CASE("top_k_select: magnitudes of all sizes, both signs, infinities") {
+    for (const DType dtype : {DType::float32, DType::float64}) {
+        const Tensor x = random_normal({1, 67, 67}, 3);
+        for (int64_t i = 0; i < x.numel(); ++i) {
+            double& v = x.data<double>()[i];
+            v = v * std::pow(10.0, 30.0 * std::sin(static_cast<double>(i)));
+            if (i % 11 == 0) v = infinity;
+            if (i % 13 == 0) v = -infinity;
+        }
+        const Tensor scores = x.to(dtype);
+        for (const int64_t k : {1, 2, 8, 40}) {
+            const Selection want =
+                dtype == DType::float32 ? oracle_select<float>(scores, k) : oracle_select<double>(scores, k);
+            CHECK(same_selection(top_k_select(scores, k), want));
+        }
+    }
+}
+
+TEST_CASE("top_k_select: all scores equal choose the lowest indices; -0 ties with +0") {
+    const Tensor scores = Tensor::zeros({1, 40, 40});
+    for (int64_t i = 0; i < scores.numel(); i += 2) scores.data<float>()[i] = -0.0f;
+    const Selection selection = top_k_select(scores, 3);
+    for (int64_t t = 0; t < 40; ++t) {
+        std::vector<int32_t> want(static_cast<size_t>(std::min<int64_t>(t + 1, 3)));
+        std::iota(want.begin(), want.end(), 0);
+        CHECK(chosen(selection, 0, t) == want);
+    }
+}
+
+TEST_CASE("top_k_select: the future is never read, unused slots hold 0") {
+    const Tensor scores = random_normal({1, 20, 20}, 4), other = scores.clone();
+    for (int64_t t = 0; t < 20; ++t)
+        for (int64_t s = t + 1; s < 20; ++s)
+            other.data<double>()[t * 20 + s] = s % 2 ? infinity : std::numeric_limits<double>::quiet_NaN();
+    const Selection selection = top_k_select(other, 6);
+    CHECK(same_selection(selection, top_k_select(scores, 6)));
+    CHECK(selection.indices.shape() == Shape{1, 20, 6});
+    CHECK(selection.counts.to_vector<int32_t>()[2] == 3);
+    CHECK(selection.indices.to_vector<int32_t>()[2 * 6 + 3] == 0);
+}
+
+TEST_CASE("top_k_select: the same on one and two threads") {
+    const Tensor scores = coarse_scores(3, 90, 7, 5, DType::float32);
+    const int before = thread_count();
+    set_thread_count(1);
+    const Selection one = top_k_select(scores, 9);
+    set_thread_count(2);
+    CHECK(same_selection(one, top_k_select(scores, 9)));
+    set_thread_count(before);
+}
+
+TEST_CASE("top_k_select: errors") {
+    check_error("top_k_select: top_k is 0, want at least 1", [] {
+        top_k_select(Tensor::zeros({1, 2, 2}), 0);
+    });
+    check_error("top_k_select: scores is [1,2,3], want [1,2,2], as many keys as queries", [] {
+        top_k_select(Tensor::zeros({1, 2, 3}), 1);
+    });
+    check_error("top_k_select: scores is [2,2], want 3 dims", [] { top_k_select(Tensor::zeros({2, 2}), 1); });
+    check_error("top_k_select: needs float32 or float64, has int32", [] {
+        top_k_select(Tensor::zeros({1, 2, 2}, DType::int32), 1);
+    });
+    const Tensor scores = Tensor::zeros({2, 5, 5});
+    scores.data<float>()[25 + 3 * 5 + 1] = std::numeric_limits<float>::quiet_NaN();
+    scores.data<float>()[25 + 4 * 5 + 1] = std::numeric_limits<float>::quiet_NaN();
+    check_error("top_k_select: a score of batch row 1, query 3 is NaN", [&] { top_k_select(scores, 2); });
+    try {
+        top_k_select(scores, 2);
+    } catch (const Error& e) {
+        CHECK(e.kind() == ErrorKind::diverged);
+    }
+}

@@ -1,0 +1,332 @@
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "framework/autograd/autograd.h"
+#include "framework/core/allocator.h"
+#include "framework/core/threads.h"
+#include "framework/optim/clip.h"
+#include "framework/optim/hybrid.h"
+#include "framework/optim/schedule.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+struct Trajectory {
+    std::string name;
+    Shape shape;
+    std::vector<std::vector<double>> values;  // the parameter after each step
+};
+
+struct NamedValues {
+    std::string name;
+    Shape shape;
+    std::vector<double> values;
+};
+
+#include "tests/optim/trajectories.inc"
+
+// The numbers of pattern() in tests/pytorch/optim_trajectories.py.
+Tensor pattern(const Shape& shape, int64_t seed, DType dtype = DType::float64) {
+    const Tensor t = Tensor::empty(shape, DType::float64);
+    for (int64_t i = 0; i < t.numel(); ++i)
+        t.data<double>()[i] = static_cast<double>((i * i * 31 + i * 57 + seed * 101) % 127 - 63) / 64;
+    return t.to(dtype);
+}
+
+void set_gradient(const Parameter& p, int64_t seed, int64_t step) {
+    const bool none = (step + seed) % 5 == 4;
+    p.tensor.set_grad(none ? Tensor()
+                           : pattern(p.tensor.shape(), 1000 + 37 * seed + 11 * step, p.tensor.dtype()));
+}
+
+// One parameter, with the rates of the script: rate, 2 rate, 3 rate, rate, ...
+template <class Optimizer, class Config>
+void check_trajectory(const Trajectory& t, const Config& config, double rate, DType dtype, double tolerance) {
+    INFO(t.name << " " << name_of(dtype));
+    const Parameter p{t.name, pattern(t.shape, 7, dtype).set_requires_grad(true)};
+    Optimizer optimizer({p}, config);
+    REQUIRE(t.values.size() >= 10);
+    for (size_t step = 0; step < t.values.size(); ++step) {
+        set_gradient(p, 2, static_cast<int64_t>(step));
+        optimizer.step(rate * static_cast<double>(1 + step % 3));
+        CHECK(relative_difference(p.tensor, Tensor::from(t.values[step], t.shape)) < tolerance);
+    }
+}
+
+std::vector<Parameter> recipe_parameters(DType dtype = DType::float64) {
+    std::vector<Parameter> parameters;
+    for (size_t i = 0; i < recipe_values.size(); ++i)
+        parameters.push_back(
+            {recipe_values[i].name,
+             pattern(recipe_values[i].shape, static_cast<int64_t>(i), dtype).set_requires_grad(true)});
+    return parameters;
+}
+
+double recipe_step(const std::vector<Parameter>& parameters, HybridOptimizer& optimizer, int64_t step) {
+    for (size_t i = 0; i < parameters.size(); ++i) set_gradient(parameters[i], static_cast<int64_t>(i), step);
+    const double norm = clip_gradients(parameters, 4.5);
+    optimizer.step(scheduled_learning_rate(step, 48, 0.03));
+    return norm;
+}
+
+Tensor product(const Tensor& a, const Tensor& b, bool transpose_b) {
+    const int64_t rows = a.dim(0), inner = a.dim(1), cols = transpose_b ? b.dim(0) : b.dim(1);
+    const Tensor c = Tensor::zeros({rows, cols}, DType::float64);
+    for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < cols; ++j)
+            for (int64_t k = 0; k < inner; ++k)
+                c.data<double>()[i * cols + j] +=
+                    a.data<double>()[i * inner + k] *
+                    b.data<double>()[transpose_b ? j * inner + k : k * cols + j];
+    return c;
+}
+
+Tensor combine(double a, const Tensor& x, double b, const Tensor& y) {
+    const Tensor z = Tensor::empty(x.shape(), DType::float64);
+    for (int64_t i = 0; i < z.numel(); ++i)
+        z.data<double>()[i] = a * x.data<double>()[i] + b * y.data<double>()[i];
+    return z;
+}
+
+// Muon's first step from zero, with momentum 0.95: the gradient's direction is the update's. Literal
+// Newton-Schulz.
+Tensor first_muon_update(const Tensor& grad) {
+    double squares = 0;
+    for (const double g : grad.to_vector<double>()) squares += g * g;
+    const double lerp = 0.05 + 0.95 * 0.05;  // u = g + 0.95 (0.05 g - g)
+    Tensor x = combine(lerp / (lerp * std::sqrt(squares) + 1e-7), grad, 0, grad);
+    for (int i = 0; i < 5; ++i) {
+        const Tensor a = product(x, x, true);
+        x = combine(3.4445, x, 1, product(combine(-4.7750, a, 2.0315, product(a, a, false)), x, false));
+    }
+    const double ratio = static_cast<double>(x.dim(0)) / static_cast<double>(x.dim(1));
+    return combine(-std::sqrt(std::max(1.0, ratio)), x, 0, x);
+}
+
+Tensor muon_update(const Tensor& grad) {
+    const Parameter p{"w", Tensor::zeros(grad.shape(), grad.dtype()).set_requires_grad(true)};
+    p.tensor.set_grad(grad);
+    Muon muon({p}, {});
+    muon.step(1.0);
+    return p.tensor;
+}
+
+}  // namespace
+
+TEST_CASE("adamw: PyTorch's trajectory") {
+    REQUIRE(adamw_trajectories.size() == 2);
+    for (const DType dtype : {DType::float64, DType::float32}) {
+        const double tolerance = dtype == DType::float64 ? 1e-14 : 1e-6;
+        check_trajectory<AdamW>(adamw_trajectories[0], AdamWConfig{.weight_decay = 0}, 0.01, dtype,
+                                tolerance);
+        check_trajectory<AdamW>(adamw_trajectories[1], AdamWConfig{.weight_decay = 0.1}, 0.01, dtype,
+                                tolerance);
+    }
+}
+
+TEST_CASE("adamw: a long parameter is treated like its parts, with any number of threads") {
+    const int threads = thread_count();
+    const Tensor start = random_normal({70001}, 71, DType::float32),
+                 grad = random_normal({70001}, 72, DType::float32);
+    const auto stepped = [&](int count, int64_t size) {
+        set_thread_count(count);
+        const Parameter p{"w", start.rows(0, size).clone().set_requires_grad(true)};
+        AdamW optimizer({p}, {});
+        for (int i = 0; i < 3; ++i) {
+            p.tensor.set_grad(grad.rows(0, size).clone());
+            optimizer.step(0.01);
+        }
+        return p.tensor;
+    };
+    const Tensor whole = stepped(1, 70001);
+    CHECK(bit_identical(stepped(2, 70001), whole));
+    for (const int64_t size : {1, 31, 33, 4097}) CHECK(bit_identical(stepped(2, size), whole.rows(0, size)));
+    set_thread_count(threads);
+}
+
+TEST_CASE("muon: PyTorch's trajectory") {
+    REQUIRE(muon_trajectories.size() == 5);
+    for (const Trajectory& t : muon_trajectories) {
+        check_trajectory<Muon>(t, MuonConfig{}, 0.02, DType::float64, 1e-11);
+        check_trajectory<Muon>(t, MuonConfig{}, 0.02, DType::float32, 2e-5);
+    }
+}
+
+TEST_CASE("muon: shapes of several panels against the literal iteration") {
+    for (const Shape& shape :
+         {Shape{63, 65}, Shape{64, 64}, Shape{65, 65}, Shape{130, 70}, Shape{70, 150}, Shape{4, 97}}) {
+        INFO(to_string(shape));
+        const Tensor grad = random_normal(shape, 73), want = first_muon_update(grad);
+        CHECK(relative_difference(muon_update(grad), want) < 1e-11);
+        CHECK(relative_difference(muon_update(grad.to(DType::float32)), want) < 1e-4);
+    }
+}
+
+TEST_CASE("muon: a gradient of low rank, whose small singular values are rounding noise") {
+    const Tensor grad = product(random_normal({90, 5}, 74), random_normal({200, 5}, 75), true);
+    const Tensor want = first_muon_update(grad);
+    CHECK(relative_difference(muon_update(grad), want) < 1e-9);
+    CHECK(relative_difference(muon_update(grad.to(DType::float32)), want) < 1e-3);
+    for (const float value : muon_update(Tensor::zeros({8, 12})).to_vector<float>()) CHECK(value == 0.0f);
+}
+
+TEST_CASE("muon: the bits do not depend on the threads, and steady steps take no memory from the system") {
+    const int threads = thread_count();
+    std::vector<std::vector<Tensor>> results;
+    for (const int count : {1, 2, 2}) {
+        set_thread_count(count);
+        std::vector<Parameter> parameters;
+        for (const Shape& shape :
+             {Shape{96, 32}, Shape{64, 130}, Shape{70, 70}, Shape{4, 32}, Shape{130, 64}})
+            parameters.push_back({"w" + std::to_string(parameters.size()),
+                                  random_normal(shape, 76, DType::float32).set_requires_grad(true)});
+        Muon muon(parameters, {});
+        int64_t calls = 0;
+        for (int step = 0; step < 4; ++step) {
+            for (const Parameter& p : parameters)
+                p.tensor.set_grad(
+                    random_normal(p.tensor.shape(), 77 + static_cast<uint64_t>(step), DType::float32));
+            if (step == 3) calls = memory_stats().system_calls;
+            muon.step(0.02);
+        }
+        if (count == 1) CHECK(memory_stats().system_calls == calls);
+        results.emplace_back();
+        for (const Parameter& p : parameters) results.back().push_back(p.tensor);
+    }
+    set_thread_count(threads);
+    for (size_t i = 0; i < results[0].size(); ++i) {
+        CHECK(bit_identical(results[0][i], results[1][i]));
+        CHECK(bit_identical(results[1][i], results[2][i]));
+    }
+}
+
+TEST_CASE("hybrid optimizer: which parameter goes where") {
+    const auto hidden = [](const std::string& name, const Shape& shape) {
+        return is_hidden_matrix({name, Tensor::zeros(shape)});
+    };
+    CHECK(hidden("blocks.0.attention.qkv.weight", {6, 2}));
+    CHECK(hidden("blocks.0.feed_forward.router.gate.weight", {4, 2}));
+    CHECK(hidden("blocks.0.attention.indexer.k_proj.weight", {4, 2}));
+    CHECK(!hidden("embed.weight", {6, 2}));
+    CHECK(!hidden("lm_head.weight", {6, 2}));
+    CHECK(!hidden("blocks.0.attention.indexer.k_norm.weight", {4, 2}));
+    CHECK(!hidden("blocks.0.norm1.weight", {4}));
+    CHECK(!hidden("blocks.0.attention.indexer.bias", {4}));
+}
+
+TEST_CASE("recipe: clipping, schedule, Muon and AdamW together follow PyTorch") {
+    const std::vector<Parameter> parameters = recipe_parameters();
+    HybridOptimizer optimizer(parameters, {.weight_decay = 0.1});
+    for (size_t step = 0; step < recipe_norms.size(); ++step)
+        CHECK(recipe_step(parameters, optimizer, static_cast<int64_t>(step)) ==
+              doctest::Approx(recipe_norms[step]).epsilon(1e-14));
+    for (size_t i = 0; i < parameters.size(); ++i) {
+        INFO(parameters[i].name);
+        CHECK(relative_difference(parameters[i].tensor,
+                                  Tensor::from(recipe_values[i].values, recipe_values[i].shape)) < 1e-11);
+    }
+}
+
+TEST_CASE("hybrid optimizer: a resumed run has the same bits") {
+    for (const DType dtype : {DType::float32, DType::float64}) {
+        const std::vector<Parameter> straight = recipe_parameters(dtype), first = recipe_parameters(dtype);
+        HybridOptimizer one(straight, {.weight_decay = 0.1}), two(first, {.weight_decay = 0.1});
+        for (int64_t step = 0; step < 10; ++step) recipe_step(straight, one, step);
+        for (int64_t step = 0; step < 5; ++step) recipe_step(first, two, step);
+
+        std::vector<Parameter> second;
+        for (const Parameter& p : first) second.push_back({p.name, p.tensor.clone().set_requires_grad(true)});
+        OptimizerState saved;
+        for (const auto& [name, tensor] : two.state()) saved.emplace_back(name, tensor.clone());
+        HybridOptimizer three(second, {.weight_decay = 0.1});
+        three.load_state(saved);
+        for (int64_t step = 5; step < 10; ++step) recipe_step(second, three, step);
+        for (size_t i = 0; i < straight.size(); ++i)
+            CHECK(bit_identical(straight[i].tensor, second[i].tensor));
+        const OptimizerState end = one.state(), resumed = three.state();
+        REQUIRE(end.size() == resumed.size());
+        for (size_t i = 0; i < end.size(); ++i) {
+            CHECK(end[i].first == resumed[i].first);
+            CHECK(bit_identical(end[i].second, resumed[i].second));
+        }
+    }
+}
+
+TEST_CASE("optimizer state: what does not fit is refused by name") {
+    HybridOptimizer optimizer(recipe_parameters(), {});
+    const OptimizerState good = optimizer.state();
+    OptimizerState bad(good.begin() + 1, good.end());
+    check_error("optimizer state: has no " + good[0].first, [&] { optimizer.load_state(bad); });
+    bad = good;
+    bad.emplace_back("other.exp_avg", Tensor::zeros({1}));
+    check_error("optimizer state: other.exp_avg belongs to no parameter of this optimiser",
+                [&] { optimizer.load_state(bad); });
+    bad = good;
+    bad.push_back(good[0]);
+    check_error("optimizer state: a name occurs twice", [&] { optimizer.load_state(bad); });
+    bad = good;
+    bad[0].second = Tensor::zeros({2, 2});
+    check_error("optimizer state: blocks.0.qkv.weight.momentum_buffer is [2,2] float32, want [7,4] float64",
+                [&] { optimizer.load_state(bad); });
+    check_error("muon: x is [3], want 2 dims", [] { Muon({{"x", Tensor::zeros({3})}}, {}); });
+}
+
+TEST_CASE("hybrid optimizer: zero_grad leaves no gradient and then a step changes nothing") {
+    const std::vector<Parameter> parameters = recipe_parameters();
+    HybridOptimizer optimizer(parameters, {.weight_decay = 0.1});
+    recipe_step(parameters, optimizer, 0);
+    optimizer.zero_grad();
+    std::vector<Tensor> before;
+    for (const Parameter& p : parameters) before.push_back(p.tensor.clone());
+    optimizer.step(0.1);
+    for (size_t i = 0; i < parameters.size(); ++i) {
+        CHECK(!parameters[i].tensor.grad().defined());
+        CHECK(bit_identical(parameters[i].tensor, before[i]));
+    }
+    CHECK(clip_gradients(parameters, 1.0) == 0.0);
+}
+
+TEST_CASE("clip_gradients: a norm that is not finite is returned and touches nothing") {
+    for (const double bad :
+         {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+        const Parameter p{"w", Tensor::zeros({3}, DType::float64).set_requires_grad(true)};
+        p.tensor.set_grad(Tensor::from(std::vector<double>{3, bad, 4}, {3}));
+        CHECK(!std::isfinite(clip_gradients({p}, 1.0)));
+        CHECK(p.tensor.grad().data<double>()[0] == 3.0);
+        CHECK(p.tensor.grad().data<double>()[2] == 4.0);
+    }
+}
+
+TEST_CASE("clip_gradients: many chunks, any number of threads") {
+    const int threads = thread_count();
+    std::vector<Tensor> seen;
+    for (const int count : {1, 2}) {
+        set_thread_count(count);
+        const Parameter p{"w", Tensor::zeros({100003}).set_requires_grad(true)};
+        p.tensor.set_grad(Tensor::full({100003}, 2.0));
+        CHECK(clip_gradients({p}, 1.0) == doctest::Approx(2 * std::sqrt(100003.0)).epsilon(1e-14));
+        seen.push_back(p.tensor.grad());
+        CHECK(clip_gradients({p}, 1e9) == doctest::Approx(1.0).epsilon(1e-6));
+    }
+    set_thread_count(threads);
+    CHECK(bit_identical(seen[0], seen[1]));
+}
+
+TEST_CASE("scheduled_learning_rate: warm-up, cosine, and its ends") {
+    CHECK(scheduled_learning_rate(0, 100, 2.0) == doctest::Approx(0.4));
+    CHECK(scheduled_learning_rate(4, 100, 2.0) == doctest::Approx(2.0));
+    CHECK(scheduled_learning_rate(5, 100, 2.0) == doctest::Approx(2.0));
+    CHECK(scheduled_learning_rate(52, 100, 2.0) ==
+          doctest::Approx(2.0 * (0.1 + 0.45 * (1 + std::cos(std::numbers::pi / 2)))));
+    CHECK(scheduled_learning_rate(99, 100, 2.0) == doctest::Approx(0.2));
+    CHECK(scheduled_learning_rate(150, 100, 2.0) == doctest::Approx(0.2));
+    CHECK(scheduled_learning_rate(0, 1, 2.0) == doctest::Approx(2.0));
+    CHECK(scheduled_learning_rate(0, 2, 2.0) == doctest::Approx(2.0));
+    CHECK(scheduled_learning_rate(1, 2, 2.0) == doctest::Approx(0.2));
+    for (int64_t step = 151; step < 3000; ++step)
+        CHECK(scheduled_learning_rate(step, 3000, 1.0) <= scheduled_learning_rate(step - 1, 3000, 1.0));
+}
