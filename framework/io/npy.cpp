@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view magic = "\x93NUMPY";
 
-std::string descriptor(DType dtype, NpyBytes bytes) {
+std::string descriptor(DType dtype, NpyBool as_bool) {
     switch (dtype) {
         case DType::float32:
             return "<f4";
@@ -24,17 +24,17 @@ std::string descriptor(DType dtype, NpyBytes bytes) {
         case DType::int64:
             return "<i8";
         case DType::uint8:
-            return bytes == NpyBytes::booleans ? "|b1" : "|u1";
+            return as_bool == NpyBool::yes ? "|b1" : "|u1";
     }
     return "?";
 }
 
 // Magic, version 1.0 and the header, a Python dict, padded so that the elements begin at a multiple of 64.
-std::string npy_header(const Tensor& tensor, NpyBytes bytes) {
+std::string npy_header(const Tensor& tensor, NpyBool as_bool) {
     std::string shape;
     for (const int64_t dim : tensor.shape()) shape += std::to_string(dim) + ",";
     if (tensor.rank() > 1) shape.pop_back();
-    std::string dict = "{'descr': '" + descriptor(tensor.dtype(), bytes) +
+    std::string dict = "{'descr': '" + descriptor(tensor.dtype(), as_bool) +
                        "', 'fortran_order': False, 'shape': (" + shape + "), }";
     constexpr size_t prefix = 10;
     dict.append((64 - (prefix + dict.size() + 1) % 64) % 64, ' ');
@@ -165,8 +165,8 @@ Tensor parse_npy(std::string_view bytes, const std::string& path) {
 
 }  // namespace
 
-void write_npy(const std::string& path, const Tensor& tensor, NpyBytes bytes) {
-    const std::string header = npy_header(tensor, bytes);
+void write_npy(const std::string& path, const Tensor& tensor, NpyBool as_bool) {
+    const std::string header = npy_header(tensor, as_bool);
     const std::string_view pieces[] = {header, bytes_of(tensor)};
     write_file_atomic(path, pieces);
 }
@@ -175,10 +175,10 @@ Tensor read_npy(const std::string& path) {
     return parse_npy(read_file(path), path);
 }
 
-void write_npz(const std::string& path, const NamedTensors& tensors, NpyBytes bytes) {
+void write_npz(const std::string& path, const NamedTensors& tensors, NpyBool as_bool) {
     ZipWriter zip(path);
     for (const auto& [name, tensor] : tensors)
-        zip.add_owned(name + ".npy", npy_header(tensor, bytes) + std::string(bytes_of(tensor)));
+        zip.add_owned(name + ".npy", npy_header(tensor, as_bool) + std::string(bytes_of(tensor)));
     zip.write();
 }
 

@@ -9,12 +9,12 @@
 
 namespace sieve {
 
-enum class NpyBytes { numbers, booleans };  // what a uint8 tensor is written as: '|u1' or '|b1'
+enum class NpyBool { no, yes };  // yes: a uint8 tensor is written as booleans (|b1), not as numbers (|u1)
 
-void write_npy(const std::string& path, const Tensor& tensor, NpyBytes bytes = NpyBytes::numbers);
+void write_npy(const std::string& path, const Tensor& tensor, NpyBool as_bool = NpyBool::no);
 Tensor read_npy(const std::string& path);
 
-void write_npz(const std::string& path, const NamedTensors& tensors, NpyBytes bytes = NpyBytes::numbers);
+void write_npz(const std::string& path, const NamedTensors& tensors, NpyBool as_bool = NpyBool::no);
 NamedTensors read_npz(const std::string& path);  // names without their ".npy"
 
 }  // namespace sieve

@@ -86,7 +86,7 @@ TEST_CASE("npy: numpy reads ours and we read numpy's") {
     if (!python) return skip("no Python with PyTorch and NumPy found");
     const TemporaryFolder folder;
     write_npy(folder / "ours.npy", Tensor::from<float>({1.5f, -2, 3, 4, 5, 6}, {2, 3}));
-    write_npy(folder / "mask.npy", Tensor::from<uint8_t>({1, 0, 1}, {3}), NpyBytes::booleans);
+    write_npy(folder / "mask.npy", Tensor::from<uint8_t>({1, 0, 1}, {3}), NpyBool::yes);
     write_npz(folder / "ours.npz",
               {{"a", Tensor::from<int64_t>({7, -8}, {2, 1})}, {"b", Tensor::full({}, 2.5)}});
     std::string output;

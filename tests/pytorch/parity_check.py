@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Compares tools/parity with the PyTorch reference: logits, selections, losses, gradients.
+
+    python3 tests/pytorch/parity_check.py [--parity ./tools/parity] [--only NAME] [--keep DIR]
+
+For each case: random weights go to a state dict by torch.save, ./tools/parity runs on it, and what it wrote is compared.
+Float32: logits within 1e-4, every gradient within 1e-4 of its largest element. Float64: 1e-9. Masks must be equal.
+Prints a line for each case with the largest differences; exits 1 when any case fails.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import torch
+
+from reference import Config, Transformer, is_indexer_parameter, lm_loss
+
+TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
+BASE = dict(vocab_size=61, d_model=32, n_heads=4, n_layers=2, d_ff=48, max_seq_len=64, num_experts=4, expert_top_k=2,
+            indexer_heads=3, indexer_dim=16, sparse_top_k=7, load_balancing_weight=0.05)
+SPARSE = dict(attention="sparse")
+# name, stage, (B, T), config keys beside BASE, loss of the whole state dict's form: flat or nested
+CASES = [
+    ("classic", "dense", (2, 24), {}, "flat"),
+    ("classic odd sizes", "dense", (3, 13), dict(d_model=30, n_heads=3, d_ff=17, num_experts=3, vocab_size=37), "nested"),
+    ("classic one token", "dense", (2, 1), dict(num_experts=1, expert_top_k=1), "flat"),
+    ("classic top-1 of 2, other eps and base", "dense", (2, 33),
+     dict(num_experts=2, expert_top_k=1, norm_eps=1e-3, rope_base=500.0), "flat"),
+    ("plain, dense stage", "dense", (2, 24), SPARSE, "flat"),
+    ("plain, sparse stage", "sparse", (2, 24), SPARSE, "flat"),
+    ("plain, T = 13, k > T", "sparse", (1, 13), dict(SPARSE, sparse_top_k=40), "flat"),
+    ("plain, k = 1", "sparse", (2, 9), dict(SPARSE, sparse_top_k=1), "nested"),
+    ("plain, indexer_scale 0.3, odd sizes", "sparse", (3, 37),
+     dict(SPARSE, indexer_scale=0.3, indexer_heads=1, indexer_dim=5, d_model=30, n_heads=5, d_ff=11), "flat"),
+    ("deepseek, dense stage", "dense", (2, 24), dict(SPARSE, indexer="deepseek"), "flat"),
+    ("deepseek, sparse stage", "sparse", (2, 24), dict(SPARSE, indexer="deepseek"), "flat"),
+    ("deepseek, T = 67, dI = 20", "sparse", (1, 67), dict(SPARSE, indexer="deepseek", indexer_dim=20, max_seq_len=67),
+     "nested"),
+    ("plain, T = 131 over many tiles", "sparse", (1, 131), dict(SPARSE, sparse_top_k=32, max_seq_len=131), "flat"),
+    ("plain, T = 131 over many tiles, dense stage", "dense", (1, 131), dict(SPARSE, max_seq_len=131), "flat"),
+    ("equal tokens tie", "sparse", (2, 21), dict(SPARSE, sparse_top_k=4, vocab_size=2, n_layers=1), "flat"),
+]
+
+
+def build_model(config, dtype, seed):
+    """Random weights everywhere, norms too, of a size at which every term matters."""
+    torch.manual_seed(seed)
+    model = Transformer(config).to(getattr(torch, dtype))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "norm" in name:
+                p.copy_(("bias" not in name) + 0.3 * torch.randn(p.shape))
+            else:
+                p.copy_(torch.randn(p.shape) * (0.5 if name == "embed.weight" else p.shape[1] ** -0.5))
+    return model.eval()
+
+
+def run_reference(model, tokens, targets, stage):
+    out = model(tokens, stage)
+    lm = lm_loss(out["logits"], targets)
+    # The two losses reach disjoint parameters, so one backward over their sum gives both gradients.
+    total = lm + out["load_balancing"] + (out["indexer_kl"] if out["indexer_kl"] is not None else 0)
+    total.backward()
+    losses = dict(lm=lm.item(), load_balancing=out["load_balancing"].item())
+    if out["indexer_kl"] is not None:
+        losses["indexer_kl"] = out["indexer_kl"].item()
+    gradients = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in model.named_parameters()}
+    return out["logits"].detach(), [mask.numpy() for mask in out["selected"]], losses, gradients
+
+
+def write_inputs(folder, model, config, tokens, targets, form):
+    state = model.state_dict()
+    torch.save(state if form == "flat" else {"model_state_dict": state, "step": 3}, os.path.join(folder, "W.pt"))
+    with open(os.path.join(folder, "config.json"), "w") as file:
+        json.dump(vars(config), file)
+    np.save(os.path.join(folder, "tokens.npy"), tokens.numpy())
+    np.save(os.path.join(folder, "targets.npy"), targets.numpy())
+
+
+def run_parity(program, folder, stage, dtype):
+    inputs = [f"--{key}={os.path.join(folder, name)}" for key, name in
+              (("checkpoint", "W.pt"), ("config", "config.json"), ("tokens", "tokens.npy"), ("targets", "targets.npy"))]
+    out = os.path.join(folder, "out")
+    done = subprocess.run([program, *inputs, f"--stage={stage}", f"--dtype={dtype}", f"--out={out}"],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{program} ended with {done.returncode}: {done.stdout.strip()}")
+    return out
+
+
+def difference(got, want):
+    """max |got - want| / max |want|: the scale is the tensor's largest element."""
+    got, want = torch.as_tensor(got).double(), torch.as_tensor(want).double()
+    if got.shape != want.shape:
+        raise RuntimeError(f"shape {tuple(got.shape)}, want {tuple(want.shape)}")
+    if got.numel() == 0:
+        return 0.0
+    worst = (got - want).abs().max().item()
+    return worst / max(want.abs().max().item(), 1e-30) if worst > 0 else worst
+
+
+def compare_gradients(got, want, losses):
+    """The largest relative difference and its parameter. Where the true gradient vanishes (an indexer behind k = 1,
+    a gate with one expert) rounding is measured against 1e-3, not against itself."""
+    worst, worst_name = 0.0, "-"
+    for name, gradient in want.items():
+        if name not in got:
+            if gradient.abs().max() == 0:
+                continue
+            raise RuntimeError(f"grads.pt has no gradient for {name}")
+        if gradient.abs().max() < 1e-3:
+            found = (got[name].double() - gradient.double()).abs().max().item() / 1e-3
+        else:
+            found = difference(got[name], gradient)
+        if not found <= worst:
+            worst, worst_name = found, name
+    unknown = set(got) - set(want) - {"lm_head.weight"}
+    if unknown:
+        raise RuntimeError(f"grads.pt has gradients for {sorted(unknown)}, which the reference does not")
+    if "lm_head.weight" in got and not got["lm_head.weight"].equal(got["embed.weight"]):
+        raise RuntimeError("grads.pt: lm_head.weight is tied, but its gradient is not that of embed.weight")
+    return worst, worst_name
+
+
+def check_case(program, case, dtype, seed, folder):
+    name, stage, (batch, length), keys, form = case
+    config = Config(**{**BASE, **keys})
+    model = build_model(config, dtype, seed)
+    tokens = torch.randint(config.vocab_size, (batch, length))
+    targets = torch.randint(config.vocab_size, (batch, length))
+    write_inputs(folder, model, config, tokens, targets, form)
+    out = run_parity(program, folder, stage, dtype)
+    logits, selected, losses, gradients = run_reference(model, tokens, targets, stage)
+
+    logits_error = np.abs(np.load(os.path.join(out, "logits.npy")).astype(np.float64) - logits.numpy()).max()
+    rows_apart = 0
+    for i, mask in enumerate(selected):
+        got = np.load(os.path.join(out, f"selected_{i}.npy"))
+        if got.dtype != bool or got.shape != mask.shape:
+            raise RuntimeError(f"selected_{i}.npy is {got.dtype} {got.shape}, want bool {mask.shape}")
+        rows_apart += int((got != mask).any(-1).sum())
+    with open(os.path.join(out, "losses.json")) as file:
+        got_losses = json.load(file)
+    loss_error = max(abs(got_losses[key] - want) / max(abs(want), 1) for key, want in losses.items())
+    got_gradients = torch.load(os.path.join(out, "grads.pt"))
+    gradient_error, gradient_name = compare_gradients(got_gradients, gradients, losses)
+
+    limit = TOLERANCE[dtype]
+    good = logits_error <= limit and loss_error <= limit and gradient_error <= limit and rows_apart == 0
+    selection = f"selection {rows_apart} rows differ" if selected else "no selection"
+    print(f"{'ok  ' if good else 'FAIL'} {dtype} {name}: logits {logits_error:.1e}, losses {loss_error:.1e}, "
+          f"gradients {gradient_error:.1e} ({gradient_name}), {selection}", flush=True)
+    return good
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    parser.add_argument("--parity", default=os.path.join(root, "tools", "parity"))
+    parser.add_argument("--only", default="", help="run the cases whose name contains this")
+    parser.add_argument("--dtype", choices=["float32", "float64", "both"], default="both")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--keep", help="keep the files of the last case in this folder")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    dtypes = ["float32", "float64"] if arguments.dtype == "both" else [arguments.dtype]
+    passed = failed = 0
+    for case in CASES:
+        for dtype in dtypes:
+            if arguments.only not in case[0]:
+                continue
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = arguments.keep or temporary
+                os.makedirs(folder, exist_ok=True)
+                try:
+                    good = check_case(arguments.parity, case, dtype, arguments.seed, folder)
+                except (RuntimeError, OSError, KeyError) as error:
+                    print(f"FAIL {dtype} {case[0]}: {error}", flush=True)
+                    good = False
+            passed, failed = passed + good, failed + (not good)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

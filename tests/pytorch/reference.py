@@ -1,0 +1,260 @@
+"""The model of DSA.md in plain PyTorch: the oracle that the C++ model is compared with.
+
+Written for clarity, with materialised T x T scores, and with the parameter names of the original experiment, so that a
+state dict fits both ways with strict=True. It differs from the original in two places, on purpose: the selector is
+causal (the original lets early rows read future tokens), and ties go to the lower index. Works with torch 1.13 to 2.x.
+"""
+import json
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+DEFAULTS = dict(vocab_size=4096, attention="classic", d_model=256, n_heads=8, n_layers=6, d_ff=512, max_seq_len=128,
+                num_experts=4, expert_top_k=2, indexer="plain", indexer_heads=4, indexer_dim=64, sparse_top_k=64,
+                indexer_scale=0.0, load_balancing_weight=0.01, indexer_loss_weight=1.0, dropout=0.1, router_noise=0.1,
+                norm_eps=1.1920929e-07, rope_base=10000.0)
+
+PRESETS = {
+    "small": dict(d_model=128, n_heads=4, n_layers=4, d_ff=256, max_seq_len=64, batch_size=32, num_experts=2,
+                  expert_top_k=1, indexer_heads=2, indexer_dim=32, sparse_top_k=32, learning_rate=3e-3),
+    "medium": dict(d_model=256, n_heads=8, n_layers=6, d_ff=512, max_seq_len=128, batch_size=16, num_experts=4,
+                   expert_top_k=2, indexer_heads=4, indexer_dim=64, sparse_top_k=64, learning_rate=3e-3),
+    "large": dict(d_model=512, n_heads=16, n_layers=12, d_ff=1024, max_seq_len=256, batch_size=8, num_experts=8,
+                  expert_top_k=2, indexer_heads=8, indexer_dim=128, sparse_top_k=128, learning_rate=1e-3),
+}
+
+
+class Config:
+    """Keys of config.json as attributes; keys that the model does not use are kept and ignored."""
+
+    def __init__(self, **keys):
+        for key, value in {**DEFAULTS, **keys}.items():
+            setattr(self, key, value)
+        for key, known in (("attention", ("classic", "sparse")), ("indexer", ("plain", "deepseek"))):
+            if getattr(self, key) not in known:
+                raise ValueError(f"{key}: '{getattr(self, key)}', want {' or '.join(known)}")
+
+    @staticmethod
+    def load(path):
+        with open(path) as file:
+            return Config(**json.load(file))
+
+    @property
+    def is_sparse(self):
+        return self.attention == "sparse"
+
+    def scale_of_indexer(self):
+        """0 stands for the kind's own: 1 for plain, HI^-0.5 dI^-0.5 for deepseek."""
+        own = 1.0 if self.indexer == "plain" else (self.indexer_heads * self.indexer_dim) ** -0.5
+        return self.indexer_scale or own
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, dim, eps):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+def rotation(length, dims, base, like):
+    """cos and sin [T, dims/2]: angles in float64, rounded once."""
+    frequency = base ** (-torch.arange(0, dims, 2, dtype=torch.float64) / dims)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
+    return angle.cos().to(like), angle.sin().to(like)
+
+
+def rope_interleaved(x, base):
+    """x [B,T,H,dh]: rotates the pairs (x[2i], x[2i+1])."""
+    cos, sin = (table[:, None, :] for table in rotation(x.shape[1], x.shape[3], base, x))
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
+
+
+def rope_half_split(x, dims, base):
+    """x [B,T,H,dI]: rotates the pairs (x[i], x[i + dims/2]) of its first `dims` dims."""
+    cos, sin = (table[:, None, :] for table in rotation(x.shape[1], dims, base, x))
+    a, b, rest = x[..., :dims // 2], x[..., dims // 2:dims], x[..., dims:]
+    return torch.cat((a * cos - b * sin, a * sin + b * cos, rest), -1)
+
+
+def row_invariant_product(a, b):
+    """a [...,M,n] times b [...,N,n] transposed, such that equal rows give equal bits wherever they lie. A BLAS does not
+    promise that, and then the scores of equal tokens, which tie by definition, would differ in their last bits."""
+    return (a[..., :, None, :] * b[..., None, :, :]).sum(-1)
+
+
+class Indexer(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.heads, self.dim = config.indexer_heads, config.indexer_dim
+        self.scale, self.base = config.scale_of_indexer(), config.rope_base
+        self.is_deepseek = config.indexer == "deepseek"
+        self.q_proj = nn.Linear(config.d_model, self.heads * self.dim, bias=False)
+        self.k_proj = nn.Linear(config.d_model, self.dim, bias=False)
+        self.w_proj = nn.Linear(config.d_model, self.heads, bias=False)
+        if self.is_deepseek:
+            self.k_norm = nn.LayerNorm(self.dim, eps=1e-6)
+
+    def forward(self, x, exact_ties=True):
+        """I [B,T,T], future positions included. x is detached: no gradient leaves the indexer."""
+        product = row_invariant_product if exact_ties else (lambda a, b: a @ b.transpose(-1, -2))
+        x = x.detach()
+        q = product(x, self.q_proj.weight).view(*x.shape[:2], self.heads, self.dim)
+        k = product(x, self.k_proj.weight)
+        w = product(x, self.w_proj.weight)
+        if self.is_deepseek:
+            q = rope_half_split(q, self.dim // 2, self.base)
+            k = rope_half_split(self.k_norm(k)[:, :, None], self.dim // 2, self.base)[:, :, 0]
+        # One head at a time, so that [B,T,T] is the largest thing kept.
+        return self.scale * sum(w[:, :, j, None] * F.relu(product(q[:, :, j], k)) for j in range(self.heads))
+
+
+def causal_mask(length, device):
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+def select_causal(scores, k, exact_ties=True):
+    """Mask [B,T,T] of the min(k, t+1) best keys s <= t of each row, by (score descending, index ascending)."""
+    length = scores.shape[-1]
+    causal = causal_mask(length, scores.device)
+    masked = scores.detach().masked_fill(~causal, float("-inf"))
+    k = min(k, length)
+    if exact_ties:
+        order = torch.sort(masked, dim=-1, descending=True, stable=True)[1][..., :k]
+    else:
+        order = torch.topk(masked, k, dim=-1, sorted=False)[1]
+    return torch.zeros_like(masked, dtype=torch.bool).scatter_(-1, order, True) & causal
+
+
+def alignment_loss(scores, probabilities, allowed):
+    """mean over rows of KL(mean over heads of probabilities || softmax of scores), both over the allowed keys."""
+    p = probabilities.detach().mean(1)
+    log_q = F.log_softmax(scores.masked_fill(~allowed, float("-inf")), -1).masked_fill(~allowed, 0)
+    terms = torch.xlogy(p, p) - p * log_q
+    return terms.sum(-1).mean()
+
+
+class Attention(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.heads, self.base, self.top_k = config.n_heads, config.rope_base, config.sparse_top_k
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
+        self.w_o = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.indexer = Indexer(config) if config.is_sparse else None
+
+    def project(self, x):
+        """q, k, v, each [B,H,T,dh], q and k rotated."""
+        q, k, v = self.qkv(x).view(*x.shape[:2], 3, self.heads, -1).unbind(2)
+        q, k = rope_interleaved(q, self.base), rope_interleaved(k, self.base)
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+    def forward(self, x, stage, exact_ties=True):
+        """-> y [B,T,d], alignment loss or None, selection mask [B,T,T] or None."""
+        q, k, v = self.project(x)
+        allowed = causal_mask(x.shape[1], x.device).expand(x.shape[0], -1, -1)
+        scores = self.indexer(x, exact_ties) if self.indexer is not None else None
+        selected = None
+        if scores is not None and stage == "sparse":
+            allowed = selected = select_causal(scores, self.top_k, exact_ties)
+        z = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
+        a = z.masked_fill(~allowed[:, None], float("-inf")).softmax(-1)
+        loss = alignment_loss(scores, a, allowed) if scores is not None else None
+        return self.w_o((a @ v).transpose(1, 2).flatten(2)), loss, selected
+
+
+class Expert(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.linear1 = nn.Linear(config.d_model, config.d_ff, bias=False)
+        self.linear2 = nn.Linear(config.d_ff, config.d_model, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x):
+        return self.linear2(self.dropout(F.silu(self.linear1(x))))
+
+
+class Router(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.gate = nn.Linear(config.d_model, config.num_experts, bias=False)
+        self.top_k, self.noise = config.expert_top_k, config.router_noise
+
+    def forward(self, x):
+        """x [N,d] -> weights [N,top_k], experts [N,top_k], load-balancing loss."""
+        logits = self.gate(x)
+        if self.training and self.noise > 0:
+            logits = logits + self.noise * torch.randn_like(logits)
+        best, experts = (part[:, :self.top_k] for part in torch.sort(logits, dim=-1, descending=True, stable=True))
+        share = torch.bincount(experts.flatten(), minlength=logits.shape[1]).to(logits) / experts.numel()
+        balance = logits.shape[1] * (share * logits.softmax(-1).mean(0)).sum()
+        return best.softmax(-1), experts, balance
+
+
+class MixtureOfExperts(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.router = Router(config)
+        self.experts = nn.ModuleList(Expert(config) for _ in range(config.num_experts))
+
+    def forward(self, x):
+        rows = x.flatten(0, 1)
+        weights, chosen, balance = self.router(rows)
+        y = torch.zeros_like(rows)
+        for e, expert in enumerate(self.experts):
+            token, slot = (chosen == e).nonzero(as_tuple=True)
+            y = y.index_add(0, token, expert(rows[token]) * weights[token, slot, None])
+        return y.view_as(x), balance
+
+
+class Block(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.norm1 = RMSNorm(config.d_model, config.norm_eps)
+        self.attention = Attention(config)
+        self.norm2 = RMSNorm(config.d_model, config.norm_eps)
+        self.feed_forward = MixtureOfExperts(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+
+class Transformer(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = RMSNorm(config.d_model, config.norm_eps)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head.weight = self.embed.weight
+        nn.init.normal_(self.embed.weight, std=0.02)
+
+    def forward(self, tokens, stage="sparse", exact_ties=True):
+        """tokens [B,T]; stage "dense" or "sparse" says what a sparse model's attention reads; exact_ties=False is
+        faster and leaves the order of equal scores open. Returns a dict:
+        logits [B,T,V]; load_balancing, already weighted; indexer_kl, the mean over layers; selected, a mask each."""
+        h = self.embed(tokens)
+        balance, kl, selected = 0.0, 0.0, []
+        for block in self.blocks:
+            y, loss, mask = block.attention(block.norm1(h), stage, exact_ties)
+            h = h + block.dropout(y)
+            y, layer_balance = block.feed_forward(block.norm2(h))
+            h = h + block.dropout(y)
+            balance = balance + layer_balance
+            if loss is not None:
+                kl = kl + loss / len(self.blocks)
+            if mask is not None:
+                selected.append(mask)
+        return dict(logits=self.lm_head(self.norm(h)), load_balancing=self.config.load_balancing_weight * balance,
+                    indexer_kl=kl if self.config.is_sparse else None, selected=selected)
+
+
+def lm_loss(logits, targets):
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def is_indexer_parameter(name):
+    return ".indexer." in name
