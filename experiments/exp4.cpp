@@ -1,0 +1,18 @@
+// Experiment 4: a small mixture-of-experts language model, trained with classic and with sparse attention.
+#include <fmt/format.h>
+
+#include "framework/train/experiment.h"
+
+int main(int argc, char** argv) {
+    return sieve::run_program("exp4", [&] {
+        const sieve::ExperimentCommand command = sieve::parse_experiment(
+            argc, argv, "Trains a small mixture-of-experts language model with classic causal attention and with "
+                        "DeepSeek Sparse Attention, and compares quality, speed and memory.");
+        if (command.help_shown) return 0;
+        if (command.print_config) {
+            fmt::print("{}", sieve::config_to_toml(command.config));
+            return 0;
+        }
+        return sieve::run_experiment(command);
+    });
+}

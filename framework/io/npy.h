@@ -1,0 +1,20 @@
+// NumPy's .npy (format versions 1 to 3) and .npz (a stored zip of .npy members).
+// Elements: float32, float64, int32, int64, uint8 and bool, little-endian, C order; anything else is refused
+// by name. A bool array is read as uint8 of 0 and 1.
+#pragma once
+
+#include <string>
+
+#include "framework/io/named_tensors.h"
+
+namespace sieve {
+
+enum class NpyBytes { numbers, booleans };  // what a uint8 tensor is written as: '|u1' or '|b1'
+
+void write_npy(const std::string& path, const Tensor& tensor, NpyBytes bytes = NpyBytes::numbers);
+Tensor read_npy(const std::string& path);
+
+void write_npz(const std::string& path, const NamedTensors& tensors, NpyBytes bytes = NpyBytes::numbers);
+NamedTensors read_npz(const std::string& path);  // names without their ".npy"
+
+}  // namespace sieve

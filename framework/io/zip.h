@@ -1,0 +1,48 @@
+// Stored (uncompressed) zip archives, as .pt and .npz use them. Real CRC-32s are written, and checked on
+// reading. Format: PKWARE APPNOTE 6.3. Reading knows zip64 records; writing refuses what would need them (4
+// GiB, 65535 members).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sieve {
+
+// Collects members and writes them in one go. Payloads are referred to, not copied: they must live until
+// write().
+class ZipWriter {
+  public:
+    // Every payload starts at a multiple of `alignment` bytes, by means of an extra field in its local
+    // header.
+    explicit ZipWriter(std::filesystem::path path, uint32_t alignment = 64);
+    void add(const std::string& name, std::string_view payload);
+    // Keeps the payload itself.
+    void add_owned(const std::string& name, std::string payload);
+    void write();  // atomically
+
+  private:
+    std::filesystem::path path_;
+    uint32_t alignment_;
+    uint64_t offset_ = 0;
+    uint32_t members_ = 0;
+    std::deque<std::string> owned_;  // a deque: growing it does not move what pieces_ points into
+    std::vector<std::string_view> pieces_;
+    std::string directory_;
+};
+
+struct ZipMember {
+    std::string name;
+    std::string_view payload;
+};
+
+// The members of the archive in `bytes`, in the order of its directory; their payloads point into `bytes`.
+// Throws Error(bad_file) with a sentence that begins with `path`: for bytes that are no zip archive
+// "<path>: not a <format> (truncated or another format)"; for a compressed, encrypted, repeated or damaged
+// member one that names it.
+std::vector<ZipMember> read_zip(std::string_view bytes, const std::string& path, const std::string& format);
+
+}  // namespace sieve

@@ -1,0 +1,89 @@
+#include "framework/nn/attention.h"
+
+#include <cmath>
+
+#include "framework/core/error.h"
+#include "framework/ops/dense_attention/dense_attention.h"
+#include "framework/ops/indexer_kl/indexer_kl.h"
+#include "framework/ops/lightning_indexer/lightning_indexer.h"
+#include "framework/ops/reshape/reshape.h"
+#include "framework/ops/sparse_attention/sparse_attention.h"
+
+namespace sieve {
+
+Indexer::Indexer(const ParameterInit& init, const std::string& full_name, int64_t d_model,
+                 const IndexerConfig& config, double rope_base)
+    : config_(config),
+      rope_{.layout = RopeLayout::half_split, .rotary_dims = config.dim / 2, .base = rope_base},
+      q_proj_(init, full_name + ".q_proj", d_model, config.heads * config.dim),
+      k_proj_(init, full_name + ".k_proj", d_model, config.dim),
+      w_proj_(init, full_name + ".w_proj", d_model, config.heads) {
+    add_child("q_proj", q_proj_);
+    add_child("k_proj", k_proj_);
+    add_child("w_proj", w_proj_);
+    if (config.kind == IndexerKind::deepseek) {
+        k_norm_ = std::make_unique<LayerNorm>(init, config.dim, 1e-6);
+        add_child("k_norm", *k_norm_);
+    }
+}
+
+IndexerProjections Indexer::operator()(const Tensor& x) const {
+    const int64_t B = x.dim(0), T = x.dim(1);
+    const Tensor input = x.detach();
+    Tensor q = reshape(q_proj_(input), {B, T, config_.heads, config_.dim});
+    Tensor k = k_proj_(input);
+    if (config_.kind == IndexerKind::deepseek) {
+        k = reshape((*k_norm_)(k), {B, T, 1, config_.dim});
+        q = rope(q, rope_);
+        k = reshape(rope(k, rope_), {B, T, config_.dim});
+    }
+    return {q, k, w_proj_(input)};
+}
+
+SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_name, const AttentionConfig& config)
+    : heads_(config.n_heads),
+      scale_(1.0 / std::sqrt(static_cast<double>(config.d_model / config.n_heads))),
+      rope_{.layout = RopeLayout::interleaved,
+            .rotary_dims = config.d_model / config.n_heads,
+            .base = config.rope_base},
+      qkv_(init, full_name + ".qkv", config.d_model, 3 * config.d_model),
+      w_o_(init, full_name + ".w_o", config.d_model, config.d_model) {
+    add_child("qkv", qkv_);
+    add_child("w_o", w_o_);
+    if (!config.indexer) return;
+    indexer_ = std::make_unique<Indexer>(init, full_name + ".indexer", config.d_model, *config.indexer,
+                                         config.rope_base);
+    add_child("indexer", *indexer_);
+}
+
+Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss,
+                                 AttentionTrace& trace) const {
+    const QkvHeads heads = split_qkv_rope(qkv_(x), heads_, heads_, rope_);
+    trace.q = heads.q;
+    trace.k = heads.k;
+    trace.v = heads.v;
+    trace.scale = scale_;
+    if (indexer_) trace.indexer = (*indexer_)(x);
+    return w_o_(attend(stage, with_indexer_loss, trace));
+}
+
+Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& t) const {
+    if (!indexer_ || stage == AttentionStage::dense) {
+        const AttentionOutput attention = dense_attention(t.q, t.k, t.v, scale_);
+        t.lse = attention.lse;
+        if (indexer_ && with_indexer_loss)
+            t.indexer_loss = indexer_kl_dense(t.indexer.q, t.indexer.k, t.indexer.w, indexer_->config().scale, t.q,
+                                              t.k, t.lse, scale_);
+        return attention.out;
+    }
+    const IndexerConfig& config = indexer_->config();
+    t.selection = indexer_select(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, config.top_k);
+    const AttentionOutput attention = sparse_attention(t.q, t.k, t.v, t.selection, scale_);
+    t.lse = attention.lse;
+    if (with_indexer_loss)
+        t.indexer_loss = indexer_kl_sparse(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, t.q, t.k, t.lse,
+                                           scale_, t.selection);
+    return attention.out;
+}
+
+}  // namespace sieve

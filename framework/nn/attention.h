@@ -1,0 +1,86 @@
+// Causal self-attention with RoPE, classic or sparse. The sparse one owns a lightning indexer, which scores all
+// earlier tokens; the top k are kept and attention reads only those (DeepSeek-V3.2-Exp, section 2.1).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "framework/nn/layers.h"
+#include "framework/ops/rope/rope.h"
+#include "framework/ops/top_k/selection.h"
+
+namespace sieve {
+
+enum class IndexerKind {
+    plain,     // I = scale * sum_j w_j ReLU(q_j k): the original experiment's
+    deepseek,  // also LayerNorm on k, half-split RoPE on the first half of the dims
+};
+
+struct IndexerConfig {
+    IndexerKind kind = IndexerKind::plain;
+    int64_t heads = 0, dim = 0, top_k = 0;
+    double scale = 1;
+};
+
+struct AttentionConfig {
+    int64_t d_model, n_heads;
+    double rope_base;
+    const IndexerConfig* indexer = nullptr;  // null: classic attention
+};
+
+// What the indexer made of one layer's input: the operands of the lightning_indexer ops.
+struct IndexerProjections {
+    Tensor q;  // [B,T,HI,dI]
+    Tensor k;  // [B,T,dI]
+    Tensor w;  // [B,T,HI]
+};
+
+class Indexer : public Module {
+  public:
+    Indexer(const ParameterInit& init, const std::string& full_name, int64_t d_model, const IndexerConfig& config,
+            double rope_base);
+    // x [B,T,d], the block's normed input. It is detached here: nothing below sends a gradient into the model.
+    IndexerProjections operator()(const Tensor& x) const;
+    const IndexerConfig& config() const { return config_; }
+
+  private:
+    IndexerConfig config_;
+    RopeConfig rope_;
+    Linear q_proj_, k_proj_, w_proj_;
+    std::unique_ptr<LayerNorm> k_norm_;  // deepseek only
+};
+
+// Which keys a sparse model's attention reads, and what its indexer is trained on.
+enum class AttentionStage {
+    dense,   // all earlier tokens; the alignment loss runs over all of them (warm-up)
+    sparse,  // the selected tokens; the alignment loss runs over those
+};
+
+// Everything that one attention layer computed on the way, for losses, evaluation and pictures.
+struct AttentionTrace {
+    Tensor q, k, v;  // [B,H,T,dh], after RoPE
+    Tensor lse;      // [B,H,T], over the keys that attention read
+    double scale = 0;
+    IndexerProjections indexer;  // sparse model only, like all below
+    Selection selection;         // sparse stage only
+    Tensor indexer_loss;         // scalar; only when asked for
+};
+
+class SelfAttention : public Module {
+  public:
+    SelfAttention(const ParameterInit& init, const std::string& full_name, const AttentionConfig& config);
+    // x [B,T,d] -> [B,T,d]. Fills `trace`; computes the alignment loss when `with_indexer_loss`.
+    Tensor operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace) const;
+    const Indexer* indexer() const { return indexer_.get(); }
+
+  private:
+    Tensor attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace) const;
+
+    int64_t heads_;
+    double scale_;
+    RopeConfig rope_;
+    Linear qkv_, w_o_;
+    std::unique_ptr<Indexer> indexer_;
+};
+
+}  // namespace sieve

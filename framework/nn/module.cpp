@@ -1,0 +1,43 @@
+#include "framework/nn/module.h"
+
+namespace sieve {
+namespace {
+
+// FNV-1a: stable across machines and builds, which std::hash does not promise.
+uint64_t stable_hash(const std::string& text) {
+    uint64_t hash = 0xcbf29ce484222325ull;
+    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
+    return hash;
+}
+
+}  // namespace
+
+Tensor ParameterInit::normal(const std::string& full_name, const Shape& shape) const {
+    const Tensor numbers = Tensor::empty(shape, DType::float64);
+    double* data = numbers.data<double>();
+    const RngKey key{seed, stable_hash(full_name)};
+    for (int64_t i = 0; i < numbers.numel(); ++i) data[i] = std * normal_at(key, static_cast<uint64_t>(i));
+    return numbers.to(dtype);
+}
+
+Tensor ParameterInit::constant(const Shape& shape, double value) const {
+    return Tensor::full(shape, value, dtype, device);
+}
+
+std::vector<Parameter> Module::parameters(const std::string& prefix) const {
+    std::vector<Parameter> all;
+    for (const Parameter& p : own_) all.push_back({prefix + p.name, p.tensor});
+    for (const auto& [name, child] : children_)
+        for (Parameter& p : child->parameters(prefix + name + ".")) all.push_back(std::move(p));
+    return all;
+}
+
+Tensor Module::add_parameter(const std::string& name, const Tensor& value) {
+    value.set_requires_grad(true);
+    own_.push_back({name, value});
+    return value;
+}
+
+void Module::add_child(const std::string& name, const Module& child) { children_.emplace_back(name, &child); }
+
+}  // namespace sieve

@@ -1,0 +1,24 @@
+// Mean cross entropy, fused with log-softmax; probabilities are never stored.
+//
+//   lse[n]     = log sum_v exp(logits[n,v])
+//   loss       = mean_n (lse[n] - logits[n, target[n]])
+//   dlogits    = (exp(logits[n,v] - lse[n]) - [v = target[n]]) * dloss / N
+//
+// Saves logits and lse (one number a row).
+#pragma once
+
+#include "framework/core/tensor.h"
+
+namespace sieve {
+
+// logits [N,V], targets int32 [N], N >= 1 -> scalar. A target outside [0, V) is an error that names it.
+Tensor cross_entropy(const Tensor& logits, const Tensor& targets);
+
+// For evaluation; records nothing.
+struct TokenPredictions {
+    double total_loss = 0;  // sum over rows, in nats
+    int64_t correct = 0;    // rows whose highest logit is the target's; of equal ones the lowest index counts
+};
+TokenPredictions score_predictions(const Tensor& logits, const Tensor& targets);
+
+}  // namespace sieve

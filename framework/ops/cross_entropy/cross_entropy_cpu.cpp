@@ -1,0 +1,69 @@
+#include <algorithm>
+#include <cmath>
+
+#include "framework/core/simd.h"
+#include "framework/core/threads.h"
+#include "framework/core/vector_math.h"
+#include "framework/ops/cross_entropy/kernels.h"
+
+namespace sieve::cpu {
+namespace {
+
+template <class T>
+inline void forward_rows(const CrossEntropyForward<T>& a, int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+        const T* __restrict row = a.logits + n * a.vocab;
+        T highest = row[0];
+#pragma omp simd reduction(max : highest)
+        for (int64_t v = 0; v < a.vocab; ++v) highest = highest < row[v] ? row[v] : highest;
+        T sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t v = 0; v < a.vocab; ++v) sum += simd_exp(row[v] - highest);
+        a.lse[n] = highest + std::log(sum);
+        a.losses[n] = a.lse[n] - row[a.targets[n]];
+        if (a.best) a.best[n] = static_cast<int32_t>(std::find(row, row + a.vocab, highest) - row);
+    }
+}
+
+template <class T>
+inline void backward_rows(const CrossEntropyBackward<T>& a, int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+        const T* __restrict row = a.logits + n * a.vocab;
+        T* __restrict dlogits = a.dlogits + n * a.vocab;
+        const T lse = a.lse[n];
+#pragma omp simd
+        for (int64_t v = 0; v < a.vocab; ++v) dlogits[v] = simd_exp(row[v] - lse) * a.factor;
+        dlogits[a.targets[n]] -= a.factor;
+    }
+}
+
+SIEVE_CLONES void forward(const CrossEntropyForward<float>& a, int64_t b, int64_t e) {
+    forward_rows(a, b, e);
+}
+SIEVE_CLONES void forward(const CrossEntropyForward<double>& a, int64_t b, int64_t e) {
+    forward_rows(a, b, e);
+}
+SIEVE_CLONES void backward(const CrossEntropyBackward<float>& a, int64_t b, int64_t e) {
+    backward_rows(a, b, e);
+}
+SIEVE_CLONES void backward(const CrossEntropyBackward<double>& a, int64_t b, int64_t e) {
+    backward_rows(a, b, e);
+}
+
+}  // namespace
+
+template <class T>
+void cross_entropy_forward(const CrossEntropyForward<T>& a) {
+    parallel_for(a.rows, 8, [&](int64_t begin, int64_t end) { forward(a, begin, end); });
+}
+template <class T>
+void cross_entropy_backward(const CrossEntropyBackward<T>& a) {
+    parallel_for(a.rows, 8, [&](int64_t begin, int64_t end) { backward(a, begin, end); });
+}
+
+template void cross_entropy_forward(const CrossEntropyForward<float>&);
+template void cross_entropy_forward(const CrossEntropyForward<double>&);
+template void cross_entropy_backward(const CrossEntropyBackward<float>&);
+template void cross_entropy_backward(const CrossEntropyBackward<double>&);
+
+}  // namespace sieve::cpu

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+
+namespace sieve {
+
+template <class T>
+struct CrossEntropyForward {
+    const T* logits;         // [rows, vocab]
+    const int32_t* targets;  // [rows]
+    T* lse;                  // [rows]
+    T* losses;               // [rows]
+    int32_t* best;           // [rows], index of the highest logit; or null: not wanted
+    int64_t rows, vocab;
+};
+
+template <class T>
+struct CrossEntropyBackward {
+    const T* logits;
+    const int32_t* targets;
+    const T* lse;
+    T* dlogits;  // [rows, vocab]
+    T factor;    // dloss / rows
+    int64_t rows, vocab;
+};
+
+namespace cpu {
+template <class T>
+void cross_entropy_forward(const CrossEntropyForward<T>& a);
+template <class T>
+void cross_entropy_backward(const CrossEntropyBackward<T>& a);
+}  // namespace cpu
+
+}  // namespace sieve

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+
+namespace sieve {
+
+template <class T>
+struct EmbeddingForward {
+    const int32_t* tokens;  // [count], each in [0, vocab)
+    const T* weight;        // [vocab, width]
+    T* y;                   // [count, width]
+    int64_t count, width;
+};
+
+template <class T>
+struct EmbeddingBackward {
+    const int32_t* tokens;  // [count]
+    const T* dy;            // [count, width]
+    T* dweight;             // [vocab, width]
+    int64_t count, vocab, width;
+};
+
+namespace cpu {
+template <class T>
+void embedding_forward(const EmbeddingForward<T>& a);
+template <class T>
+void embedding_backward(const EmbeddingBackward<T>& a);
+}  // namespace cpu
+
+}  // namespace sieve

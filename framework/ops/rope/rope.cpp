@@ -1,0 +1,171 @@
+#include "framework/ops/rope/rope.h"
+
+#include <cmath>
+#include <deque>
+#include <mutex>
+
+#include "framework/autograd/autograd.h"
+#include "framework/ops/dispatch.h"
+#include "framework/ops/rope/kernels.h"
+
+namespace sieve {
+namespace {
+
+constexpr const char* op = "rope";
+
+struct TableKey {
+    int64_t tokens, dims, first_position;
+    double base;
+    DType dtype;
+    bool operator==(const TableKey&) const = default;
+};
+
+struct Table {
+    TableKey key{};
+    Tensor cosines, sines, negated_sines;  // [tokens, dims / 2]
+};
+
+Table make_table(const TableKey& key) {
+    const Shape shape{key.tokens, key.dims / 2};
+    const Tensor c = Tensor::empty(shape, DType::float64), s = Tensor::empty(shape, DType::float64);
+    const Tensor n = Tensor::empty(shape, DType::float64);
+    for (int64_t t = 0, at = 0; t < key.tokens; ++t)
+        for (int64_t i = 0; i < key.dims / 2; ++i, ++at) {
+            const double frequency =
+                std::pow(key.base, -2.0 * static_cast<double>(i) / static_cast<double>(key.dims));
+            const double angle = static_cast<double>(key.first_position + t) * frequency;
+            c.data<double>()[at] = std::cos(angle);
+            s.data<double>()[at] = std::sin(angle);
+            n.data<double>()[at] = -std::sin(angle);
+        }
+    return {key, c.to(key.dtype), s.to(key.dtype), n.to(key.dtype)};
+}
+
+// The last few tables: a model asks for the same one or two in every layer of every step.
+Table table_for(const TableKey& key) {
+    static std::mutex mutex;
+    static auto* tables = new std::deque<Table>;
+    const std::lock_guard lock(mutex);
+    for (const Table& table : *tables)
+        if (table.key == key) return table;
+    if (tables->size() == 8) tables->pop_front();
+    tables->push_back(make_table(key));
+    return tables->back();
+}
+
+int64_t checked_dims(const RopeConfig& config, int64_t head_dim) {
+    const int64_t dims = config.rotary_dims ? config.rotary_dims : head_dim;
+    if (dims % 2 != 0 || dims < 0 || dims > head_dim)
+        fail(std::string(op) + ": rotary dims are " + std::to_string(dims) +
+             ", want an even number up to the head size " + std::to_string(head_dim));
+    return dims;
+}
+
+// How the heads of a tensor lie in memory.
+struct Layout {
+    int64_t batch, token, head;
+};
+
+struct Move {
+    Tensor from;  // undefined: zeros
+    int64_t from_offset;
+    Layout from_layout;
+    Tensor to;
+    int64_t to_offset;
+    Layout to_layout;
+    int64_t batches, tokens, heads, head_dim;
+    bool rotate;
+};
+
+void run(const Move& m, const RopeConfig& config, int64_t dims, bool backwards) {
+    const Table table = table_for({m.tokens, dims, config.first_position, config.base, m.to.dtype()});
+    dispatch_float(op, m.to.dtype(), [&]<class T>() {
+        launch(op, m.to.device(), cpu::rope_move<T>,
+               RopeMove<T>{.x = m.from.defined() ? m.from.data<T>() + m.from_offset : nullptr,
+                           .y = m.to.data<T>() + m.to_offset,
+                           .x_batch = m.from_layout.batch,
+                           .x_token = m.from_layout.token,
+                           .x_head = m.from_layout.head,
+                           .y_batch = m.to_layout.batch,
+                           .y_token = m.to_layout.token,
+                           .y_head = m.to_layout.head,
+                           .cosines = table.cosines.data<T>(),
+                           .sines = (backwards ? table.negated_sines : table.sines).data<T>(),
+                           .batches = m.batches,
+                           .tokens = m.tokens,
+                           .heads = m.heads,
+                           .head_dim = m.head_dim,
+                           .rotary_dims = m.rotate ? dims : 0,
+                           .interleaved = config.layout == RopeLayout::interleaved});
+    });
+}
+
+Tensor rotated(const Tensor& x, const RopeConfig& config, int64_t dims, bool backwards) {
+    const int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2), dh = x.dim(3);
+    const Layout layout{T * H * dh, H * dh, dh};
+    const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+    run({x, 0, layout, y, 0, layout, B, T, H, dh, true}, config, dims, backwards);
+    return y;
+}
+
+struct QkvShape {
+    int64_t B, T, H, G, dh;
+    Layout packed() const { return {T * (H + 2 * G) * dh, (H + 2 * G) * dh, dh}; }
+    Layout split(int64_t heads) const { return {heads * T * dh, dh, T * dh}; }
+};
+
+QkvShape checked_shape(const Tensor& qkv, int64_t heads, int64_t kv_heads) {
+    constexpr const char* name = "split_qkv_rope";
+    check_rank(name, "qkv", qkv, 3);
+    const int64_t parts = heads + 2 * kv_heads;
+    if (heads < 1 || kv_heads < 1 || qkv.dim(2) % parts != 0)
+        fail(std::string(name) + ": qkv is " + to_string(qkv.shape()) + ", want a last dim divisible by " +
+             std::to_string(parts) + " (" + std::to_string(heads) + " query and 2 x " +
+             std::to_string(kv_heads) + " key and value heads)");
+    return {qkv.dim(0), qkv.dim(1), heads, kv_heads, qkv.dim(2) / parts};
+}
+
+}  // namespace
+
+Tensor rope(const Tensor& x, const RopeConfig& config) {
+    check_rank(op, "x", x, 4);
+    const int64_t dims = checked_dims(config, x.dim(3));
+    const Tensor y = rotated(x, config, dims, false);
+    record(op, {x}, {y}, [config, dims](const std::vector<Tensor>& dy) -> std::vector<Tensor> {
+        return {rotated(dy[0], config, dims, true)};
+    });
+    return y;
+}
+
+QkvHeads split_qkv_rope(const Tensor& qkv, int64_t heads, int64_t kv_heads, const RopeConfig& config) {
+    const QkvShape s = checked_shape(qkv, heads, kv_heads);
+    const int64_t dims = checked_dims(config, s.dh);
+    const auto part = [&](int64_t count) {
+        return Tensor::empty({s.B, count, s.T, s.dh}, qkv.dtype(), qkv.device());
+    };
+    const QkvHeads out{part(s.H), part(s.G), part(s.G)};
+    const auto take = [&](const Tensor& to, int64_t first_head, int64_t count, bool rotate) {
+        run({qkv, first_head * s.dh, s.packed(), to, 0, s.split(count), s.B, s.T, count, s.dh, rotate},
+            config, dims, false);
+    };
+    take(out.q, 0, s.H, true);
+    take(out.k, s.H, s.G, true);
+    take(out.v, s.H + s.G, s.G, false);
+    record("split_qkv_rope", {qkv}, {out.q, out.k, out.v},
+           [s, config, dims, like = qkv.shape(), dtype = qkv.dtype(),
+            device = qkv.device()](const std::vector<Tensor>& d) -> std::vector<Tensor> {
+               const Tensor dqkv = Tensor::empty(like, dtype, device);
+               const auto put = [&](const Tensor& from, int64_t first_head, int64_t count, bool rotate) {
+                   run({from, 0, s.split(count), dqkv, first_head * s.dh, s.packed(), s.B, s.T, count, s.dh,
+                        rotate},
+                       config, dims, true);
+               };
+               put(d[0], 0, s.H, true);
+               put(d[1], s.H, s.G, true);
+               put(d[2], s.H + s.G, s.G, false);
+               return {dqkv};
+           });
+    return out;
+}
+
+}  // namespace sieve

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+
+#include "framework/core/vector_math.h"
+
+namespace sieve {
+
+template <class T>
+struct SiluForward {
+    const T* x;
+    T* y;
+    int64_t count;
+};
+
+template <class T>
+struct SiluBackward {
+    const T* dy;
+    const T* x;
+    T* dx;
+    int64_t count;
+};
+
+// d silu / dx, given x.
+template <class T>
+inline T silu_slope(T x) {
+    const T s = simd_sigmoid(x);
+    return s * (T(1) + x * (T(1) - s));
+}
+
+namespace cpu {
+template <class T>
+void silu_forward(const SiluForward<T>& a);
+template <class T>
+void silu_backward(const SiluBackward<T>& a);
+}  // namespace cpu
+
+}  // namespace sieve

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <cstdint>
+
+namespace sieve {
+
+template <class T>
+struct SumForward {
+    const T* x;  // [count]
+    T* y;        // one element
+    int64_t count;
+};
+
+namespace cpu {
+template <class T>
+void sum_forward(const SumForward<T>& args);
+}  // namespace cpu
+
+}  // namespace sieve

@@ -1,0 +1,127 @@
+#include "framework/train/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/core/error.h"
+#include "framework/io/pt.h"
+
+namespace sieve {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* optimizer_prefix = "optimizer.";
+
+Json parse_member(const PtFile& file, const std::string& path, const std::string& member) {
+    const auto found = file.extra.find(member);
+    if (found == file.extra.end())
+        fail_bad_file(fmt::format("{}: has no {}; it was not written by this program", path, member));
+    try {
+        return Json::parse(found->second);
+    } catch (const Json::exception& e) {
+        fail_bad_file(fmt::format("{}: its {} cannot be read: {}", path, member, e.what()));
+    }
+}
+
+// One list of the history's fields serves writing and reading.
+template <class History, class F>
+void for_each_field(History& h, F&& f) {
+    f("steps", h.steps);
+    f("train_loss", h.train_loss);
+    f("val_loss", h.val_loss);
+    f("val_accuracy", h.val_accuracy);
+    f("val_perplexity", h.val_perplexity);
+    f("learning_rate", h.learning_rate);
+    f("grad_norm", h.grad_norm);
+    f("time_per_step", h.time_per_step);
+    f("indexer_kl", h.indexer_kl);
+    f("indexer_recall", h.indexer_recall);
+    f("indexer_covered_mass", h.indexer_covered_mass);
+    f("layer_recall", h.layer_recall);
+    f("layer_covered_mass", h.layer_covered_mass);
+    f("step_loss", h.step_loss);
+    f("warmup_loss", h.warmup_loss);
+    f("training_seconds", h.training_seconds);
+    f("warmup_seconds", h.warmup_seconds);
+    f("total_seconds", h.total_seconds);
+    f("peak_memory_bytes", h.peak_memory_bytes);
+}
+
+// Keys that may differ between the two halves of a resumed run without changing its numbers.
+bool may_differ(const std::string& key) { return key == "preset"; }
+
+void check_same_config(const Json& saved, const Json& current, const std::string& path) {
+    for (const auto& [key, value] : current.items())
+        if (!may_differ(key) && saved.value(key, Json()) != value)
+            fail_bad_file(fmt::format("{}: was written with {} = {}, this run has {}; resume with the same "
+                                      "configuration or start afresh without --resume",
+                                      path, key, saved.value(key, Json()).dump(), value.dump()));
+}
+
+}  // namespace
+
+Json state_of_history(const TrainingHistory& history) {
+    Json json;
+    for_each_field(history, [&](const char* name, const auto& value) { json[name] = value; });
+    return json;
+}
+
+TrainingHistory history_from_state(const Json& json) {
+    TrainingHistory history;
+    for_each_field(history, [&](const char* name, auto& value) { json.at(name).get_to(value); });
+    return history;
+}
+
+void write_checkpoint(const std::string& path, const Checkpoint& checkpoint, const ExperimentConfig& config) {
+    NamedTensors tensors = checkpoint.model;
+    for (const auto& [name, tensor] : checkpoint.optimizer) tensors.emplace_back(optimizer_prefix + name, tensor);
+    const Json progress = {{"stage", checkpoint.stage},
+                           {"step", checkpoint.step},
+                           {"history", state_of_history(checkpoint.history)}};
+    write_pt(path, tensors,
+             {{"config.json", config_to_json(config).dump(2)}, {"progress.json", progress.dump()}});
+}
+
+Checkpoint read_checkpoint(const std::string& path, const ExperimentConfig& config) {
+    const PtFile file = read_pt(path);
+    check_same_config(parse_member(file, path, "config.json"), config_to_json(config), path);
+    const Json progress = parse_member(file, path, "progress.json");
+    Checkpoint checkpoint;
+    try {
+        checkpoint.stage = progress.at("stage").get<int64_t>();
+        checkpoint.step = progress.at("step").get<int64_t>();
+        checkpoint.history = history_from_state(progress.at("history"));
+    } catch (const Json::exception& e) {
+        fail_bad_file(fmt::format("{}: its progress.json is of another version: {}", path, e.what()));
+    }
+    const std::string prefix = optimizer_prefix;
+    for (const auto& [name, tensor] : file.tensors) {
+        if (name.rfind(prefix, 0) == 0)
+            checkpoint.optimizer.emplace_back(name.substr(prefix.size()), tensor);
+        else
+            checkpoint.model.emplace_back(name, tensor);
+    }
+    return checkpoint;
+}
+
+void write_final_model(const std::string& path, const Transformer& model, const ExperimentConfig& config,
+                       const std::string& tokenizer_json) {
+    NamedTensors tensors;
+    for (const Parameter& p : model.state()) tensors.emplace_back(p.name, p.tensor);
+    write_pt(path, tensors, {{"config.json", config_to_json(config).dump(2)}, {"tokenizer.json", tokenizer_json}});
+}
+
+FinalModel read_final_model(const std::string& path) {
+    const PtFile file = read_pt(path);
+    FinalModel result;
+    result.config = config_from_json(parse_member(file, path, "config.json"), path, true);
+    parse_member(file, path, "tokenizer.json");
+    result.tokenizer_json = file.extra.at("tokenizer.json");
+    result.model = std::make_unique<Transformer>(result.config.model, ParameterInit{});
+    result.model->load_state(file.tensors, path);
+    return result;
+}
+
+}  // namespace sieve

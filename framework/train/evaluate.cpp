@@ -1,0 +1,71 @@
+#include "framework/train/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "framework/autograd/autograd.h"
+#include "framework/ops/cross_entropy/cross_entropy.h"
+#include "framework/ops/lightning_indexer/lightning_indexer.h"
+
+namespace sieve {
+
+Sparsity sparsity_of(int64_t seq_len, int64_t top_k) {
+    const auto T = static_cast<double>(seq_len), k = static_cast<double>(std::min(seq_len, top_k));
+    const double read = k * (k + 1) / 2 + (T - k) * k;
+    return {1 - read / (T * T), 1 - read / (T * (T + 1) / 2)};
+}
+
+double Evaluation::mean_recall() const {
+    double sum = 0;
+    for (const IndexerQuality& q : quality) sum += q.recall;
+    return quality.empty() ? 0 : sum / static_cast<double>(quality.size());
+}
+
+double Evaluation::mean_covered_mass() const {
+    double sum = 0;
+    for (const IndexerQuality& q : quality) sum += q.covered_mass;
+    return quality.empty() ? 0 : sum / static_cast<double>(quality.size());
+}
+
+namespace {
+
+// A dense pass: at each layer, what the indexer would select beside what attention really looks at.
+std::vector<IndexerQuality> indexer_quality_by_layer(const Transformer& model, const Tensor& tokens) {
+    std::vector<IndexerQuality> layers;
+    ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
+    const IndexerConfig indexer = indexer_config(model.config());
+    options.observe = [&](int64_t, const AttentionTrace& t) {
+        const Selection selection =
+            indexer_select(t.indexer.q, t.indexer.k, t.indexer.w, indexer.scale, indexer.top_k);
+        layers.push_back(indexer_quality(t.q, t.k, t.lse, t.scale, selection));
+    };
+    model.forward(tokens, options);
+    return layers;
+}
+
+}  // namespace
+
+Evaluation evaluate(const Transformer& model, const Dataset& data, int64_t batches) {
+    const NoGrad guard;
+    Evaluation result;
+    const int64_t available = data.validation_batches();
+    const int64_t count = batches == 0 ? available : std::min(batches, available);
+    const bool sparse = model.config().is_sparse();
+    int64_t tokens = 0, right = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        const Batch batch = data.validation(i);
+        const ModelOutput out = model.forward(batch.tokens, {.indexer_loss = sparse});
+        const TokenPredictions scored = score_predictions(out.logits, batch.targets.alias({batch.targets.numel()}));
+        result.loss += scored.total_loss;
+        right += scored.correct;
+        tokens += batch.targets.numel();
+        if (sparse) result.indexer_kl += out.indexer_loss.item() / static_cast<double>(count);
+    }
+    result.loss /= static_cast<double>(tokens);
+    result.accuracy = static_cast<double>(right) / static_cast<double>(tokens);
+    result.perplexity = std::exp(result.loss);
+    if (sparse) result.quality = indexer_quality_by_layer(model, data.validation(0).tokens);
+    return result;
+}
+
+}  // namespace sieve

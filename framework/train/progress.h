@@ -1,0 +1,35 @@
+// What a person sees while a model trains: one line that updates on a terminal, plain lines now and then in a pipe.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace sieve {
+
+std::string human_time(double seconds);  // "41 s", "12 min 5 s", "3 h 20 min"
+std::string human_bytes(int64_t bytes);  // "512 KiB", "1.4 GiB"
+std::string human_count(int64_t count);  // "9.1 M"
+
+struct StepReport {
+    int64_t step, steps;
+    double loss, learning_rate, grad_norm, tokens_per_second;
+    double val_loss;       // NaN until the first evaluation
+    double seconds_left;   // of the whole run
+};
+
+class Progress {
+  public:
+    explicit Progress(std::string stage);
+    ~Progress();  // ends a line that is being updated
+    void step(const StepReport& report);
+    void line(const std::string& text);  // a lasting line, such as an evaluation's
+
+  private:
+    std::string stage_;
+    bool terminal_;
+    bool open_line_ = false;
+    std::chrono::steady_clock::time_point last_;
+};
+
+}  // namespace sieve

@@ -1,0 +1,39 @@
+// The results folder: what each file holds, how it is written and read back.
+//
+//   results/{classic,sparse}/   training_results.json, training_curves.png, final_model.pt, config.json
+//   results/comparison/         comparison_metrics.json, performance_comparison.png and the attention pictures
+#pragma once
+
+#include <string>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "framework/train/config.h"
+#include "framework/train/trainer.h"
+
+namespace sieve {
+
+struct ResultPaths {
+    explicit ResultPaths(const std::string& results_dir);
+    std::string variant(const std::string& attention) const;  // folder of "classic" or "sparse"
+    std::string comparison() const;
+    // Makes the folders; throws when they cannot be written.
+    void make_folders() const;
+
+  private:
+    std::string root_;
+};
+
+nlohmann::ordered_json training_results(const TrainingHistory& history, const ExperimentConfig& config,
+                                        const std::string& data_description, int threads);
+// Checks that the arrays that belong together have one length; throws a bad_file error that begins with `path`.
+TrainingHistory read_training_results(const std::string& path);
+
+void write_training_curves(const std::string& path, const TrainingHistory& history, const ExperimentConfig& config);
+void write_performance_comparison(const std::string& path, const TrainingHistory& classic,
+                                  const TrainingHistory& sparse);
+
+// comparison_metrics.json, performance_comparison.png, and the table on stdout. Both variants must be finished.
+void write_comparison(const ResultPaths& paths, const ExperimentConfig& config);
+
+}  // namespace sieve

@@ -1,0 +1,315 @@
+#include "framework/train/trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "framework/autograd/autograd.h"
+#include "framework/core/allocator.h"
+#include "framework/core/error.h"
+#include "framework/ops/add/add.h"
+#include "framework/ops/cross_entropy/cross_entropy.h"
+#include "framework/ops/scale/scale.h"
+#include "framework/optim/adamw.h"
+#include "framework/optim/clip.h"
+#include "framework/optim/hybrid.h"
+#include "framework/optim/schedule.h"
+#include "framework/train/checkpoint.h"
+#include "framework/train/interrupt.h"
+
+namespace sieve {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Disjoint streams: no two (stage, step) pairs share one, and a step uses far fewer than 2^16.
+Generator step_generator(const ExperimentConfig& config, StageKind kind, int64_t step) {
+    const uint64_t stream = (static_cast<uint64_t>(kind) + 1) << 56 | static_cast<uint64_t>(step) << 16;
+    return Generator(static_cast<uint64_t>(config.seed), stream);
+}
+
+void set_trainable(const std::vector<Parameter>& parameters, bool on) {
+    for (const Parameter& p : parameters) p.tensor.set_requires_grad(on);
+}
+
+void clear_gradients(const std::vector<Parameter>& parameters) {
+    for (const Parameter& p : parameters) p.tensor.set_grad({});
+}
+
+}  // namespace
+
+const char* name_of(StageKind kind) {
+    switch (kind) {
+        case StageKind::classic: return "classic";
+        case StageKind::warmup: return "warm-up";
+        case StageKind::sparse: return "sparse";
+    }
+    return "?";
+}
+
+std::vector<Stage> stages_of(const ExperimentConfig& config) {
+    if (!config.model.is_sparse()) return {{StageKind::classic, config.classic_steps, config.learning_rate}};
+    double rate = config.sparse_learning_rate;
+    if (rate == 0) rate = config.sparse_init == "classic" ? config.learning_rate / 10 : config.learning_rate;
+    std::vector<Stage> stages;
+    if (config.warmup_steps > 0) stages.push_back({StageKind::warmup, config.warmup_steps, config.warmup_lr});
+    stages.push_back({StageKind::sparse, config.sparse_steps, rate});
+    return stages;
+}
+
+StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& model, Stage stage)
+    : config_(config),
+      model_(model),
+      stage_(stage),
+      main_(model.main_parameters()),
+      indexer_(model.indexer_parameters()) {
+    // During warm-up the main model is frozen: it then records no graph and saves no activations.
+    set_trainable(main_, stage.kind != StageKind::warmup);
+    set_trainable(indexer_, true);
+    if (stage.kind == StageKind::warmup)
+        warmup_ = std::make_unique<AdamW>(indexer_, AdamWConfig{.weight_decay = config.weight_decay});
+    else
+        hybrid_ = std::make_unique<HybridOptimizer>(
+            model.parameters(), HybridOptimizerConfig{.weight_decay = config.weight_decay});
+}
+
+StageRunner::~StageRunner() = default;
+
+Tensor StageRunner::loss_of(int64_t index, const Batch& batch, double& reported) const {
+    Generator rng = step_generator(config_, stage_.kind, index);
+    const bool warmup = stage_.kind == StageKind::warmup;
+    const ModelOutput out =
+        model_.forward(batch.tokens, {.stage = warmup ? AttentionStage::dense : AttentionStage::sparse,
+                                      .rng = &rng,
+                                      .indexer_loss = model_.config().is_sparse(),
+                                      .logits = !warmup});
+    if (warmup) {
+        reported = out.indexer_loss.item();
+        return out.indexer_loss;
+    }
+    const Tensor lm = cross_entropy(out.logits, batch.targets.alias({batch.targets.numel()}));
+    reported = lm.item();
+    Tensor loss = add(lm, scale(out.load_balancing, config_.load_balancing_weight));
+    if (out.indexer_loss.defined()) loss = add(loss, scale(out.indexer_loss, config_.indexer_loss_weight));
+    return loss;
+}
+
+// The main model and the indexer have separate losses, so each is clipped by its own norm: otherwise the size of
+// the alignment gradient would change the language model's steps.
+double StageRunner::clip() const {
+    const double indexer_norm = clip_gradients(indexer_, config_.grad_clip);
+    if (stage_.kind == StageKind::warmup || !std::isfinite(indexer_norm)) return indexer_norm;
+    return clip_gradients(main_, config_.grad_clip);
+}
+
+StageRunner::StepResult StageRunner::step(int64_t index, const Batch& batch) {
+    StepResult result{};
+    backward(loss_of(index, batch, result.loss));
+    result.grad_norm = clip();
+    if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm))
+        throw Error(ErrorKind::diverged,
+                    fmt::format("diverged in the {} stage at step {}: loss {}, gradient norm {}; lower {} "
+                                "(now {:g}) or grad_clip (now {:g})",
+                                name_of(stage_.kind), index + 1, result.loss, result.grad_norm,
+                                stage_.kind == StageKind::warmup ? "warmup_lr" : "learning_rate",
+                                stage_.peak_learning_rate, config_.grad_clip));
+    if (warmup_) {
+        result.learning_rate = stage_.peak_learning_rate;
+        warmup_->step(result.learning_rate);
+    } else {
+        result.learning_rate = scheduled_learning_rate(index, stage_.steps, stage_.peak_learning_rate);
+        hybrid_->step(result.learning_rate);
+    }
+    clear_gradients(main_);
+    clear_gradients(indexer_);
+    return result;
+}
+
+std::vector<std::pair<std::string, Tensor>> StageRunner::optimizer_state() const {
+    return warmup_ ? warmup_->state() : hybrid_->state();
+}
+
+void StageRunner::load_optimizer_state(const std::vector<std::pair<std::string, Tensor>>& state) {
+    if (warmup_)
+        warmup_->load_state(state);
+    else
+        hybrid_->load_state(state);
+}
+
+double measure_step_seconds(const ExperimentConfig& config, const Stage& stage, const Dataset& data) {
+    const Transformer model(config.model, {.seed = static_cast<uint64_t>(config.seed), .std = config.model.init_std});
+    StageRunner runner(config, model, stage);
+    std::vector<double> seconds;
+    for (int64_t i = 0; i < 4; ++i) {
+        const auto start = Clock::now();
+        runner.step(i, data.batch(i));
+        if (i > 0) seconds.push_back(seconds_since(start));  // the first one fills caches
+    }
+    std::sort(seconds.begin(), seconds.end());
+    return seconds[1];
+}
+
+namespace {
+
+// The loop's state between steps: what a checkpoint stores besides weights and optimiser.
+class TrainingSession {
+  public:
+    TrainingSession(const TrainingRun& run, TrainingHistory& history)
+        : run_(run), history_(history), stages_(stages_of(run.config)) {}
+
+    TrainingOutcome run(bool resume) {
+        restore(resume);
+        for (; stage_ < stages_.size(); ++stage_, step_ = 0) {
+            if (!runner_ || runner_->stage().kind != stages_[stage_].kind)
+                runner_ = std::make_unique<StageRunner>(run_.config, run_.model, stages_[stage_]);
+            if (run_stage() == TrainingOutcome::interrupted) return TrainingOutcome::interrupted;
+        }
+        history_.total_seconds += seconds_since(started_);
+        history_.peak_memory_bytes = std::max(history_.peak_memory_bytes, memory_stats().peak_bytes);
+        return TrainingOutcome::finished;
+    }
+
+  private:
+    std::string checkpoint_path() const { return run_.folder + "/checkpoint.pt"; }
+
+    void restore(bool resume) {
+        if (!resume || !std::filesystem::exists(checkpoint_path())) return;
+        const Checkpoint checkpoint = read_checkpoint(checkpoint_path(), run_.config);
+        run_.model.load_state(checkpoint.model, checkpoint_path());
+        stage_ = static_cast<size_t>(checkpoint.stage);
+        step_ = checkpoint.step;
+        history_ = checkpoint.history;
+        if (stage_ >= stages_.size())
+            fail_bad_file(fmt::format("{}: its stage {} is not one of this run", checkpoint_path(), stage_));
+        runner_ = std::make_unique<StageRunner>(run_.config, run_.model, stages_[stage_]);
+        runner_->load_optimizer_state(checkpoint.optimizer);
+        fmt::print("resuming {} at step {} of {}\n", name_of(stages_[stage_].kind), step_, stages_[stage_].steps);
+    }
+
+    void save() {
+        history_.peak_memory_bytes = std::max(history_.peak_memory_bytes, memory_stats().peak_bytes);
+        Checkpoint checkpoint{.stage = static_cast<int64_t>(stage_), .step = step_, .history = history_};
+        checkpoint.history.total_seconds += seconds_since(started_);
+        for (const Parameter& p : run_.model.state()) checkpoint.model.emplace_back(p.name, p.tensor);
+        checkpoint.optimizer = runner_->optimizer_state();
+        write_checkpoint(checkpoint_path(), checkpoint, run_.config);
+    }
+
+    TrainingOutcome run_stage() {
+        const Stage& stage = stages_[stage_];
+        Progress progress(name_of(stage.kind));
+        while (step_ < stage.steps) {
+            const auto start = Clock::now();
+            const StageRunner::StepResult result = runner_->step(step_, run_.data.batch(step_));
+            ++step_;
+            note_step(result, seconds_since(start), progress);
+            const bool last = step_ == stage.steps;
+            if (stage.kind != StageKind::warmup && (step_ % run_.config.eval_every == 0 || last))
+                note_evaluation(result, progress);
+            const bool stop = interrupted() != 0 && !(last && stage_ + 1 == stages_.size());
+            if (step_ % run_.config.checkpoint_every == 0 || stop) save();
+            if (stop) return TrainingOutcome::interrupted;
+        }
+        if (stage.kind == StageKind::warmup)
+            progress.line(fmt::format("warm-up done: alignment loss {:.4f} -> {:.4f} in {}", history_.warmup_loss.front(),
+                                      history_.warmup_loss.back(), human_time(history_.warmup_seconds)));
+        return TrainingOutcome::finished;
+    }
+
+    void note_step(const StageRunner::StepResult& result, double seconds, Progress& progress) {
+        const Stage& stage = stages_[stage_];
+        const bool warmup = stage.kind == StageKind::warmup;
+        (warmup ? history_.warmup_loss : history_.step_loss).push_back(result.loss);
+        (warmup ? history_.warmup_seconds : history_.training_seconds) += seconds;
+        seconds_since_evaluation_ += seconds;
+        ++steps_since_evaluation_;
+        const double recent = seconds_since_evaluation_ / static_cast<double>(steps_since_evaluation_);
+        const ExperimentConfig& c = run_.config;
+        progress.step({.step = step_,
+                       .steps = stage.steps,
+                       .loss = result.loss,
+                       .learning_rate = result.learning_rate,
+                       .grad_norm = result.grad_norm,
+                       .tokens_per_second = static_cast<double>(c.batch_size * c.model.max_seq_len) / recent,
+                       .val_loss = history_.val_loss.empty() ? NAN : history_.val_loss.back(),
+                       .seconds_left = seconds_left(recent)});
+    }
+
+    double seconds_left(double recent) const {
+        double left = static_cast<double>(stages_[stage_].steps - step_) * (recent + evaluation_seconds_per_step_);
+        for (size_t s = stage_ + 1; s < stages_.size(); ++s)
+            left += static_cast<double>(stages_[s].steps) * run_.estimated_step_seconds[s];
+        return left + run_.seconds_after;
+    }
+
+    void note_evaluation(const StageRunner::StepResult& result, Progress& progress) {
+        const auto start = Clock::now();
+        const Evaluation e = evaluate(run_.model, run_.data, run_.config.eval_batches);
+        const int64_t n = std::min<int64_t>(step_ - (history_.steps.empty() ? 0 : history_.steps.back()),
+                                            static_cast<int64_t>(history_.step_loss.size()));
+        double train_loss = 0;
+        for (auto it = history_.step_loss.end() - n; it != history_.step_loss.end(); ++it) train_loss += *it;
+        train_loss /= static_cast<double>(n);
+        history_.steps.push_back(step_);
+        history_.train_loss.push_back(train_loss);
+        history_.val_loss.push_back(e.loss);
+        history_.val_accuracy.push_back(e.accuracy);
+        history_.val_perplexity.push_back(e.perplexity);
+        history_.learning_rate.push_back(result.learning_rate);
+        history_.grad_norm.push_back(result.grad_norm);
+        const double step_seconds = seconds_since_evaluation_ / static_cast<double>(steps_since_evaluation_);
+        history_.time_per_step.push_back(step_seconds);
+        std::string text =
+            fmt::format("{} {}/{} | train {:.4f} | val {:.4f} | accuracy {:.2f} % | perplexity {:.2f} | {:.0f} ms/step",
+                        name_of(stages_[stage_].kind), step_, stages_[stage_].steps, train_loss, e.loss,
+                        100 * e.accuracy, e.perplexity, 1000 * step_seconds);
+        if (run_.model.config().is_sparse()) text += note_indexer(e);
+        if (!std::isfinite(e.loss))
+            throw Error(ErrorKind::diverged, fmt::format("diverged: validation loss {} at step {}", e.loss, step_));
+        progress.line(text);
+        evaluation_seconds_per_step_ = seconds_since(start) / static_cast<double>(run_.config.eval_every);
+        seconds_since_evaluation_ = 0;
+        steps_since_evaluation_ = 0;
+    }
+
+    std::string note_indexer(const Evaluation& e) {
+        history_.indexer_kl.push_back(e.indexer_kl);
+        history_.indexer_recall.push_back(e.mean_recall());
+        history_.indexer_covered_mass.push_back(e.mean_covered_mass());
+        std::vector<double> recall, mass;
+        for (const IndexerQuality& q : e.quality) {
+            recall.push_back(q.recall);
+            mass.push_back(q.covered_mass);
+        }
+        history_.layer_recall.push_back(recall);
+        history_.layer_covered_mass.push_back(mass);
+        return fmt::format(" | KL {:.4f} | recall {:.3f} | covered mass {:.3f}", e.indexer_kl, e.mean_recall(),
+                           e.mean_covered_mass());
+    }
+
+    const TrainingRun& run_;
+    TrainingHistory& history_;
+    std::vector<Stage> stages_;
+    std::unique_ptr<StageRunner> runner_;
+    size_t stage_ = 0;
+    int64_t step_ = 0;
+    double seconds_since_evaluation_ = 0;
+    int64_t steps_since_evaluation_ = 0;
+    double evaluation_seconds_per_step_ = 0;
+    Clock::time_point started_ = Clock::now();
+};
+
+}  // namespace
+
+TrainingOutcome train(const TrainingRun& run, bool resume, TrainingHistory& history) {
+    return TrainingSession(run, history).run(resume);
+}
+
+}  // namespace sieve

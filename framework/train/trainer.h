@@ -1,0 +1,101 @@
+// The one training loop. A variant is trained in stages (classic: one; sparse: indexer warm-up, then sparse
+// training); every stage is the same loop with another loss, schedule and set of parameters.
+//
+// All randomness of a step is a function of (seed, stage, step): a run that is resumed from a checkpoint continues
+// with the same bits as one that was never stopped.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "framework/data/dataset.h"
+#include "framework/train/config.h"
+#include "framework/train/evaluate.h"
+#include "framework/train/progress.h"
+#include "models/transformer.h"
+
+namespace sieve {
+
+class HybridOptimizer;
+class AdamW;
+
+// What training_results.json holds. Vectors within one group have one length.
+struct TrainingHistory {
+    // At each evaluation.
+    std::vector<int64_t> steps;
+    std::vector<double> train_loss;  // mean of the steps since the evaluation before
+    std::vector<double> val_loss, val_accuracy, val_perplexity, learning_rate, grad_norm, time_per_step;
+    // Sparse model only, at each evaluation.
+    std::vector<double> indexer_kl, indexer_recall, indexer_covered_mass;
+    std::vector<std::vector<double>> layer_recall, layer_covered_mass;  // [evaluation][layer]
+    // At each training step.
+    std::vector<double> step_loss;
+    // Indexer warm-up (sparse model only), at each step.
+    std::vector<double> warmup_loss;
+    double training_seconds = 0;  // in steps, without evaluation
+    double warmup_seconds = 0;
+    double total_seconds = 0;  // everything
+    int64_t peak_memory_bytes = 0;
+};
+
+enum class StageKind { classic, warmup, sparse };
+
+struct Stage {
+    StageKind kind;
+    int64_t steps;
+    double peak_learning_rate;
+};
+const char* name_of(StageKind kind);
+
+// One training step of one stage, and the parameters and optimiser that belong to it.
+class StageRunner {
+  public:
+    StageRunner(const ExperimentConfig& config, const Transformer& model, Stage stage);
+    ~StageRunner();
+
+    struct StepResult {
+        double loss, grad_norm, learning_rate;
+    };
+    // Throws Error(diverged) when the loss or a gradient is not finite; the parameters are then as before the step.
+    StepResult step(int64_t index, const Batch& batch);
+
+    std::vector<std::pair<std::string, Tensor>> optimizer_state() const;
+    void load_optimizer_state(const std::vector<std::pair<std::string, Tensor>>& state);
+    const Stage& stage() const { return stage_; }
+
+  private:
+    Tensor loss_of(int64_t index, const Batch& batch, double& reported) const;
+    double clip() const;
+
+    const ExperimentConfig& config_;
+    const Transformer& model_;
+    Stage stage_;
+    std::vector<Parameter> main_, indexer_;
+    std::unique_ptr<HybridOptimizer> hybrid_;
+    std::unique_ptr<AdamW> warmup_;
+};
+
+// The stages of config.model's variant.
+std::vector<Stage> stages_of(const ExperimentConfig& config);
+
+// Median seconds of one step of `stage`, measured on a throwaway model of the configuration.
+double measure_step_seconds(const ExperimentConfig& config, const Stage& stage, const Dataset& data);
+
+enum class TrainingOutcome { finished, interrupted };
+
+struct TrainingRun {
+    const ExperimentConfig& config;  // config.model.attention says which variant
+    const Dataset& data;
+    const Transformer& model;
+    std::string folder;        // where checkpoint.pt goes
+    double seconds_after = 0;  // estimate of what follows this run, for the ETA
+    std::vector<double> estimated_step_seconds;  // per stage
+};
+
+// Trains through all stages. Goes on from folder/checkpoint.pt when `resume` and it exists. On an interrupt it
+// saves a checkpoint and returns.
+TrainingOutcome train(const TrainingRun& run, bool resume, TrainingHistory& history);
+
+}  // namespace sieve

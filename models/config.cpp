@@ -1,0 +1,77 @@
+#include "models/config.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "framework/core/error.h"
+
+namespace sieve {
+namespace {
+
+void require_at_least_one(const char* key, int64_t value) {
+    if (value < 1) fail_usage(fmt::format("{}: {}, want at least 1", key, value));
+}
+
+void require_rate(const char* key, double value) {
+    if (!(value >= 0 && value < 1)) fail_usage(fmt::format("{}: {}, want 0 <= {} < 1", key, value, key));
+}
+
+void require_one_of(const char* key, const std::string& value, const char* a, const char* b) {
+    if (value != a && value != b) fail_usage(fmt::format("{}: '{}', want {} or {}", key, value, a, b));
+}
+
+void check_heads(const ModelConfig& c) {
+    if (c.d_model % c.n_heads != 0)
+        fail_usage(fmt::format("d_model: {} is not divisible by n_heads {}; choose d_model = {} or another n_heads",
+                               c.d_model, c.n_heads, (c.d_model / c.n_heads + 1) * c.n_heads));
+    if (c.d_model / c.n_heads % 2 != 0)
+        fail_usage(fmt::format("d_model / n_heads: {} / {} = {} is odd; RoPE rotates pairs, so the head size must be "
+                               "even",
+                               c.d_model, c.n_heads, c.d_model / c.n_heads));
+}
+
+}  // namespace
+
+void validate(const ModelConfig& c) {
+    require_one_of("attention", c.attention, "classic", "sparse");
+    require_one_of("indexer", c.indexer, "plain", "deepseek");
+    require_at_least_one("vocab_size", c.vocab_size);
+    require_at_least_one("d_model", c.d_model);
+    require_at_least_one("n_heads", c.n_heads);
+    require_at_least_one("n_layers", c.n_layers);
+    require_at_least_one("d_ff", c.d_ff);
+    require_at_least_one("max_seq_len", c.max_seq_len);
+    require_at_least_one("num_experts", c.num_experts);
+    require_at_least_one("expert_top_k", c.expert_top_k);
+    require_at_least_one("indexer_heads", c.indexer_heads);
+    require_at_least_one("indexer_dim", c.indexer_dim);
+    require_at_least_one("sparse_top_k", c.sparse_top_k);
+    require_rate("dropout", c.dropout);
+    check_heads(c);
+    if (c.expert_top_k > c.num_experts)
+        fail_usage(fmt::format("expert_top_k: {} is more than num_experts {}; lower it or add experts",
+                               c.expert_top_k, c.num_experts));
+    if (c.indexer == "deepseek" && c.indexer_dim % 4 != 0)
+        fail_usage(fmt::format("indexer_dim: {}, want a multiple of 4: the deepseek indexer rotates pairs in half of "
+                               "its dims",
+                               c.indexer_dim));
+    if (!(c.norm_eps >= 0)) fail_usage(fmt::format("norm_eps: {}, want at least 0", c.norm_eps));
+    if (!(c.router_noise >= 0)) fail_usage(fmt::format("router_noise: {}, want at least 0", c.router_noise));
+    if (!(c.rope_base > 1)) fail_usage(fmt::format("rope_base: {}, want more than 1", c.rope_base));
+    if (!(c.init_std > 0)) fail_usage(fmt::format("init_std: {}, want more than 0", c.init_std));
+    if (!std::isfinite(c.indexer_scale)) fail_usage(fmt::format("indexer_scale: {}, want a number", c.indexer_scale));
+}
+
+IndexerConfig indexer_config(const ModelConfig& c) {
+    const bool deepseek = c.indexer == "deepseek";
+    double scale = c.indexer_scale;
+    if (scale == 0) scale = deepseek ? 1 / std::sqrt(static_cast<double>(c.indexer_heads * c.indexer_dim)) : 1;
+    return {.kind = deepseek ? IndexerKind::deepseek : IndexerKind::plain,
+            .heads = c.indexer_heads,
+            .dim = c.indexer_dim,
+            .top_k = c.sparse_top_k,
+            .scale = scale};
+}
+
+}  // namespace sieve

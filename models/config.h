@@ -1,0 +1,31 @@
+// What a model is made of. The key names are those of the command line, config.json and the presets.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "framework/nn/attention.h"
+
+namespace sieve {
+
+struct ModelConfig {
+    std::string attention = "classic";  // classic | sparse
+    int64_t vocab_size = 4096;
+    int64_t d_model = 256, n_heads = 8, n_layers = 6, d_ff = 512;
+    int64_t max_seq_len = 128;
+    int64_t num_experts = 4, expert_top_k = 2;
+    std::string indexer = "plain";  // plain | deepseek
+    int64_t indexer_heads = 4, indexer_dim = 64, sparse_top_k = 64;
+    double indexer_scale = 0;  // 0: 1 for plain, indexer_heads^-0.5 * indexer_dim^-0.5 for deepseek
+    double dropout = 0.1, router_noise = 0.1;
+    double norm_eps = 1.1920929e-07, rope_base = 10000, init_std = 0.02;
+
+    bool is_sparse() const { return attention == "sparse"; }
+};
+
+// Throws a usage error that names the key, its value and the remedy.
+void validate(const ModelConfig& config);
+
+IndexerConfig indexer_config(const ModelConfig& config);
+
+}  // namespace sieve

@@ -1,0 +1,136 @@
+#include "models/transformer.h"
+
+#include <fmt/format.h>
+
+#include <map>
+
+#include "framework/autograd/autograd.h"
+#include "framework/core/error.h"
+#include "framework/ops/add/add.h"
+#include "framework/ops/dropout/dropout.h"
+#include "framework/ops/linear/linear.h"
+#include "framework/ops/reshape/reshape.h"
+#include "framework/ops/scale/scale.h"
+
+namespace sieve {
+namespace {
+
+AttentionConfig attention_config(const ModelConfig& config, const IndexerConfig& indexer) {
+    return {.d_model = config.d_model,
+            .n_heads = config.n_heads,
+            .rope_base = config.rope_base,
+            .indexer = config.is_sparse() ? &indexer : nullptr};
+}
+
+MixtureOfExpertsConfig experts_config(const ModelConfig& config) {
+    return {.d_model = config.d_model,
+            .d_ff = config.d_ff,
+            .num_experts = config.num_experts,
+            .top_k = config.expert_top_k,
+            .dropout = config.dropout,
+            .router_noise = config.router_noise};
+}
+
+Tensor add_residual(const Tensor& residual, const Tensor& update, double dropout, Generator* rng) {
+    return rng ? dropout_add(residual, update, dropout, rng->next_key()) : add(residual, update);
+}
+
+Tensor sum_of(const Tensor& total, const Tensor& term) { return total.defined() ? add(total, term) : term; }
+
+}  // namespace
+
+Block::Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config)
+    : norm1(init, config.d_model, config.norm_eps),
+      norm2(init, config.d_model, config.norm_eps),
+      attention(init, full_name + ".attention", attention_config(config, indexer_config(config))),
+      feed_forward(init, full_name + ".feed_forward", experts_config(config)) {
+    add_child("norm1", norm1);
+    add_child("attention", attention);
+    add_child("norm2", norm2);
+    add_child("feed_forward", feed_forward);
+}
+
+Transformer::Transformer(const ModelConfig& config, const ParameterInit& init)
+    : config_(config),
+      embed_(init, "embed", config.vocab_size, config.d_model),
+      norm_(init, config.d_model, config.norm_eps) {
+    validate(config);
+    add_child("embed", embed_);
+    for (int64_t i = 0; i < config.n_layers; ++i) {
+        const std::string name = "blocks." + std::to_string(i);
+        blocks_.push_back(std::make_unique<Block>(init, name, config));
+        add_child(name, *blocks_.back());
+    }
+    add_child("norm", norm_);
+}
+
+ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& options) const {
+    if (tokens.rank() != 2) fail("forward: tokens are " + to_string(tokens.shape()) + ", want [B,T]");
+    const int64_t B = tokens.dim(0), T = tokens.dim(1);
+    const Shape rows{B * T, config_.d_model}, cube{B, T, config_.d_model};
+    ModelOutput output;
+    Tensor h = embed_(tokens);
+    int64_t layer = 0;
+    for (const auto& block : blocks_) {
+        AttentionTrace trace;
+        const Tensor attended = block->attention(block->norm1(h), options.stage, options.indexer_loss, trace);
+        if (options.observe) options.observe(layer, trace);
+        if (trace.indexer_loss.defined()) output.indexer_loss = sum_of(output.indexer_loss, trace.indexer_loss);
+        h = add_residual(h, attended, config_.dropout, options.rng);
+
+        const MixtureOfExpertsOutput experts = block->feed_forward(reshape(block->norm2(h), rows), options.rng);
+        output.load_balancing = sum_of(output.load_balancing, experts.load_balancing);
+        h = add_residual(h, reshape(experts.y, cube), config_.dropout, options.rng);
+        ++layer;
+    }
+    if (output.indexer_loss.defined())
+        output.indexer_loss = scale(output.indexer_loss, 1.0 / static_cast<double>(config_.n_layers));
+    if (options.logits) output.logits = linear(reshape(norm_(h), rows), embed_.weight());
+    return output;
+}
+
+bool is_indexer_parameter(const std::string& name) { return name.find(".indexer.") != std::string::npos; }
+
+std::vector<Parameter> Transformer::state() const {
+    std::vector<Parameter> all = parameters();
+    all.push_back({"lm_head.weight", embed_.weight()});
+    return all;
+}
+
+std::vector<Parameter> Transformer::main_parameters() const {
+    std::vector<Parameter> some;
+    for (const Parameter& p : parameters())
+        if (!is_indexer_parameter(p.name)) some.push_back(p);
+    return some;
+}
+
+std::vector<Parameter> Transformer::indexer_parameters() const {
+    std::vector<Parameter> some;
+    for (const Parameter& p : parameters())
+        if (is_indexer_parameter(p.name)) some.push_back(p);
+    return some;
+}
+
+void Transformer::load_state(const std::vector<std::pair<std::string, Tensor>>& tensors, const std::string& source,
+                             bool allow_missing_indexer) const {
+    const std::map<std::string, Tensor> given(tensors.begin(), tensors.end());
+    std::map<std::string, Tensor> wanted;
+    for (const Parameter& p : state()) wanted.emplace(p.name, p.tensor);
+    // All checks come before the first copy: a refused file leaves the model as it was.
+    for (const auto& [name, target] : wanted) {
+        const auto found = given.find(name);
+        const bool optional = name == "lm_head.weight" || (allow_missing_indexer && is_indexer_parameter(name));
+        if (found == given.end() && !optional)
+            fail_bad_file(fmt::format("{}: has no tensor {}; is it a checkpoint of another model?", source, name));
+        if (found != given.end() && found->second.shape() != target.shape())
+            fail_bad_file(fmt::format("{}: {} is {}, this model's is {}; does the config belong to it?", source, name,
+                                      to_string(found->second.shape()), to_string(target.shape())));
+    }
+    for (const auto& [name, value] : given)
+        if (!wanted.count(name))
+            fail_bad_file(fmt::format("{}: holds {}, which this {} model does not have", source, name,
+                                      config_.attention));
+    for (const auto& [name, value] : given) wanted.at(name).copy_from(value);
+}
+
+}  // namespace sieve

@@ -1,0 +1,67 @@
+// The language model of both variants: a pre-norm decoder with tied embeddings.
+//
+//   h  = embed[tokens]                                   [B,T,d]
+//   h += dropout(attention(rms_norm(h)))                 for each block
+//   h += dropout(moe(rms_norm(h)))
+//   logits = rms_norm(h) embed^T                         [B,T,V]
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "framework/nn/attention.h"
+#include "framework/nn/mixture_of_experts.h"
+#include "models/config.h"
+
+namespace sieve {
+
+class Block : public Module {
+  public:
+    Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config);
+    const RMSNorm norm1, norm2;
+    const SelfAttention attention;
+    const MixtureOfExperts feed_forward;
+};
+
+struct ForwardOptions {
+    AttentionStage stage = AttentionStage::sparse;  // a classic model attends densely whatever this says
+    Generator* rng = nullptr;                       // set: training (dropout and router noise)
+    bool indexer_loss = false;                      // sparse model: also compute the alignment loss
+    bool logits = true;                             // false: stop before the output head
+    // Called after each layer's attention.
+    std::function<void(int64_t layer, const AttentionTrace&)> observe;
+};
+
+struct ModelOutput {
+    Tensor logits;          // [B*T, V]
+    Tensor load_balancing;  // scalar: sum over layers, unweighted
+    Tensor indexer_loss;    // scalar: mean over layers; undefined unless asked for
+};
+
+class Transformer : public Module {
+  public:
+    Transformer(const ModelConfig& config, const ParameterInit& init);
+    ModelOutput forward(const Tensor& tokens /* int32 [B,T] */, const ForwardOptions& options) const;
+    const ModelConfig& config() const { return config_; }
+
+    // Named as in the original PyTorch model; lm_head.weight is the same tensor as embed.weight.
+    std::vector<Parameter> state() const;
+    std::vector<Parameter> main_parameters() const;     // all but the indexers'
+    std::vector<Parameter> indexer_parameters() const;  // empty in a classic model
+    // Copies values by name. Every parameter must be present with its shape, and nothing else, unless
+    // `allow_missing_indexer`: then a classic model's weights may start a sparse model. Throws a bad_file error
+    // that begins with `source`.
+    void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors, const std::string& source,
+                    bool allow_missing_indexer = false) const;
+
+  private:
+    ModelConfig config_;
+    Embedding embed_;
+    std::vector<std::unique_ptr<Block>> blocks_;
+    RMSNorm norm_;
+};
+
+bool is_indexer_parameter(const std::string& name);
+
+}  // namespace sieve

@@ -1,0 +1,100 @@
+#include "framework/io/safetensors.h"
+
+#include "framework/core/error.h"
+#include "framework/io/atomic_file.h"
+#include "framework/io/little_endian.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+void write_raw(const std::string& path, const std::string& header, const std::string& elements) {
+    std::string bytes;
+    append_number(bytes, uint64_t{header.size()});
+    write_file_atomic(path, bytes + header + elements);
+}
+
+}  // namespace
+
+TEST_CASE("safetensors: tensors and metadata survive") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "x.safetensors";
+    NamedTensors tensors;
+    for (const DType dtype : {DType::float32, DType::float64, DType::int32, DType::int64, DType::uint8})
+        tensors.emplace_back(name_of(dtype), random_uniform({3, 5}, 1, 0, 99, dtype));
+    tensors.emplace_back("empty", Tensor::zeros({0, 4}));
+    tensors.emplace_back("scalar", Tensor::full({}, 2));
+    const std::map<std::string, std::string> metadata = {{"format", "pt"}, {"config", "{\"a\": \"\u00e9\"}"}};
+    write_safetensors(path, tensors, metadata);
+    const SafetensorsFile file = read_safetensors(path);
+    CHECK(file.metadata == metadata);
+    REQUIRE(file.tensors.size() == tensors.size());
+    for (size_t i = 0; i < tensors.size(); ++i) {
+        CHECK(file.tensors[i].first == tensors[i].first);
+        CHECK(bit_identical(file.tensors[i].second, tensors[i].second));
+    }
+    CHECK(number_at<uint64_t>(read_file(path), 0) % 8 == 0);
+}
+
+TEST_CASE("safetensors: 16-bit floats and bools are widened") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "x.safetensors";
+    write_raw(path,
+              R"({"h":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},)"
+              R"("b":{"dtype":"BF16","shape":[1],"data_offsets":[4,6]},)"
+              R"("m":{"dtype":"BOOL","shape":[2],"data_offsets":[6,8]}})",
+              std::string("\x00\x3e\x00\xc0\x80\x3f\x01\x00", 8));
+    const SafetensorsFile file = read_safetensors(path);
+    CHECK(bit_identical(file.tensors[0].second, Tensor::from<float>({1.5f, -2}, {2})));
+    CHECK(bit_identical(file.tensors[1].second, Tensor::from<float>({1}, {1})));
+    CHECK(bit_identical(file.tensors[2].second, Tensor::from<uint8_t>({1, 0}, {2})));
+}
+
+TEST_CASE("safetensors: holes, overlaps, repeats, trailing bytes and wrong sizes are refused") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "x.safetensors";
+    const auto check = [&](const std::string& header, const std::string& elements,
+                           const std::string& sentence) {
+        write_raw(path, header, elements);
+        check_error(path + ": " + sentence, [&] { read_safetensors(path); });
+    };
+    const std::string a = R"("a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]})";
+    check("{" + a + R"(,"b":{"dtype":"U8","shape":[1],"data_offsets":[3,4]}})", "1234",
+          "tensor \"b\" begins at byte 3, want 2 (a hole)");
+    check("{" + a + R"(,"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", "123",
+          "tensor \"b\" begins at byte 1, want 2 (an overlap)");
+    check("{" + a + "," + a + "}", "12", "header: the key \"a\" appears twice in one object");
+    check("{" + a + "}", "123", "the tensors end at byte 2, the file has 3 bytes of elements");
+    check("{" + a + "}", "1", "the tensors end at byte 2, the file has 1 bytes of elements");
+    check(R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,2]}})", "12",
+          "tensor \"a\" has 2 bytes for the shape [3]");
+    check(R"({"a":{"dtype":"F8","shape":[2],"data_offsets":[0,2]}})", "12",
+          "tensor \"a\" is of dtype F8; read are F32, F64, F16, BF16, I32, I64, U8 and BOOL");
+    check(R"({"a":{"dtype":"U8","shape":[-2],"data_offsets":[0,2]}})", "12",
+          "the header's entry \"a\" is malformed");
+    check(R"({"__metadata__":{"x":1}})", "", "the header's entry \"__metadata__\" is malformed");
+    write_file_atomic(path, "PK");
+    check_error(path + ": not a safetensors file (truncated or another format)",
+                [&] { read_safetensors(path); });
+}
+
+TEST_CASE("safetensors: truncated or with flipped bytes, only an Error comes out") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "x.safetensors";
+    write_safetensors(path, {{"a", random_normal({3, 2}, 1)}, {"b", Tensor::zeros({5})}}, {{"k", "v"}});
+    const std::string whole = read_file(path);
+    for (size_t i = 0; i < whole.size(); ++i) {
+        write_file_atomic(path, whole.substr(0, i));
+        CHECK_THROWS_AS(read_safetensors(path), Error);
+        std::string bytes = whole;
+        bytes[i] = static_cast<char>(philox({4, 1}, i).v[0]);
+        write_file_atomic(path, bytes);
+        try {
+            read_safetensors(path);
+        } catch (const Error&) {
+        }
+    }
+}

@@ -1,0 +1,115 @@
+#include "framework/ops/rope/rope.h"
+
+#include <cmath>
+
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+// Complex multiplication, one pair at a time.
+Tensor slow_rope(const Tensor& x, const RopeConfig& c) {
+    const int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2), dh = x.dim(3),
+                  R = c.rotary_dims ? c.rotary_dims : dh;
+    const Tensor y = x.clone();
+    for (int64_t b = 0; b < B; ++b)
+        for (int64_t t = 0; t < T; ++t)
+            for (int64_t h = 0; h < H; ++h)
+                for (int64_t i = 0; i < R / 2; ++i) {
+                    const double angle =
+                        static_cast<double>(c.first_position + t) *
+                        std::pow(c.base, -2.0 * static_cast<double>(i) / static_cast<double>(R));
+                    const int64_t row = ((b * T + t) * H + h) * dh;
+                    const bool pairs = c.layout == RopeLayout::interleaved;
+                    const int64_t iu = row + (pairs ? 2 * i : i), iv = row + (pairs ? 2 * i + 1 : R / 2 + i);
+                    const double u = x.data<double>()[iu], v = x.data<double>()[iv];
+                    y.data<double>()[iu] = u * std::cos(angle) - v * std::sin(angle);
+                    y.data<double>()[iv] = u * std::sin(angle) + v * std::cos(angle);
+                }
+    return y;
+}
+
+// [B,T,parts,dh] -> heads [first, first + count) as [B,count,T,dh]
+Tensor slow_heads(const Tensor& x, int64_t first, int64_t count) {
+    const int64_t B = x.dim(0), T = x.dim(1), P = x.dim(2), dh = x.dim(3);
+    const Tensor y = Tensor::empty({B, count, T, dh}, x.dtype());
+    for (int64_t b = 0; b < B; ++b)
+        for (int64_t h = 0; h < count; ++h)
+            for (int64_t t = 0; t < T; ++t)
+                for (int64_t i = 0; i < dh; ++i)
+                    y.data<double>()[((b * count + h) * T + t) * dh + i] =
+                        x.data<double>()[((b * T + t) * P + first + h) * dh + i];
+    return y;
+}
+
+}  // namespace
+
+TEST_CASE("rope: values in both layouts, partial rotation and shifted positions") {
+    for (const RopeLayout layout : {RopeLayout::interleaved, RopeLayout::half_split})
+        for (const int64_t dims : {0, 2, 6})
+            for (const int64_t first : {0, 100}) {
+                const RopeConfig config{
+                    .layout = layout, .rotary_dims = dims, .base = 10000, .first_position = first};
+                const Tensor x = random_normal({2, 7, 3, 10}, 1);
+                CHECK(max_abs_difference(rope(x, config), slow_rope(x, config)) < 1e-14);
+                CHECK(max_abs_difference(rope(x.to(DType::float32), config), slow_rope(x, config)) < 1e-6);
+            }
+}
+
+TEST_CASE("rope: gradients") {
+    for (const RopeLayout layout : {RopeLayout::interleaved, RopeLayout::half_split})
+        for (const int64_t T : {0, 1, 2, 5, 13})
+            for (const int64_t dims : {2, 4})
+                check_gradients(
+                    "T " + std::to_string(T) + " dims " + std::to_string(dims),
+                    [&](const std::vector<Tensor>& in) {
+                        return std::vector<Tensor>{rope(in[0], {.layout = layout, .rotary_dims = dims})};
+                    },
+                    {random_normal({2, T, 3, 6}, 2).set_requires_grad(true)});
+}
+
+TEST_CASE("split_qkv_rope: equals rope and an obvious transposition") {
+    for (const int64_t T : {0, 1, 5, 33})
+        for (const int64_t G : {1, 2, 4}) {
+            const int64_t B = 2, H = 4, dh = 6;
+            const Tensor qkv = random_normal({B, T, (H + 2 * G) * dh}, 3);
+            const Tensor parts = qkv.alias({B, T, H + 2 * G, dh});
+            const QkvHeads heads = split_qkv_rope(qkv, H, G, {});
+            CHECK(max_abs_difference(heads.q, slow_heads(slow_rope(parts, {}), 0, H)) < 1e-14);
+            CHECK(max_abs_difference(heads.k, slow_heads(slow_rope(parts, {}), H, G)) < 1e-14);
+            CHECK(max_abs_difference(heads.v, slow_heads(parts, H + G, G)) == 0);
+        }
+}
+
+TEST_CASE("split_qkv_rope: gradients, also when only some outputs are used") {
+    for (const int64_t T : {0, 1, 2, 7})
+        for (const int used : {1, 2, 4, 7})
+            check_gradients("T " + std::to_string(T) + " outputs " + std::to_string(used),
+                            [&](const std::vector<Tensor>& in) {
+                                const QkvHeads h = split_qkv_rope(in[0], 2, 1, {});
+                                std::vector<Tensor> out;
+                                if (used & 1) out.push_back(h.q);
+                                if (used & 2) out.push_back(h.k);
+                                if (used & 4) out.push_back(h.v);
+                                return out;
+                            },
+                            {random_normal({2, T, 4 * 4}, 4).set_requires_grad(true)});
+}
+
+TEST_CASE("rope: errors") {
+    check_error("rope: rotary dims are 5, want an even number up to the head size 5", [] {
+        rope(Tensor::zeros({1, 2, 1, 5}), {});
+    });
+    check_error("rope: rotary dims are 8, want an even number up to the head size 4", [] {
+        rope(Tensor::zeros({1, 2, 1, 4}), {.rotary_dims = 8});
+    });
+    check_error("rope: x is [1,2,4], want 4 dims", [] { rope(Tensor::zeros({1, 2, 4}), {}); });
+    check_error(
+        "split_qkv_rope: qkv is [1,2,10], want a last dim divisible by 4 (2 query and 2 x 1 key and value "
+        "heads)",
+        [] {
+            split_qkv_rope(Tensor::zeros({1, 2, 10}), 2, 1, {});
+        });
+}
