@@ -70,7 +70,7 @@ void run(const Arguments& a) {
     ForwardOptions options{.stage = parse_stage(a.stage), .indexer_loss = sparse};
     options.observe = [&](int64_t layer, const AttentionTrace& trace) {
         if (trace.selection.indices.defined())
-            write_npy(fmt::format("{}/selected_{}.npy", a.out, layer), mask_of(trace.selection), NpyBytes::booleans);
+            write_npy(fmt::format("{}/selected_{}.npy", a.out, layer), mask_of(trace.selection), NpyBool::yes);
     };
     const ModelOutput out = model.forward(tokens, options);
     write_npy(a.out + "/logits.npy", out.logits.alias({tokens.dim(0), tokens.dim(1), config.model.vocab_size}));
