@@ -23,7 +23,7 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 BASE = dict(vocab_size=61, d_model=32, n_heads=4, n_layers=2, d_ff=48, max_seq_len=64, num_experts=4, expert_top_k=2,
             indexer_heads=3, indexer_dim=16, sparse_top_k=7, load_balancing_weight=0.05)
 SPARSE = dict(attention="sparse")
-# name, stage, (B, T), config keys beside BASE, loss of the whole state dict's form: flat or nested
+# name, stage, (B, T), config keys beside BASE, form of the saved file: the state dict itself or one level down
 CASES = [
     ("classic", "dense", (2, 24), {}, "flat"),
     ("classic odd sizes", "dense", (3, 13), dict(d_model=30, n_heads=3, d_ff=17, num_experts=3, vocab_size=37), "nested"),
@@ -33,7 +33,9 @@ CASES = [
     ("plain, dense stage", "dense", (2, 24), SPARSE, "flat"),
     ("plain, sparse stage", "sparse", (2, 24), SPARSE, "flat"),
     ("plain, T = 13, k > T", "sparse", (1, 13), dict(SPARSE, sparse_top_k=40), "flat"),
-    ("plain, k = 1", "sparse", (2, 9), dict(SPARSE, sparse_top_k=1), "nested"),
+    # A large vocabulary, so that no token repeats: with k = 1 equal tokens are equal rows in deeper layers too, and
+    # there the reference, whose other products are a BLAS's, breaks their ties by rounding.
+    ("plain, k = 1", "sparse", (2, 9), dict(SPARSE, sparse_top_k=1, vocab_size=4001), "nested"),
     ("plain, indexer_scale 0.3, odd sizes", "sparse", (3, 37),
      dict(SPARSE, indexer_scale=0.3, indexer_heads=1, indexer_dim=5, d_model=30, n_heads=5, d_ff=11), "flat"),
     ("deepseek, dense stage", "dense", (2, 24), dict(SPARSE, indexer="deepseek"), "flat"),
@@ -103,7 +105,7 @@ def difference(got, want):
     return worst / max(want.abs().max().item(), 1e-30) if worst > 0 else worst
 
 
-def compare_gradients(got, want, losses):
+def compare_gradients(got, want):
     """The largest relative difference and its parameter. Where the true gradient vanishes (an indexer behind k = 1,
     a gate with one expert) rounding is measured against 1e-3, not against itself."""
     worst, worst_name = 0.0, "-"
@@ -166,7 +168,7 @@ def check_case(program, case, dtype, seed, folder):
         got_losses = json.load(file)
     loss_error = max(abs(got_losses[key] - want) / max(abs(want), 1) for key, want in losses.items())
     got_gradients = torch.load(os.path.join(out, "grads.pt"))
-    gradient_error, gradient_name = compare_gradients(got_gradients, gradients, losses)
+    gradient_error, gradient_name = compare_gradients(got_gradients, gradients)
 
     limit = TOLERANCE[dtype]
     good = logits_error <= limit and loss_error <= limit and gradient_error <= limit and rows_apart == 0
