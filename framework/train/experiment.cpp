@@ -33,20 +33,6 @@ void choose_device(const ExperimentConfig& config) {
     if (config.device == "auto") std::fputs("device: no CUDA kernels in this build; running on the CPU\n", stderr);
 }
 
-DataConfig data_config(const ExperimentConfig& c) {
-    return {.data = c.data,
-            .tokenizer = c.tokenizer,
-            .vocab_size = static_cast<int>(c.model.vocab_size),
-            .max_tokens = c.max_tokens,
-            .num_documents = c.num_documents,
-            .protocol = c.protocol == "overlap" ? Protocol::overlap : Protocol::heldout,
-            .val_fraction = c.val_fraction,
-            .cache_dir = c.cache_dir,
-            .seed = static_cast<uint64_t>(c.seed),
-            .seq_len = c.model.max_seq_len,
-            .batch_size = c.batch_size};
-}
-
 int64_t count_elements(const std::vector<Parameter>& parameters) {
     int64_t n = 0;
     for (const Parameter& p : parameters) n += p.tensor.numel();
@@ -195,6 +181,20 @@ void warn_about_earlier_results(const ExperimentCommand& command, const ResultPa
 }
 
 }  // namespace
+
+DataConfig data_config(const ExperimentConfig& c) {
+    return {.data = c.data,
+            .tokenizer = c.tokenizer,
+            .vocab_size = static_cast<int>(c.model.vocab_size),
+            .max_tokens = c.max_tokens,
+            .num_documents = c.num_documents,
+            .protocol = c.protocol == "overlap" ? Protocol::overlap : Protocol::heldout,
+            .val_fraction = c.val_fraction,
+            .cache_dir = c.cache_dir,
+            .seed = static_cast<uint64_t>(c.seed),
+            .seq_len = c.model.max_seq_len,
+            .batch_size = c.batch_size};
+}
 
 int run_experiment(const ExperimentCommand& given) {
     ExperimentCommand command = given;
