@@ -54,4 +54,10 @@ inline double simd_exp(double x) {
     return x < low ? 0.0 : p * power;
 }
 
+// 1 / (1 + e^-x)
+template <class T>
+inline T simd_sigmoid(T x) {
+    return T(1) / (T(1) + simd_exp(-x));
+}
+
 }  // namespace sieve
