@@ -11,9 +11,9 @@ namespace {
 
 constexpr const char* op = "sparse_attention";
 
-// A gathered key costs about as much as `tile_keys` keys of a tile (float32, heads of 32, one Zen 5 core, random
-// selections: forward 2.3 ns against 0.7, forward and backward 8.3 against 2.1). So row t, which walks t + 1 keys of
-// tiles or gathers at most `slots`, is computed by tiles while t < tile_keys * slots.
+// A gathered key costs about as much as `tile_keys` keys of a tile (float32, heads of 32, one Zen 5 core,
+// random selections: forward 2.3 ns against 0.7, forward and backward 8.3 against 2.1). So row t, which walks
+// t + 1 keys of tiles or gathers at most `slots`, is computed by tiles while t < tile_keys * slots.
 constexpr int64_t tile_keys = 4;
 
 int64_t tiled_rows(SparseMethod method, int64_t slots, int64_t length) {
