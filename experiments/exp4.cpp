@@ -6,8 +6,9 @@
 int main(int argc, char** argv) {
     return sieve::run_program("exp4", [&] {
         const sieve::ExperimentCommand command = sieve::parse_experiment(
-            argc, argv, "Trains a small mixture-of-experts language model with classic causal attention and with "
-                        "DeepSeek Sparse Attention, and compares quality, speed and memory.");
+            argc, argv,
+            "Trains a small mixture-of-experts language model with classic causal attention and with "
+            "DeepSeek Sparse Attention, and compares quality, speed and memory.");
         if (command.help_shown) return 0;
         if (command.print_config) {
             fmt::print("{}", sieve::config_to_toml(command.config));

@@ -23,12 +23,14 @@ void require_one_of(const char* key, const std::string& value, const char* a, co
 
 void check_heads(const ModelConfig& c) {
     if (c.d_model % c.n_heads != 0)
-        fail_usage(fmt::format("d_model: {} is not divisible by n_heads {}; choose d_model = {} or another n_heads",
-                               c.d_model, c.n_heads, (c.d_model / c.n_heads + 1) * c.n_heads));
+        fail_usage(
+            fmt::format("d_model: {} is not divisible by n_heads {}; choose d_model = {} or another n_heads",
+                        c.d_model, c.n_heads, (c.d_model / c.n_heads + 1) * c.n_heads));
     if (c.d_model / c.n_heads % 2 != 0)
-        fail_usage(fmt::format("d_model / n_heads: {} / {} = {} is odd; RoPE rotates pairs, so the head size must be "
-                               "even",
-                               c.d_model, c.n_heads, c.d_model / c.n_heads));
+        fail_usage(fmt::format(
+            "d_model / n_heads: {} / {} = {} is odd; RoPE rotates pairs, so the head size must be "
+            "even",
+            c.d_model, c.n_heads, c.d_model / c.n_heads));
 }
 
 }  // namespace
@@ -53,20 +55,23 @@ void validate(const ModelConfig& c) {
         fail_usage(fmt::format("expert_top_k: {} is more than num_experts {}; lower it or add experts",
                                c.expert_top_k, c.num_experts));
     if (c.indexer == "deepseek" && c.indexer_dim % 4 != 0)
-        fail_usage(fmt::format("indexer_dim: {}, want a multiple of 4: the deepseek indexer rotates pairs in half of "
-                               "its dims",
-                               c.indexer_dim));
+        fail_usage(fmt::format(
+            "indexer_dim: {}, want a multiple of 4: the deepseek indexer rotates pairs in half of "
+            "its dims",
+            c.indexer_dim));
     if (!(c.norm_eps >= 0)) fail_usage(fmt::format("norm_eps: {}, want at least 0", c.norm_eps));
     if (!(c.router_noise >= 0)) fail_usage(fmt::format("router_noise: {}, want at least 0", c.router_noise));
     if (!(c.rope_base > 1)) fail_usage(fmt::format("rope_base: {}, want more than 1", c.rope_base));
     if (!(c.init_std > 0)) fail_usage(fmt::format("init_std: {}, want more than 0", c.init_std));
-    if (!std::isfinite(c.indexer_scale)) fail_usage(fmt::format("indexer_scale: {}, want a number", c.indexer_scale));
+    if (!std::isfinite(c.indexer_scale))
+        fail_usage(fmt::format("indexer_scale: {}, want a number", c.indexer_scale));
 }
 
 IndexerConfig indexer_config(const ModelConfig& c) {
     const bool deepseek = c.indexer == "deepseek";
     double scale = c.indexer_scale;
-    if (scale == 0) scale = deepseek ? 1 / std::sqrt(static_cast<double>(c.indexer_heads * c.indexer_dim)) : 1;
+    if (scale == 0)
+        scale = deepseek ? 1 / std::sqrt(static_cast<double>(c.indexer_heads * c.indexer_dim)) : 1;
     return {.kind = deepseek ? IndexerKind::deepseek : IndexerKind::plain,
             .heads = c.indexer_heads,
             .dim = c.indexer_dim,

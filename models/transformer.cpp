@@ -35,7 +35,9 @@ Tensor add_residual(const Tensor& residual, const Tensor& update, double dropout
     return rng ? dropout_add(residual, update, dropout, rng->next_key()) : add(residual, update);
 }
 
-Tensor sum_of(const Tensor& total, const Tensor& term) { return total.defined() ? add(total, term) : term; }
+Tensor sum_of(const Tensor& total, const Tensor& term) {
+    return total.defined() ? add(total, term) : term;
+}
 
 }  // namespace
 
@@ -75,10 +77,12 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
         AttentionTrace trace;
         const Tensor attended = block->attention(block->norm1(h), options.stage, options.indexer_loss, trace);
         if (options.observe) options.observe(layer, trace);
-        if (trace.indexer_loss.defined()) output.indexer_loss = sum_of(output.indexer_loss, trace.indexer_loss);
+        if (trace.indexer_loss.defined())
+            output.indexer_loss = sum_of(output.indexer_loss, trace.indexer_loss);
         h = add_residual(h, attended, config_.dropout, options.rng);
 
-        const MixtureOfExpertsOutput experts = block->feed_forward(reshape(block->norm2(h), rows), options.rng);
+        const MixtureOfExpertsOutput experts =
+            block->feed_forward(reshape(block->norm2(h), rows), options.rng);
         output.load_balancing = sum_of(output.load_balancing, experts.load_balancing);
         h = add_residual(h, reshape(experts.y, cube), config_.dropout, options.rng);
         ++layer;
@@ -89,7 +93,9 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
     return output;
 }
 
-bool is_indexer_parameter(const std::string& name) { return name.find(".indexer.") != std::string::npos; }
+bool is_indexer_parameter(const std::string& name) {
+    return name.find(".indexer.") != std::string::npos;
+}
 
 std::vector<Parameter> Transformer::state() const {
     std::vector<Parameter> all = parameters();
@@ -111,20 +117,23 @@ std::vector<Parameter> Transformer::indexer_parameters() const {
     return some;
 }
 
-void Transformer::load_state(const std::vector<std::pair<std::string, Tensor>>& tensors, const std::string& source,
-                             bool allow_missing_indexer) const {
+void Transformer::load_state(const std::vector<std::pair<std::string, Tensor>>& tensors,
+                             const std::string& source, bool allow_missing_indexer) const {
     const std::map<std::string, Tensor> given(tensors.begin(), tensors.end());
     std::map<std::string, Tensor> wanted;
     for (const Parameter& p : state()) wanted.emplace(p.name, p.tensor);
     // All checks come before the first copy: a refused file leaves the model as it was.
     for (const auto& [name, target] : wanted) {
         const auto found = given.find(name);
-        const bool optional = name == "lm_head.weight" || (allow_missing_indexer && is_indexer_parameter(name));
+        const bool optional =
+            name == "lm_head.weight" || (allow_missing_indexer && is_indexer_parameter(name));
         if (found == given.end() && !optional)
-            fail_bad_file(fmt::format("{}: has no tensor {}; is it a checkpoint of another model?", source, name));
+            fail_bad_file(
+                fmt::format("{}: has no tensor {}; is it a checkpoint of another model?", source, name));
         if (found != given.end() && found->second.shape() != target.shape())
-            fail_bad_file(fmt::format("{}: {} is {}, this model's is {}; does the config belong to it?", source, name,
-                                      to_string(found->second.shape()), to_string(target.shape())));
+            fail_bad_file(fmt::format("{}: {} is {}, this model's is {}; does the config belong to it?",
+                                      source, name, to_string(found->second.shape()),
+                                      to_string(target.shape())));
     }
     for (const auto& [name, value] : given)
         if (!wanted.count(name))

@@ -50,8 +50,8 @@ class Transformer : public Module {
     std::vector<Parameter> main_parameters() const;     // all but the indexers'
     std::vector<Parameter> indexer_parameters() const;  // empty in a classic model
     // Copies values by name. Every parameter must be present with its shape, and nothing else, unless
-    // `allow_missing_indexer`: then a classic model's weights may start a sparse model. Throws a bad_file error
-    // that begins with `source`.
+    // `allow_missing_indexer`: then a classic model's weights may start a sparse model. Throws a bad_file
+    // error that begins with `source`.
     void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors, const std::string& source,
                     bool allow_missing_indexer = false) const;
 

@@ -1,5 +1,5 @@
-// bench: speed as a program. `bench step` times training steps of the classic and the sparse model and sets them
-// against the rate at which this machine multiplies matrices; `bench gemm` prints that rate.
+// bench: speed as a program. `bench step` times training steps of the classic and the sparse model and sets
+// them against the rate at which this machine multiplies matrices; `bench gemm` prints that rate.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -31,8 +31,10 @@ Batch random_batch(const ExperimentConfig& c, int64_t index) {
     Batch batch{Tensor::empty(shape, DType::int32), Tensor::empty(shape, DType::int32)};
     for (int64_t i = 0; i < shape.numel(); ++i) {
         const Philox4 r = philox({1, static_cast<uint64_t>(index)}, static_cast<uint64_t>(i));
-        batch.tokens.data<int32_t>()[i] = static_cast<int32_t>(r.v[0] % static_cast<uint32_t>(c.model.vocab_size));
-        batch.targets.data<int32_t>()[i] = static_cast<int32_t>(r.v[1] % static_cast<uint32_t>(c.model.vocab_size));
+        batch.tokens.data<int32_t>()[i] =
+            static_cast<int32_t>(r.v[0] % static_cast<uint32_t>(c.model.vocab_size));
+        batch.targets.data<int32_t>()[i] =
+            static_cast<int32_t>(r.v[1] % static_cast<uint32_t>(c.model.vocab_size));
     }
     return batch;
 }
@@ -49,7 +51,8 @@ Timing time_steps(const ExperimentConfig& config, int64_t steps) {
     release_cached_memory();
     reset_peak_memory();
     const Transformer model(config.model, ParameterInit{});
-    const Stage stage{config.model.is_sparse() ? StageKind::sparse : StageKind::classic, 1000, config.learning_rate};
+    const Stage stage{config.model.is_sparse() ? StageKind::sparse : StageKind::classic, 1000,
+                      config.learning_rate};
     StageRunner runner(config, model, stage);
     for (int64_t i = 0; i < 2; ++i) runner.step(i, random_batch(config, i));
     Timing timing;
@@ -70,26 +73,30 @@ Json bench_variant(const ExperimentConfig& config, int64_t steps, double sgemm_r
     const Timing t = time_steps(config, steps);
     const StepFlops flops = training_step_flops(config.model, config.batch_size, config.model.max_seq_len);
     const double rate = flops.total() / t.median() / 1e9;
-    return {{"seconds_per_step", t.median()},
-            {"fastest", t.seconds.front()},
-            {"slowest", t.seconds.back()},
-            {"tokens_per_second", static_cast<double>(config.batch_size * config.model.max_seq_len) / t.median()},
-            {"model_gflop", flops.model() / 1e9},
-            {"optimizer_gflop", flops.optimizer / 1e9},
-            {"gflop_per_second", rate},
-            {"model_gflop_per_second", flops.model() / t.median() / 1e9},
-            {"sgemm_ratio", rate / sgemm_rate},
-            {"peak_tensor_bytes", t.peak_bytes},
-            {"allocator_misses", t.system_calls}};
+    return {
+        {"seconds_per_step", t.median()},
+        {"fastest", t.seconds.front()},
+        {"slowest", t.seconds.back()},
+        {"tokens_per_second", static_cast<double>(config.batch_size * config.model.max_seq_len) / t.median()},
+        {"model_gflop", flops.model() / 1e9},
+        {"optimizer_gflop", flops.optimizer / 1e9},
+        {"gflop_per_second", rate},
+        {"model_gflop_per_second", flops.model() / t.median() / 1e9},
+        {"sgemm_ratio", rate / sgemm_rate},
+        {"peak_tensor_bytes", t.peak_bytes},
+        {"allocator_misses", t.system_calls}};
 }
 
 void print_variant(const std::string& name, const Json& r) {
-    fmt::print("{:<8} {:>7.1f} ms/step (fastest {:.1f}, slowest {:.1f})  {:.0f} tokens/s  {:.1f} GFLOP model + {:.1f} "
-               "optimiser  {:.0f} GFLOP/s  {:.0f} % of sgemm  peak {:.0f} MiB\n",
-               name, 1000 * r["seconds_per_step"].get<double>(), 1000 * r["fastest"].get<double>(),
-               1000 * r["slowest"].get<double>(), r["tokens_per_second"].get<double>(), r["model_gflop"].get<double>(),
-               r["optimizer_gflop"].get<double>(), r["gflop_per_second"].get<double>(),
-               100 * r["sgemm_ratio"].get<double>(), r["peak_tensor_bytes"].get<double>() / (1 << 20));
+    fmt::print(
+        "{:<8} {:>7.1f} ms/step (fastest {:.1f}, slowest {:.1f})  {:.0f} tokens/s  {:.1f} GFLOP model + "
+        "{:.1f} "
+        "optimiser  {:.0f} GFLOP/s  {:.0f} % of sgemm  peak {:.0f} MiB\n",
+        name, 1000 * r["seconds_per_step"].get<double>(), 1000 * r["fastest"].get<double>(),
+        1000 * r["slowest"].get<double>(), r["tokens_per_second"].get<double>(),
+        r["model_gflop"].get<double>(), r["optimizer_gflop"].get<double>(),
+        r["gflop_per_second"].get<double>(), 100 * r["sgemm_ratio"].get<double>(),
+        r["peak_tensor_bytes"].get<double>() / (1 << 20));
 }
 
 void bench_step(const Arguments& a) {
@@ -99,7 +106,7 @@ void bench_step(const Arguments& a) {
     if (a.top_k) config.model.sparse_top_k = a.top_k;
     if (a.batch_size) config.batch_size = a.batch_size;
     validate(config);
-    const double rate = measured_sgemm_rate();
+    const double rate = cpu::measured_sgemm_rate();
     Json result{{"preset", a.preset},
                 {"batch_size", config.batch_size},
                 {"seq_len", config.model.max_seq_len},
@@ -108,9 +115,9 @@ void bench_step(const Arguments& a) {
                 {"gemm_backend", cpu::gemm_backend()},
                 {"sgemm_gflop_per_second", rate}};
     if (!a.json)
-        fmt::print("{} preset, {} windows of {} tokens, top {}, {} threads, {}: sgemm {:.0f} GFLOP/s\n", a.preset,
-                   config.batch_size, config.model.max_seq_len, config.model.sparse_top_k, thread_count(),
-                   cpu::gemm_backend(), rate);
+        fmt::print("{} preset, {} windows of {} tokens, top {}, {} threads, {}: sgemm {:.0f} GFLOP/s\n",
+                   a.preset, config.batch_size, config.model.max_seq_len, config.model.sparse_top_k,
+                   thread_count(), cpu::gemm_backend(), rate);
     for (const char* attention : {"classic", "sparse"}) {
         if (a.attention != "both" && a.attention != attention) continue;
         config.model.attention = attention;
@@ -123,7 +130,8 @@ void bench_step(const Arguments& a) {
     if (a.json)
         fmt::print("{}\n", result.dump());
     else if (result.contains("sparse_over_classic"))
-        fmt::print("a sparse step takes {:.2f}x a classic one\n", result["sparse_over_classic"].get<double>());
+        fmt::print("a sparse step takes {:.2f}x a classic one\n",
+                   result["sparse_over_classic"].get<double>());
 }
 
 int main_of(int argc, char** argv) {
@@ -146,8 +154,8 @@ int main_of(int argc, char** argv) {
     if (a.what == "step")
         bench_step(a);
     else if (a.what == "gemm")
-        fmt::print("{}: {:.1f} GFLOP/s in float32 on {} threads\n", cpu::gemm_backend(), measured_sgemm_rate(),
-                   thread_count());
+        fmt::print("{}: {:.1f} GFLOP/s in float32 on {} threads\n", cpu::gemm_backend(),
+                   cpu::measured_sgemm_rate(), thread_count());
     else
         fail_usage(fmt::format("'{}', want step or gemm", a.what));
     return 0;

@@ -1,5 +1,5 @@
-// parity: runs a model from a PyTorch state dict on given tokens and writes everything that another implementation
-// would compare: logits, selections, losses and gradients.
+// parity: runs a model from a PyTorch state dict on given tokens and writes everything that another
+// implementation would compare: logits, selections, losses and gradients.
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -38,13 +38,15 @@ AttentionStage parse_stage(const std::string& name) {
 
 Tensor read_tokens(const std::string& path) {
     const Tensor tokens = read_npy(path);
-    if (tokens.rank() != 2) fail_bad_file(fmt::format("{}: shape {}, want [B,T]", path, to_string(tokens.shape())));
+    if (tokens.rank() != 2)
+        fail_bad_file(fmt::format("{}: shape {}, want [B,T]", path, to_string(tokens.shape())));
     return tokens.to(DType::int32);
 }
 
 // The selection as a [B,T,T] mask.
 Tensor mask_of(const Selection& selection) {
-    const int64_t B = selection.indices.dim(0), T = selection.indices.dim(1), slots = selection.indices.dim(2);
+    const int64_t B = selection.indices.dim(0), T = selection.indices.dim(1),
+                  slots = selection.indices.dim(2);
     const Tensor mask = Tensor::zeros({B, T, T}, DType::uint8);
     for (int64_t row = 0; row < B * T; ++row)
         for (int64_t i = 0; i < selection.counts.data<int32_t>()[row]; ++i)
@@ -70,10 +72,12 @@ void run(const Arguments& a) {
     ForwardOptions options{.stage = parse_stage(a.stage), .indexer_loss = sparse};
     options.observe = [&](int64_t layer, const AttentionTrace& trace) {
         if (trace.selection.indices.defined())
-            write_npy(fmt::format("{}/selected_{}.npy", a.out, layer), mask_of(trace.selection), NpyBool::yes);
+            write_npy(fmt::format("{}/selected_{}.npy", a.out, layer), mask_of(trace.selection),
+                      NpyBool::yes);
     };
     const ModelOutput out = model.forward(tokens, options);
-    write_npy(a.out + "/logits.npy", out.logits.alias({tokens.dim(0), tokens.dim(1), config.model.vocab_size}));
+    write_npy(a.out + "/logits.npy",
+              out.logits.alias({tokens.dim(0), tokens.dim(1), config.model.vocab_size}));
 
     const Tensor balance = scale(out.load_balancing, config.load_balancing_weight);
     nlohmann::ordered_json losses{{"stage", a.stage}, {"load_balancing", balance.item()}};
@@ -99,7 +103,8 @@ int main_of(int argc, char** argv) {
     ToolCommand command("parity",
                         "Runs a model from a PyTorch state dict and writes logits.npy, selected_{layer}.npy, "
                         "losses.json and grads.pt for comparison with another implementation.");
-    command.option("checkpoint", a.checkpoint, "state dict written by torch.save, or our final_model.pt (required)");
+    command.option("checkpoint", a.checkpoint,
+                   "state dict written by torch.save, or our final_model.pt (required)");
     command.option("config", a.config, "config.json with the preset key names (required)");
     command.option("tokens", a.tokens, "tokens.npy, integers [B,T] (required)");
     command.option("targets", a.targets, "targets.npy, integers [B,T]; without it there is no lm loss");

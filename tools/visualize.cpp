@@ -52,7 +52,8 @@ int main_of(int argc, char** argv) {
     const FinalModel trained = read_final_model(folder + "/final_model.pt");
     const std::vector<int64_t> layers = parse_layers(layer, trained.config.model.n_layers);
     DataConfig config = data_config(trained.config);
-    const Dataset data = load_dataset(config, [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
+    const Dataset data =
+        load_dataset(config, [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
     make_folder(out);
     if (!trained.config.model.is_sparse())
         fmt::print("{} is a classic model: it has no indexer, so its dense attention is drawn\n", folder);

@@ -40,7 +40,9 @@ void add_to_leaf(const Tensor& leaf, Tensor grad) {
 }
 
 struct OlderNode {
-    bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const { return a->id < b->id; }
+    bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const {
+        return a->id < b->id;
+    }
 };
 // Newest first. An input's node is always older than the node that reads it, so when a node is popped every
 // gradient of its outputs has arrived.
@@ -49,7 +51,8 @@ using NodeQueue = std::priority_queue<std::shared_ptr<Node>, std::vector<std::sh
 void deliver(Node& node, int output_index, const Tensor& grad, const std::shared_ptr<Node>& handle,
              NodeQueue& queue) {
     if (!node.backward)
-        fail("autograd: backward() a second time through '" + node.op + "': its graph was freed by the first");
+        fail("autograd: backward() a second time through '" + node.op +
+             "': its graph was freed by the first");
     bool waiting = false;
     for (const Tensor& g : node.output_grads) waiting = waiting || g.defined();
     add_to_slot(node.output_grads[static_cast<size_t>(output_index)], grad);
@@ -125,18 +128,20 @@ void record(const std::string& op, const std::vector<Tensor>& inputs, const std:
 
 void backward(const Tensor& root) {
     if (root.numel() != 1)
-        fail("autograd: backward() without a cotangent needs a one-element root, has " + to_string(root.shape()));
+        fail("autograd: backward() without a cotangent needs a one-element root, has " +
+             to_string(root.shape()));
     backward({root}, {Tensor::full(root.shape(), 1.0, root.dtype(), root.device())});
 }
 
 void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& cotangents) {
     if (roots.size() != cotangents.size())
-        fail("autograd: " + std::to_string(cotangents.size()) + " cotangents for " + std::to_string(roots.size()) +
-             " roots");
+        fail("autograd: " + std::to_string(cotangents.size()) + " cotangents for " +
+             std::to_string(roots.size()) + " roots");
     const NoGrad guard;
     NodeQueue queue;
     for (size_t i = 0; i < roots.size(); ++i) {
-        if (!roots[i].requires_grad()) fail("autograd: root " + std::to_string(i) + " does not depend on any leaf");
+        if (!roots[i].requires_grad())
+            fail("autograd: root " + std::to_string(i) + " does not depend on any leaf");
         if (roots[i].shape() != cotangents[i].shape() || roots[i].dtype() != cotangents[i].dtype())
             fail("autograd: cotangent " + to_string(cotangents[i].shape()) + " for root " +
                  to_string(roots[i].shape()));
@@ -153,9 +158,15 @@ void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& cotan
     }
 }
 
-bool grad_enabled() { return gradients_on; }
-NoGrad::NoGrad() : before_(gradients_on) { gradients_on = false; }
-NoGrad::~NoGrad() { gradients_on = before_; }
+bool grad_enabled() {
+    return gradients_on;
+}
+NoGrad::NoGrad() : before_(gradients_on) {
+    gradients_on = false;
+}
+NoGrad::~NoGrad() {
+    gradients_on = before_;
+}
 
 void accumulate(const Tensor& target, const Tensor& source) {
     if (target.shape() != source.shape() || target.dtype() != source.dtype())

@@ -1,8 +1,9 @@
 // Reverse-mode automatic differentiation, define by run.
 //
-// An op computes its outputs and, when a gradient may be asked for, records a Node: which tensors it read, and a
-// function from the gradients of its outputs to the gradients of its inputs. backward() walks the nodes from the
-// newest to the oldest, adds up what arrives at each tensor, and frees each node as soon as it has been used.
+// An op computes its outputs and, when a gradient may be asked for, records a Node: which tensors it read,
+// and a function from the gradients of its outputs to the gradients of its inputs. backward() walks the nodes
+// from the newest to the oldest, adds up what arrives at each tensor, and frees each node as soon as it has
+// been used.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +17,11 @@
 namespace sieve {
 
 // Receives one gradient per output (undefined where none arrived) and returns one per input, in order
-// (undefined for inputs that need none). It must return freshly computed values or the very tensors it received,
-// never a buffer that somebody else will still change.
+// (undefined for inputs that need none). It must return freshly computed values or the very tensors it
+// received, never a buffer that somebody else will still change.
 //
-// What the lambda captures is what the op saves. An op that saves its own output must capture output.detach():
-// capturing the output itself would tie the node into a cycle that is never freed.
+// What the lambda captures is what the op saves. An op that saves its own output must capture
+// output.detach(): capturing the output itself would tie the node into a cycle that is never freed.
 using BackwardFunction = std::function<std::vector<Tensor>(const std::vector<Tensor>& output_grads)>;
 
 struct Node {

@@ -1,9 +1,10 @@
-// The yardstick of the benchmarks: how fast this machine multiplies float32 matrices.
+// How fast this machine multiplies matrices: the yardstick that the bench tool holds other numbers against.
 #pragma once
 
-namespace sieve {
+namespace sieve::cpu {
 
-// GFLOP/s of gemm<float> at its best over a few large shapes, on thread_count() threads. Takes about half a second.
+// The best rate of gemm<float> over the main shapes of the medium preset, in GFLOP/s (2 m n k per product),
+// with the configured number of threads. Takes about half a second.
 double measured_sgemm_rate();
 
-}  // namespace sieve
+}  // namespace sieve::cpu

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
+
+#include "framework/blas/gemm.h"
 
 namespace sieve::cpu {
 
@@ -10,9 +13,10 @@ namespace sieve::cpu {
 template <class T>
 struct Tile {
     int64_t rows, columns, k;
-    const T* a;  // [k, rows], packed: a_step elements from one step of k to the next
-    int64_t a_step;
-    const T* b;  // [k, columns], readable and finite or not up to tile_columns rounded to whole vectors
+    const T* a;      // [k, rows]
+    int64_t a_step;  // elements from one step of k to the next
+    int64_t a_row;   // and from one row to the next: 1 when packed
+    const T* b;      // [k, columns], readable and finite or not up to tile_columns rounded to whole vectors
     int64_t b_step;
     bool accumulate;
     T* c;  // [rows, columns]
@@ -46,5 +50,11 @@ template <class T>
 const GemmKernels<T>& gemm_kernels_avx2();
 template <class T>
 const GemmKernels<T>& gemm_kernels_baseline();
+
+// Those that run on this machine, best first; and gemm with one of them, for tests.
+template <class T>
+std::vector<const GemmKernels<T>*> supported_gemm_kernels();
+template <class T>
+void gemm_with(const GemmKernels<T>& kernels, const Gemm<T>& g);
 
 }  // namespace sieve::cpu

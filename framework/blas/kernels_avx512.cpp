@@ -3,6 +3,7 @@
 
 #include "framework/blas/kernels.h"
 
+// After the headers: whatever they define inline must stay runnable everywhere.
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
 #pragma GCC target("arch=x86-64-v4")
 #endif

@@ -36,11 +36,12 @@ struct KernelSet {
         }
     }
 
-    template <int rows, int vectors>
+    template <int rows, int vectors, bool packed>
     static void tile_of(const Tile<T>& t) {
         Vector sum[rows][vectors] = {};
         const T* a = t.a;
         const T* b = t.b;
+        const int64_t a_row = packed ? 1 : t.a_row;
         for (int64_t l = 0; l < t.k; ++l, a += t.a_step, b += t.b_step) {
             Vector bs[vectors];
 #pragma GCC unroll 4
@@ -48,7 +49,7 @@ struct KernelSet {
 #pragma GCC unroll 16
             for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
-                for (int v = 0; v < vectors; ++v) sum[r][v] += a[r] * bs[v];
+                for (int v = 0; v < vectors; ++v) sum[r][v] += a[r * a_row] * bs[v];
         }
         if (t.columns == vectors * lanes) return write(sum, t.accumulate, t.c, t.ldc);
         // A narrower tile goes through a buffer of full width, by the same arithmetic.
@@ -67,7 +68,7 @@ struct KernelSet {
             if (t.columns <= (vectors - 1) * lanes) return pick_tile<rows, vectors - 1>(t);
         if constexpr (rows > 1)
             if (t.rows < rows) return pick_tile<rows - 1, vectors>(t);
-        tile_of<rows, vectors>(t);
+        t.a_row == 1 ? tile_of<rows, vectors, true>(t) : tile_of<rows, vectors, false>(t);
     }
 
     static void tile(const Tile<T>& t) {

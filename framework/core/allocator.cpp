@@ -28,7 +28,8 @@ void* system_allocate(int64_t bytes) {
     if (bytes < huge_page) return std::aligned_alloc(alignment, static_cast<size_t>(bytes));
     const int64_t whole = (bytes + huge_page - 1) / huge_page * huge_page;
     void* pointer = std::aligned_alloc(huge_page, static_cast<size_t>(whole));
-    if (pointer) madvise(pointer, static_cast<size_t>(whole), MADV_HUGEPAGE);  // fewer TLB misses; a hint only
+    if (pointer)
+        madvise(pointer, static_cast<size_t>(whole), MADV_HUGEPAGE);  // fewer TLB misses; a hint only
     return pointer;
 }
 
@@ -139,16 +140,28 @@ CachingAllocator& allocator_of(Device device) {
 
 }  // namespace
 
-void* allocate(int64_t bytes, Device device) { return allocator_of(device).allocate(bytes); }
+void* allocate(int64_t bytes, Device device) {
+    return allocator_of(device).allocate(bytes);
+}
 
 void deallocate(void* pointer, int64_t bytes, Device device) noexcept {
     if (device.is_cpu()) cpu_allocator().deallocate(pointer, bytes);
 }
 
-MemoryStats memory_stats(Device device) { return allocator_of(device).stats(); }
-void reset_peak_memory(Device device) { allocator_of(device).reset_peak(); }
-void release_cached_memory(Device device) { allocator_of(device).release_cached(); }
-void set_memory_limit(int64_t bytes, Device device) { allocator_of(device).set_limit(bytes); }
-void fail_allocation_after(int64_t n) { cpu_allocator().fail_after(n); }
+MemoryStats memory_stats(Device device) {
+    return allocator_of(device).stats();
+}
+void reset_peak_memory(Device device) {
+    allocator_of(device).reset_peak();
+}
+void release_cached_memory(Device device) {
+    allocator_of(device).release_cached();
+}
+void set_memory_limit(int64_t bytes, Device device) {
+    allocator_of(device).set_limit(bytes);
+}
+void fail_allocation_after(int64_t n) {
+    cpu_allocator().fail_after(n);
+}
 
 }  // namespace sieve

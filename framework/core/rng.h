@@ -53,7 +53,8 @@ SIEVE_HOST_DEVICE inline float uniform_from_bits(uint32_t bits) {
 // Hands out a fresh stream per random op; its whole state is (seed, next_stream), which checkpoints store.
 class Generator {
   public:
-    explicit Generator(uint64_t seed = 0, uint64_t next_stream = 0) : seed_(seed), next_stream_(next_stream) {}
+    explicit Generator(uint64_t seed = 0, uint64_t next_stream = 0)
+        : seed_(seed), next_stream_(next_stream) {}
     RngKey next_key() { return {seed_, next_stream_++}; }
     uint64_t seed() const { return seed_; }
     uint64_t next_stream() const { return next_stream_; }

@@ -36,11 +36,16 @@ namespace {
 template <class F>
 void with_type(DType dtype, F&& f) {
     switch (dtype) {
-        case DType::float32: return f(static_cast<float*>(nullptr));
-        case DType::float64: return f(static_cast<double*>(nullptr));
-        case DType::int32: return f(static_cast<int32_t*>(nullptr));
-        case DType::int64: return f(static_cast<int64_t*>(nullptr));
-        case DType::uint8: return f(static_cast<uint8_t*>(nullptr));
+        case DType::float32:
+            return f(static_cast<float*>(nullptr));
+        case DType::float64:
+            return f(static_cast<double*>(nullptr));
+        case DType::int32:
+            return f(static_cast<int32_t*>(nullptr));
+        case DType::int64:
+            return f(static_cast<int64_t*>(nullptr));
+        case DType::uint8:
+            return f(static_cast<uint8_t*>(nullptr));
     }
 }
 
@@ -53,8 +58,7 @@ const TensorImpl& Tensor::impl() const {
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
     auto impl = std::make_shared<TensorImpl>();
-    impl->storage =
-        std::make_shared<Storage>(shape.numel() * static_cast<int64_t>(size_of(dtype)), device);
+    impl->storage = std::make_shared<Storage>(shape.numel() * static_cast<int64_t>(size_of(dtype)), device);
     impl->shape = shape;
     impl->dtype = dtype;
     return Tensor(std::move(impl));
@@ -81,9 +85,15 @@ Tensor Tensor::from(std::span<const T> values, const Shape& shape, Device device
     return result;
 }
 
-const Shape& Tensor::shape() const { return impl().shape; }
-DType Tensor::dtype() const { return impl().dtype; }
-Device Tensor::device() const { return impl().storage->device; }
+const Shape& Tensor::shape() const {
+    return impl().shape;
+}
+DType Tensor::dtype() const {
+    return impl().dtype;
+}
+Device Tensor::device() const {
+    return impl().storage->device;
+}
 
 void* Tensor::raw() const {
     const TensorImpl& t = impl();
@@ -111,7 +121,8 @@ std::vector<T> Tensor::to_vector() const {
 }
 
 Tensor Tensor::alias(const Shape& other) const {
-    if (other.numel() != numel()) fail("tensor: cannot view " + to_string(shape()) + " as " + to_string(other));
+    if (other.numel() != numel())
+        fail("tensor: cannot view " + to_string(shape()) + " as " + to_string(other));
     auto view = std::make_shared<TensorImpl>();
     view->storage = impl().storage;
     view->offset = impl().offset;
@@ -122,7 +133,8 @@ Tensor Tensor::alias(const Shape& other) const {
 
 Tensor Tensor::rows(int64_t begin, int64_t end) const {
     if (rank() == 0 || begin < 0 || begin > end || end > dim(0))
-        fail("tensor: rows [" + std::to_string(begin) + ", " + std::to_string(end) + ") of " + to_string(shape()));
+        fail("tensor: rows [" + std::to_string(begin) + ", " + std::to_string(end) + ") of " +
+             to_string(shape()));
     Shape part{end - begin};
     for (int i = 1; i < rank(); ++i) part.append(dim(i));
     const int64_t row_elements = dim(0) ? numel() / dim(0) : 0;
@@ -170,39 +182,52 @@ void Tensor::fill(double value) const {
     });
 }
 
-bool Tensor::owns_storage_alone() const { return impl().storage.use_count() == 1 && impl_.use_count() == 1; }
+bool Tensor::owns_storage_alone() const {
+    return impl().storage.use_count() == 1 && impl_.use_count() == 1;
+}
 
-bool Tensor::requires_grad() const { return impl_ && (impl_->requires_grad || impl_->node); }
+bool Tensor::requires_grad() const {
+    return impl_ && (impl_->requires_grad || impl_->node);
+}
 
 const Tensor& Tensor::set_requires_grad(bool on) const {
-    if (on && !is_floating(dtype())) fail(std::string("autograd: a ") + name_of(dtype()) + " tensor has no gradient");
+    if (on && !is_floating(dtype()))
+        fail(std::string("autograd: a ") + name_of(dtype()) + " tensor has no gradient");
     if (impl().node) fail("autograd: requires_grad can only be set on a leaf; detach() first");
     impl().requires_grad = on;
     return *this;
 }
 
-Tensor Tensor::grad() const { return impl().grad; }
+Tensor Tensor::grad() const {
+    return impl().grad;
+}
 
 void Tensor::set_grad(Tensor value) const {
     if (value.defined() && (value.shape() != shape() || value.dtype() != dtype()))
-        fail("autograd: gradient " + to_string(value.shape()) + " " + name_of(value.dtype()) + " for a tensor " +
-             to_string(shape()) + " " + name_of(dtype()));
+        fail("autograd: gradient " + to_string(value.shape()) + " " + name_of(value.dtype()) +
+             " for a tensor " + to_string(shape()) + " " + name_of(dtype()));
     impl().grad = std::move(value);
 }
 
-Tensor Tensor::detach() const { return alias(shape()); }
+Tensor Tensor::detach() const {
+    return alias(shape());
+}
 
-const std::shared_ptr<Node>& Tensor::grad_node() const { return impl().node; }
-int Tensor::grad_output_index() const { return impl().output_index; }
+const std::shared_ptr<Node>& Tensor::grad_node() const {
+    return impl().node;
+}
+int Tensor::grad_output_index() const {
+    return impl().output_index;
+}
 
 void Tensor::set_history(std::shared_ptr<Node> node, int output_index) const {
     impl().node = std::move(node);
     impl().output_index = output_index;
 }
 
-#define SIEVE_INSTANTIATE(T)                                                       \
-    template Tensor Tensor::from(std::span<const T>, const Shape&, Device);        \
-    template T* Tensor::data<T>() const;                                           \
+#define SIEVE_INSTANTIATE(T)                                                \
+    template Tensor Tensor::from(std::span<const T>, const Shape&, Device); \
+    template T* Tensor::data<T>() const;                                    \
     template std::vector<T> Tensor::to_vector<T>() const;
 SIEVE_INSTANTIATE(float)
 SIEVE_INSTANTIATE(double)

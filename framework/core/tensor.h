@@ -1,7 +1,7 @@
 // Tensor: a contiguous, row-major block of one dtype on one device, with a place for its gradient.
 //
-// Copying a Tensor copies a handle: both see the same elements. There are no strides: an op that reorders data
-// writes a new tensor; alias() and rows() are the only views, and both are contiguous.
+// Copying a Tensor copies a handle: both see the same elements. There are no strides: an op that reorders
+// data writes a new tensor; alias() and rows() are the only views, and both are contiguous.
 #pragma once
 
 #include <cstdint>
@@ -55,8 +55,8 @@ class Tensor {
     // rows: elements [begin, end) of the outermost dim.
     Tensor alias(const Shape& other) const;
     Tensor rows(int64_t begin, int64_t end) const;
-    Tensor clone() const;            // a copy without history
-    Tensor to(DType other) const;    // a converted copy without history (itself when the dtype is already so)
+    Tensor clone() const;          // a copy without history
+    Tensor to(DType other) const;  // a converted copy without history (itself when the dtype is already so)
     void copy_from(const Tensor& source) const;  // same shape; converts the dtype
     void fill(double value) const;
     // True when no other tensor shares these elements: then they may be changed in place unseen.

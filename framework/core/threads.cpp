@@ -15,6 +15,8 @@ void set_thread_count(int threads) {
     omp_set_num_threads(threads);
 }
 
-int thread_count() { return configured_threads ? configured_threads : omp_get_max_threads(); }
+int thread_count() {
+    return configured_threads ? configured_threads : omp_get_max_threads();
+}
 
 }  // namespace sieve

@@ -38,8 +38,9 @@ void parallel_for(int64_t n, int64_t grain, F&& body) {
     if (error) std::rethrow_exception(error);
 }
 
-// Calls body(i) for each i in [0, n), handed out one at a time to whichever thread is free: for tasks of unequal
-// cost. Each task must write only what is its own, in its own order: then the bits do not depend on the schedule.
+// Calls body(i) for each i in [0, n), handed out one at a time to whichever thread is free: for tasks of
+// unequal cost. Each task must write only what is its own, in its own order: then the bits do not depend on
+// the schedule.
 template <class F>
 void parallel_tasks(int64_t n, F&& body) {
     const int parts = omp_in_parallel() ? 1 : static_cast<int>(std::min<int64_t>(thread_count(), n));

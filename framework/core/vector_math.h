@@ -6,9 +6,7 @@
 #include <cstdint>
 #include <limits>
 
-// Must be compiled into its caller: what GCC leaves outside a function clone is compiled for the baseline
-// only.
-#define SIEVE_INLINE inline __attribute__((always_inline))
+#include "framework/core/simd.h"
 
 namespace sieve {
 

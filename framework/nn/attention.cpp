@@ -40,7 +40,8 @@ IndexerProjections Indexer::operator()(const Tensor& x) const {
     return {q, k, w_proj_(input)};
 }
 
-SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_name, const AttentionConfig& config)
+SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_name,
+                             const AttentionConfig& config)
     : heads_(config.n_heads),
       scale_(1.0 / std::sqrt(static_cast<double>(config.d_model / config.n_heads))),
       rope_{.layout = RopeLayout::interleaved,
@@ -72,8 +73,8 @@ Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, Atten
         const AttentionOutput attention = dense_attention(t.q, t.k, t.v, scale_);
         t.lse = attention.lse;
         if (indexer_ && with_indexer_loss)
-            t.indexer_loss = indexer_kl_dense(t.indexer.q, t.indexer.k, t.indexer.w, indexer_->config().scale, t.q,
-                                              t.k, t.lse, scale_);
+            t.indexer_loss = indexer_kl_dense(t.indexer.q, t.indexer.k, t.indexer.w, indexer_->config().scale,
+                                              t.q, t.k, t.lse, scale_);
         return attention.out;
     }
     const IndexerConfig& config = indexer_->config();
@@ -81,8 +82,8 @@ Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, Atten
     const AttentionOutput attention = sparse_attention(t.q, t.k, t.v, t.selection, scale_);
     t.lse = attention.lse;
     if (with_indexer_loss)
-        t.indexer_loss = indexer_kl_sparse(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, t.q, t.k, t.lse,
-                                           scale_, t.selection);
+        t.indexer_loss = indexer_kl_sparse(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, t.q, t.k,
+                                           t.lse, scale_, t.selection);
     return attention.out;
 }
 

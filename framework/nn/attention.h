@@ -1,5 +1,5 @@
-// Causal self-attention with RoPE, classic or sparse. The sparse one owns a lightning indexer, which scores all
-// earlier tokens; the top k are kept and attention reads only those (DeepSeek-V3.2-Exp, section 2.1).
+// Causal self-attention with RoPE, classic or sparse. The sparse one owns a lightning indexer, which scores
+// all earlier tokens; the top k are kept and attention reads only those (DeepSeek-V3.2-Exp, section 2.1).
 #pragma once
 
 #include <memory>
@@ -37,9 +37,10 @@ struct IndexerProjections {
 
 class Indexer : public Module {
   public:
-    Indexer(const ParameterInit& init, const std::string& full_name, int64_t d_model, const IndexerConfig& config,
-            double rope_base);
-    // x [B,T,d], the block's normed input. It is detached here: nothing below sends a gradient into the model.
+    Indexer(const ParameterInit& init, const std::string& full_name, int64_t d_model,
+            const IndexerConfig& config, double rope_base);
+    // x [B,T,d], the block's normed input. It is detached here: nothing below sends a gradient into the
+    // model.
     IndexerProjections operator()(const Tensor& x) const;
     const IndexerConfig& config() const { return config_; }
 
@@ -70,7 +71,8 @@ class SelfAttention : public Module {
   public:
     SelfAttention(const ParameterInit& init, const std::string& full_name, const AttentionConfig& config);
     // x [B,T,d] -> [B,T,d]. Fills `trace`; computes the alignment loss when `with_indexer_loss`.
-    Tensor operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace) const;
+    Tensor operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss,
+                      AttentionTrace& trace) const;
     const Indexer* indexer() const { return indexer_.get(); }
 
   private:

@@ -9,20 +9,28 @@ namespace sieve {
 
 Linear::Linear(const ParameterInit& init, const std::string& full_name, int64_t in, int64_t out)
     : weight_(add_parameter("weight", init.normal(full_name + ".weight", {out, in}))) {}
-Tensor Linear::operator()(const Tensor& x) const { return linear(x, weight_); }
+Tensor Linear::operator()(const Tensor& x) const {
+    return linear(x, weight_);
+}
 
 Embedding::Embedding(const ParameterInit& init, const std::string& full_name, int64_t vocab, int64_t width)
     : weight_(add_parameter("weight", init.normal(full_name + ".weight", {vocab, width}))) {}
-Tensor Embedding::operator()(const Tensor& tokens) const { return embedding(tokens, weight_); }
+Tensor Embedding::operator()(const Tensor& tokens) const {
+    return embedding(tokens, weight_);
+}
 
 RMSNorm::RMSNorm(const ParameterInit& init, int64_t width, double eps)
     : weight_(add_parameter("weight", init.constant({width}, 1.0))), eps_(eps) {}
-Tensor RMSNorm::operator()(const Tensor& x) const { return rms_norm(x, weight_, eps_); }
+Tensor RMSNorm::operator()(const Tensor& x) const {
+    return rms_norm(x, weight_, eps_);
+}
 
 LayerNorm::LayerNorm(const ParameterInit& init, int64_t width, double eps)
     : weight_(add_parameter("weight", init.constant({width}, 1.0))),
       bias_(add_parameter("bias", init.constant({width}, 0.0))),
       eps_(eps) {}
-Tensor LayerNorm::operator()(const Tensor& x) const { return layer_norm(x, weight_, bias_, eps_); }
+Tensor LayerNorm::operator()(const Tensor& x) const {
+    return layer_norm(x, weight_, bias_, eps_);
+}
 
 }  // namespace sieve

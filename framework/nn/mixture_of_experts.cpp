@@ -11,7 +11,8 @@
 namespace sieve {
 
 Expert::Expert(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t d_ff)
-    : linear1(init, full_name + ".linear1", d_model, d_ff), linear2(init, full_name + ".linear2", d_ff, d_model) {
+    : linear1(init, full_name + ".linear1", d_model, d_ff),
+      linear2(init, full_name + ".linear2", d_ff, d_model) {
     add_child("linear1", linear1);
     add_child("linear2", linear2);
 }
@@ -37,7 +38,8 @@ MixtureOfExperts::MixtureOfExperts(const ParameterInit& init, const std::string&
 
 MixtureOfExpertsOutput MixtureOfExperts::operator()(const Tensor& x, Generator* rng) const {
     Tensor logits = router_.gate(x);
-    if (rng && config_.router_noise > 0) logits = add_normal_noise(logits, config_.router_noise, rng->next_key());
+    if (rng && config_.router_noise > 0)
+        logits = add_normal_noise(logits, config_.router_noise, rng->next_key());
     const Routing routing = moe_routing(logits, config_.top_k);
     const DispatchPlan plan = plan_dispatch(routing.experts, config_.num_experts);
 

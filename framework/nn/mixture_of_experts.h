@@ -3,7 +3,8 @@
 //   logits = x gate^T (+ noise in training)      the top_k largest are selected, weights = softmax over those
 //   y      = sum over the selected e of weight_e * linear2_e(dropout(silu(linear1_e(x))))
 //
-// Work is proportional to the selected experts: tokens are sorted by expert and each expert sees only its own.
+// Work is proportional to the selected experts: tokens are sorted by expert and each expert sees only its
+// own.
 #pragma once
 
 #include <memory>
@@ -38,7 +39,8 @@ class Router : public Module {
 
 class MixtureOfExperts : public Module {
   public:
-    MixtureOfExperts(const ParameterInit& init, const std::string& full_name, const MixtureOfExpertsConfig& config);
+    MixtureOfExperts(const ParameterInit& init, const std::string& full_name,
+                     const MixtureOfExpertsConfig& config);
     // x [N, d_model]. `rng` draws dropout and router noise in training; null in evaluation.
     MixtureOfExpertsOutput operator()(const Tensor& x, Generator* rng) const;
 

@@ -42,6 +42,8 @@ Tensor Module::add_parameter(const std::string& name, const Tensor& value) {
     return value;
 }
 
-void Module::add_child(const std::string& name, const Module& child) { children_.emplace_back(name, &child); }
+void Module::add_child(const std::string& name, const Module& child) {
+    children_.emplace_back(name, &child);
+}
 
 }  // namespace sieve

@@ -1,4 +1,5 @@
-// What every op's .cpp shares: picking the kernel for a dtype and a device, and checks whose sentences name the op.
+// What every op's .cpp shares: picking the kernel for a dtype and a device, and checks whose sentences name
+// the op.
 #pragma once
 
 #include <string>
@@ -38,8 +39,8 @@ inline void check_dtype(const char* op, const char* what, const Tensor& tensor, 
 
 inline void check_rank(const char* op, const char* what, const Tensor& tensor, int want) {
     if (tensor.rank() == want) return;
-    fail(std::string(op) + ": " + what + " is " + to_string(tensor.shape()) + ", want " + std::to_string(want) +
-         " dims");
+    fail(std::string(op) + ": " + what + " is " + to_string(tensor.shape()) + ", want " +
+         std::to_string(want) + " dims");
 }
 
 }  // namespace sieve

@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t chunk = 1 << 12;
 
 template <class T>
-inline void step_range(const AdamWStep<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void step_range(const AdamWStep<T>& a, int64_t begin, int64_t end) {
     T* __restrict p = a.parameter;
     const T* __restrict g = a.grad;
     T* __restrict m = a.exp_avg;

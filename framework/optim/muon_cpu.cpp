@@ -18,7 +18,8 @@ constexpr int64_t panel = 64;
 constexpr int64_t sum_block = 1 << 10;
 
 template <class T>
-inline T update_block(const MuonMatrix<T>& a, T momentum, T* __restrict update, int64_t begin, int64_t end) {
+SIEVE_INLINE T update_block(const MuonMatrix<T>& a, T momentum, T* __restrict update, int64_t begin,
+                            int64_t end) {
     const T* __restrict g = a.grad;
     T* __restrict b = a.momentum_buffer;
     const T rest = 1 - momentum;
@@ -34,7 +35,7 @@ inline T update_block(const MuonMatrix<T>& a, T momentum, T* __restrict update, 
 
 // Moves the momentum, writes the Nesterov update and returns the sum of its squares.
 template <class T>
-inline T update_of(const MuonMatrix<T>& a, T momentum, T* update) {
+SIEVE_INLINE T update_of(const MuonMatrix<T>& a, T momentum, T* update) {
     const int64_t n = a.rows * a.cols;
     T squares = 0;
     for (int64_t i = 0; i < n; i += sum_block)
@@ -45,7 +46,7 @@ inline T update_of(const MuonMatrix<T>& a, T momentum, T* update) {
 // Fills what lies below the panels of C [m,m], tile by tile so that both sides stay in cache lines that are
 // in use.
 template <class T>
-inline void mirror_panels(T* c, int64_t m) {
+SIEVE_INLINE void mirror_panels(T* c, int64_t m) {
     constexpr int64_t tile = 16;
     for (int64_t i0 = 0; i0 < m; i0 += tile) {
         const int64_t i1 = std::min(m, i0 + tile);
@@ -59,7 +60,7 @@ inline void mirror_panels(T* c, int64_t m) {
 
 // On the panels: C = a I + b A + c C, where C holds A A.
 template <class T>
-inline void polynomial_panels(const T* __restrict a, T* __restrict c, int64_t m) {
+SIEVE_INLINE void polynomial_panels(const T* __restrict a, T* __restrict c, int64_t m) {
     const T c0 = static_cast<T>(coefficients[0]), c1 = static_cast<T>(coefficients[1]);
     const T c2 = static_cast<T>(coefficients[2]);
     for (int64_t i = 0; i < m; ++i) {

@@ -50,14 +50,17 @@ void for_each_field(History& h, F&& f) {
 }
 
 // Keys that may differ between the two halves of a resumed run without changing its numbers.
-bool may_differ(const std::string& key) { return key == "preset"; }
+bool may_differ(const std::string& key) {
+    return key == "preset";
+}
 
 void check_same_config(const Json& saved, const Json& current, const std::string& path) {
     for (const auto& [key, value] : current.items())
         if (!may_differ(key) && saved.value(key, Json()) != value)
-            fail_bad_file(fmt::format("{}: was written with {} = {}, this run has {}; resume with the same "
-                                      "configuration or start afresh without --resume",
-                                      path, key, saved.value(key, Json()).dump(), value.dump()));
+            fail_bad_file(
+                fmt::format("{}: was written with {} = {}, this run has {}; resume with the same "
+                            "configuration or start afresh without --resume",
+                            path, key, saved.value(key, Json()).dump(), value.dump()));
 }
 
 }  // namespace
@@ -76,7 +79,8 @@ TrainingHistory history_from_state(const Json& json) {
 
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint, const ExperimentConfig& config) {
     NamedTensors tensors = checkpoint.model;
-    for (const auto& [name, tensor] : checkpoint.optimizer) tensors.emplace_back(optimizer_prefix + name, tensor);
+    for (const auto& [name, tensor] : checkpoint.optimizer)
+        tensors.emplace_back(optimizer_prefix + name, tensor);
     const Json progress = {{"stage", checkpoint.stage},
                            {"step", checkpoint.step},
                            {"history", state_of_history(checkpoint.history)}};
@@ -110,7 +114,8 @@ void write_final_model(const std::string& path, const Transformer& model, const 
                        const std::string& tokenizer_json) {
     NamedTensors tensors;
     for (const Parameter& p : model.state()) tensors.emplace_back(p.name, p.tensor);
-    write_pt(path, tensors, {{"config.json", config_to_json(config).dump(2)}, {"tokenizer.json", tokenizer_json}});
+    write_pt(path, tensors,
+             {{"config.json", config_to_json(config).dump(2)}, {"tokenizer.json", tokenizer_json}});
 }
 
 FinalModel read_final_model(const std::string& path) {

@@ -1,5 +1,6 @@
-// Checkpoints of a training run, and the files that a finished run leaves. A checkpoint is one .pt file, written
-// atomically and checksummed: weights and optimiser state as tensors, everything else as JSON inside the same file.
+// Checkpoints of a training run, and the files that a finished run leaves. A checkpoint is one .pt file,
+// written atomically and checksummed: weights and optimiser state as tensors, everything else as JSON inside
+// the same file.
 #pragma once
 
 #include <memory>
@@ -20,8 +21,8 @@ struct Checkpoint {
 };
 
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint, const ExperimentConfig& config);
-// Throws a bad_file error when the file is not a checkpoint or was written under another configuration, naming the
-// first key that differs.
+// Throws a bad_file error when the file is not a checkpoint or was written under another configuration,
+// naming the first key that differs.
 Checkpoint read_checkpoint(const std::string& path, const ExperimentConfig& config);
 
 // final_model.pt: the state dict, loadable by PyTorch; config and tokenizer travel inside the file.

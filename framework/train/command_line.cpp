@@ -81,7 +81,8 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
         ->capture_default_str();
     CLI::Option* file = app.set_config("--config", "", "a TOML file of these keys; flags win over it");
     file->group("Start here");
-    app.add_flag("--resume", command.resume, "go on where an interrupted run stopped; finished stages are kept")
+    app.add_flag("--resume", command.resume,
+                 "go on where an interrupted run stopped; finished stages are kept")
         ->group("Start here");
     app.add_flag("--print_config", command.print_config, "print the configuration as TOML and exit")
         ->group("Start here");

@@ -1,4 +1,5 @@
-// Command lines of the programs: config keys as flags, presets, TOML files, help in groups, and errors for people.
+// Command lines of the programs: config keys as flags, presets, TOML files, help in groups, and errors for
+// people.
 #pragma once
 
 #include <functional>

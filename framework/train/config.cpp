@@ -27,12 +27,15 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"rope_base", "Model", "base of the rotary embedding", &m.rope_base, true},
         {"init_std", "Model", "std of the initial weights", &m.init_std, true},
 
-        {"indexer", "Sparse attention", "plain or deepseek (LayerNorm and RoPE in the indexer)", &m.indexer, true},
+        {"indexer", "Sparse attention", "plain or deepseek (LayerNorm and RoPE in the indexer)", &m.indexer,
+         true},
         {"indexer_heads", "Sparse attention", "heads of the lightning indexer", &m.indexer_heads, true},
         {"indexer_dim", "Sparse attention", "dims of an indexer head", &m.indexer_dim, true},
-        {"indexer_scale", "Sparse attention", "factor on indexer scores; 0: the indexer's own", &m.indexer_scale, true},
+        {"indexer_scale", "Sparse attention", "factor on indexer scores; 0: the indexer's own",
+         &m.indexer_scale, true},
         {"sparse_top_k", "Sparse attention", "tokens that each query may read", &m.sparse_top_k, true},
-        {"indexer_loss_weight", "Sparse attention", "weight of the alignment loss", &c.indexer_loss_weight, true},
+        {"indexer_loss_weight", "Sparse attention", "weight of the alignment loss", &c.indexer_loss_weight,
+         true},
         {"warmup_steps", "Sparse attention", "steps that train the indexer alone", &c.warmup_steps, true},
         {"warmup_lr", "Sparse attention", "learning rate of those steps", &c.warmup_lr, true},
         {"sparse_steps", "Sparse attention", "training steps of the sparse model", &c.sparse_steps, true},
@@ -44,18 +47,21 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
 
         {"batch_size", "Training", "windows per step", &c.batch_size, true},
         {"classic_steps", "Training", "training steps of the classic model", &c.classic_steps, true},
-        {"learning_rate", "Training", "peak learning rate (Muon; AdamW runs at a tenth)", &c.learning_rate, true},
+        {"learning_rate", "Training", "peak learning rate (Muon; AdamW runs at a tenth)", &c.learning_rate,
+         true},
         {"weight_decay", "Training", "of AdamW", &c.weight_decay, true},
         {"grad_clip", "Training", "largest global gradient norm", &c.grad_clip, true},
-        {"load_balancing_weight", "Training", "weight of the experts' load-balancing loss", &c.load_balancing_weight,
-         true},
+        {"load_balancing_weight", "Training", "weight of the experts' load-balancing loss",
+         &c.load_balancing_weight, true},
         {"eval_every", "Training", "steps between evaluations", &c.eval_every, true},
         {"eval_batches", "Training", "validation batches per evaluation; 0: all", &c.eval_batches, true},
         {"seed", "Training", "of weights, batches and dropout", &c.seed, true},
 
         {"data", "Data", "your own text: a file or a folder of .txt and .md files", &c.data, true},
-        {"tokenizer", "Data", "a Hugging Face tokenizer.json (byte-level BPE); empty: train one", &c.tokenizer, true},
-        {"protocol", "Data", "heldout: contiguous split; overlap: the original's leaking windows", &c.protocol, true},
+        {"tokenizer", "Data", "a Hugging Face tokenizer.json (byte-level BPE); empty: train one",
+         &c.tokenizer, true},
+        {"protocol", "Data", "heldout: contiguous split; overlap: the original's leaking windows",
+         &c.protocol, true},
         {"max_tokens", "Data", "use only the first so many tokens; 0: all", &c.max_tokens, true},
         {"num_documents", "Data", "use only the first so many documents; 0: all", &c.num_documents, true},
         {"val_fraction", "Data", "share of the text kept for validation", &c.val_fraction, true},
@@ -65,8 +71,8 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"stages", "Running", "which of classic,sparse,compare to run", &c.stages, false},
         {"device", "Running", "auto, cpu or cuda", &c.device, false},
         {"threads", "Running", "0: all cores", &c.threads, false},
-        {"memory_limit_mb", "Running", "refuse to use more tensor memory than this; 0: no limit", &c.memory_limit_mb,
-         false},
+        {"memory_limit_mb", "Running", "refuse to use more tensor memory than this; 0: no limit",
+         &c.memory_limit_mb, false},
         {"checkpoint_every", "Running", "steps between checkpoints for --resume", &c.checkpoint_every, false},
     };
 }
@@ -190,7 +196,8 @@ ExperimentConfig config_from_json(const nlohmann::ordered_json& json, const std:
     keys.push_back({"preset", "", "", &config.preset, true});
     keys.push_back({"attention", "", "", &config.model.attention, true});
     for (const auto& [name, value] : json.items()) {
-        const auto key = std::find_if(keys.begin(), keys.end(), [&](const ConfigKey& k) { return k.name == name; });
+        const auto key =
+            std::find_if(keys.begin(), keys.end(), [&](const ConfigKey& k) { return k.name == name; });
         if (key == keys.end()) {
             if (ignore_unknown) continue;
             fail_bad_file(fmt::format("{}: unknown key '{}'", source, name));

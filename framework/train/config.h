@@ -1,13 +1,12 @@
-// The configuration of an experiment: one list of keys serves the command line, config files, config.json, the
-// presets and the help text.
+// The configuration of an experiment: one list of keys serves the command line, config files, config.json,
+// the presets and the help text.
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <variant>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
 
 #include "models/config.h"
 
@@ -29,8 +28,8 @@ struct ExperimentConfig {
     int64_t seed = 42;
 
     // Data.
-    std::string data, tokenizer;          // empty: the default corpus, a tokenizer trained on it
-    std::string protocol = "heldout";     // heldout | overlap
+    std::string data, tokenizer;                // empty: the default corpus, a tokenizer trained on it
+    std::string protocol = "heldout";           // heldout | overlap
     int64_t max_tokens = 0, num_documents = 0;  // 0: all
     double val_fraction = 0.1;
     std::string cache_dir = "data/cache";

@@ -55,7 +55,8 @@ Evaluation evaluate(const Transformer& model, const Dataset& data, int64_t batch
     for (int64_t i = 0; i < count; ++i) {
         const Batch batch = data.validation(i);
         const ModelOutput out = model.forward(batch.tokens, {.indexer_loss = sparse});
-        const TokenPredictions scored = score_predictions(out.logits, batch.targets.alias({batch.targets.numel()}));
+        const TokenPredictions scored =
+            score_predictions(out.logits, batch.targets.alias({batch.targets.numel()}));
         result.loss += scored.total_loss;
         right += scored.correct;
         tokens += batch.targets.numel();

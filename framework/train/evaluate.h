@@ -21,7 +21,7 @@ struct Evaluation {
     double accuracy = 0;    // share of tokens whose most likely prediction is right
     double perplexity = 0;  // exp(loss)
     // Sparse model only.
-    double indexer_kl = 0;  // mean over layers, of the sparse stage
+    double indexer_kl = 0;                // mean over layers, of the sparse stage
     std::vector<IndexerQuality> quality;  // per layer, on the first validation batch, against dense attention
     double mean_recall() const;
     double mean_covered_mass() const;

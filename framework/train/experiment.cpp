@@ -13,8 +13,8 @@
 #include "framework/data/dataset.h"
 #include "framework/io/json_file.h"
 #include "framework/train/checkpoint.h"
-#include "framework/train/interrupt.h"
 #include "framework/train/inspect.h"
+#include "framework/train/interrupt.h"
 #include "framework/train/results.h"
 #include "framework/train/trainer.h"
 
@@ -30,7 +30,8 @@ bool runs(const ExperimentConfig& config, const std::string& stage) {
 void choose_device(const ExperimentConfig& config) {
     if (config.device == "cuda")
         fail_usage("device: cuda is not available: this build has no CUDA kernels yet; use --device cpu");
-    if (config.device == "auto") std::fputs("device: no CUDA kernels in this build; running on the CPU\n", stderr);
+    if (config.device == "auto")
+        std::fputs("device: no CUDA kernels in this build; running on the CPU\n", stderr);
 }
 
 int64_t count_elements(const std::vector<Parameter>& parameters) {
@@ -54,7 +55,8 @@ struct PlannedVariant {
 
 bool is_finished(const ResultPaths& paths, const ExperimentConfig& config) {
     const std::string folder = paths.variant(config.model.attention);
-    if (!fs::exists(folder + "/final_model.pt") || !fs::exists(folder + "/training_results.json")) return false;
+    if (!fs::exists(folder + "/final_model.pt") || !fs::exists(folder + "/training_results.json"))
+        return false;
     if (fs::exists(folder + "/checkpoint.pt")) return false;
     return read_final_model(folder + "/final_model.pt").config.model.attention == config.model.attention &&
            read_json(folder + "/config.json") == config_to_json(config);
@@ -64,8 +66,9 @@ void estimate(PlannedVariant& variant, const Dataset& data) {
     const ExperimentConfig& c = variant.config;
     reset_peak_memory();
     const int64_t before = memory_stats().live_bytes;
-    const auto batches = static_cast<double>(
-        c.eval_batches == 0 ? data.validation_batches() : std::min(c.eval_batches, data.validation_batches()));
+    const auto batches =
+        static_cast<double>(c.eval_batches == 0 ? data.validation_batches()
+                                                : std::min(c.eval_batches, data.validation_batches()));
     for (const Stage& stage : stages_of(c)) {
         const double step = measure_step_seconds(c, stage, data);
         variant.step_seconds.push_back(step);
@@ -82,10 +85,11 @@ void print_header(const ExperimentConfig& c, const Dataset& data) {
     sparse.model.attention = "sparse";
     const auto model = make_model(sparse);
     const ModelConfig& m = c.model;
-    fmt::print("Sieve experiment 4: classic against sparse attention ({} preset, seed {})\n", c.preset, c.seed);
+    fmt::print("Sieve experiment 4: classic against sparse attention ({} preset, seed {})\n", c.preset,
+               c.seed);
     fmt::print("  device      cpu, {} threads, matrix products by {}\n", thread_count(), cpu::gemm_backend());
-    fmt::print("  model       d_model {}, {} heads, {} layers, {} experts (top {}), d_ff {}, length {}\n", m.d_model,
-               m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
+    fmt::print("  model       d_model {}, {} heads, {} layers, {} experts (top {}), d_ff {}, length {}\n",
+               m.d_model, m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
     fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", m.indexer, m.indexer_heads, m.indexer_dim,
                m.sparse_top_k);
     fmt::print("  parameters  {} (classic), + {} in the indexers (sparse)\n",
@@ -98,8 +102,8 @@ void print_header(const ExperimentConfig& c, const Dataset& data) {
 }
 
 // Trains one variant and writes its folder. The trained model's file appears last.
-TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, const ResultPaths& paths, bool resume,
-                            double seconds_after) {
+TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, const ResultPaths& paths,
+                            bool resume, double seconds_after) {
     const ExperimentConfig& c = variant.config;
     const std::string folder = paths.variant(c.model.attention);
     release_cached_memory();
@@ -109,11 +113,13 @@ TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, 
     if (c.model.is_sparse() && c.sparse_init == "classic" && !from_checkpoint) {
         const std::string source = paths.variant("classic") + "/final_model.pt";
         if (!fs::exists(source))
-            fail_bad_file(fmt::format("{}: not found; --sparse_init classic needs the trained classic model, so run "
-                                      "--stages classic first",
-                                      source));
+            fail_bad_file(
+                fmt::format("{}: not found; --sparse_init classic needs the trained classic model, so run "
+                            "--stages classic first",
+                            source));
         std::vector<std::pair<std::string, Tensor>> weights;
-        for (const Parameter& p : read_final_model(source).model->state()) weights.emplace_back(p.name, p.tensor);
+        for (const Parameter& p : read_final_model(source).model->state())
+            weights.emplace_back(p.name, p.tensor);
         model->load_state(weights, source, true);
     }
     fmt::print("\n{} model\n", c.model.is_sparse() ? "Sparse" : "Classic");
@@ -135,7 +141,8 @@ TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, 
     return outcome;
 }
 
-std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultPaths& paths, const Dataset& data) {
+std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultPaths& paths,
+                                 const Dataset& data) {
     std::vector<PlannedVariant> variants;
     for (const char* attention : {"classic", "sparse"}) {
         if (!runs(command.config, attention)) continue;
@@ -173,10 +180,12 @@ void warn_about_earlier_results(const ExperimentCommand& command, const ResultPa
         const std::string folder = paths.variant(attention);
         if (!runs(command.config, attention)) continue;
         if (fs::exists(folder + "/checkpoint.pt"))
-            fmt::print(stderr, "{}: an interrupted run is here; --resume would continue it, this run replaces it\n",
+            fmt::print(stderr,
+                       "{}: an interrupted run is here; --resume would continue it, this run replaces it\n",
                        folder);
         else if (fs::exists(folder + "/final_model.pt"))
-            fmt::print(stderr, "{}: holds an earlier run, whose files are replaced as this one finishes\n", folder);
+            fmt::print(stderr, "{}: holds an earlier run, whose files are replaced as this one finishes\n",
+                       folder);
     }
 }
 
@@ -202,9 +211,8 @@ int run_experiment(const ExperimentCommand& given) {
     choose_device(config);
     if (config.threads) set_thread_count(static_cast<int>(config.threads));
     set_memory_limit(config.memory_limit_mb << 20);
-    const Dataset data = load_dataset(data_config(config), [](const std::string& note) {
-        fmt::print(stderr, "{}\n", note);
-    });
+    const Dataset data =
+        load_dataset(data_config(config), [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
     config.model.vocab_size = data.tokenizer().vocab_size();  // a given tokenizer brings its own
     const ResultPaths paths(config.results_dir);
     paths.make_folders();
@@ -217,7 +225,8 @@ int run_experiment(const ExperimentCommand& given) {
     for (size_t i = 0; i < variants.size(); ++i) {
         double after = 0;
         for (size_t j = i + 1; j < variants.size(); ++j) after += variants[j].seconds;
-        if (run_variant(variants[i], data, paths, command.resume, after) == TrainingOutcome::finished) continue;
+        if (run_variant(variants[i], data, paths, command.resume, after) == TrainingOutcome::finished)
+            continue;
         fmt::print("\ninterrupted; the state is saved. To go on: the same command with --resume\n");
         return interrupted();
     }

@@ -19,8 +19,8 @@ StepFlops training_step_flops(const ModelConfig& c, int64_t batch_size, int64_t 
     const auto layers = static_cast<double>(c.n_layers), E = static_cast<double>(c.num_experts);
     const auto vocab = static_cast<double>(c.vocab_size), selected = static_cast<double>(c.expert_top_k);
     const auto k = static_cast<double>(std::min(c.sparse_top_k, seq_len));
-    const double triangle = (T + 1) / 2;                            // keys per query, on average
-    const double kept = (k * (k + 1) / 2 + (T - k) * k) / T;        // selected keys per query, on average
+    const double triangle = (T + 1) / 2;                      // keys per query, on average
+    const double kept = (k * (k + 1) / 2 + (T - k) * k) / T;  // selected keys per query, on average
     const double keys = c.is_sparse() ? kept : triangle;
 
     StepFlops flops;
@@ -30,10 +30,10 @@ StepFlops training_step_flops(const ModelConfig& c, int64_t batch_size, int64_t 
     if (c.is_sparse()) {
         const auto heads = static_cast<double>(c.indexer_heads), dim = static_cast<double>(c.indexer_dim);
         const double project = 2 * d * (heads * dim + dim + heads);
-        // The input is detached: projections have a forward and a weight gradient. Scores are computed for the
-        // selection over the triangle; the loss and its gradient (dq, dk) only over the selected pairs.
-        flops.indexer = tokens * layers * (2 * project + 2 * triangle * heads * dim + 6 * kept * heads * dim +
-                                           2 * kept * d);
+        // The input is detached: projections have a forward and a weight gradient. Scores are computed for
+        // the selection over the triangle; the loss and its gradient (dq, dk) only over the selected pairs.
+        flops.indexer = tokens * layers *
+                        (2 * project + 2 * triangle * heads * dim + 6 * kept * heads * dim + 2 * kept * d);
     }
     flops.optimizer = layers * (newton_schulz(3 * d, d) + newton_schulz(d, d) + newton_schulz(E, d) +
                                 E * (newton_schulz(ff, d) + newton_schulz(d, ff)));

@@ -60,27 +60,33 @@ std::vector<float> scores_or_blank(const Tensor& scores) {
     return values;
 }
 
-// The indexer's score is a sum over its heads: with the other heads' weights at zero, one head's share is left.
+// The indexer's score is a sum over its heads: with the other heads' weights at zero, one head's share is
+// left.
 std::vector<std::vector<float>> scores_by_head(const IndexerProjections& p, double scale) {
     const int64_t rows = p.w.dim(0) * p.w.dim(1), heads = p.w.dim(2);
     std::vector<std::vector<float>> result;
     for (int64_t j = 0; j < heads; ++j) {
         const Tensor only = Tensor::zeros(p.w.shape());
-        for (int64_t r = 0; r < rows; ++r) only.data<float>()[r * heads + j] = p.w.data<float>()[r * heads + j];
+        for (int64_t r = 0; r < rows; ++r)
+            only.data<float>()[r * heads + j] = p.w.data<float>()[r * heads + j];
         result.push_back(scores_or_blank(indexer_scores(p.q, p.k, only, scale)));
     }
     return result;
 }
 
-AttentionPattern pattern_of(const AttentionTrace& t, int64_t layer, const IndexerConfig& indexer, bool sparse) {
+AttentionPattern pattern_of(const AttentionTrace& t, int64_t layer, const IndexerConfig& indexer,
+                            bool sparse) {
     const int64_t T = t.q.dim(2);
     AttentionPattern pattern{.layer = layer, .tokens = T, .top_k = indexer.top_k};
     if (sparse) {
         pattern.selected = mask_of(t.selection);
-        pattern.scores = scores_or_blank(indexer_scores(t.indexer.q, t.indexer.k, t.indexer.w, indexer.scale));
+        pattern.scores =
+            scores_or_blank(indexer_scores(t.indexer.q, t.indexer.k, t.indexer.w, indexer.scale));
         pattern.head_scores = scores_by_head(t.indexer, indexer.scale);
     }
-    const auto reads = [&](int64_t i, int64_t s) { return !sparse || pattern.selected[static_cast<size_t>(i * T + s)]; };
+    const auto reads = [&](int64_t i, int64_t s) {
+        return !sparse || pattern.selected[static_cast<size_t>(i * T + s)];
+    };
     for (int64_t head = 0; head < t.q.dim(1); ++head) pattern.by_head.push_back(head_weights(t, head, reads));
     pattern.weights = mean_of(pattern.by_head);
     return pattern;

@@ -9,16 +9,16 @@
 
 namespace sieve {
 
-// One layer's attention over one text of T tokens. Matrices are row-major [T,T]: query t, key s. Entries that do
-// not exist (the future, or keys that were not selected) are NaN.
+// One layer's attention over one text of T tokens. Matrices are row-major [T,T]: query t, key s. Entries that
+// do not exist (the future, or keys that were not selected) are NaN.
 struct AttentionPattern {
     int64_t layer = 0, tokens = 0, top_k = 0;
-    std::vector<float> weights;                  // mean over heads of what attention reads
-    std::vector<std::vector<float>> by_head;     // the same for each head
+    std::vector<float> weights;               // mean over heads of what attention reads
+    std::vector<std::vector<float>> by_head;  // the same for each head
     // Sparse model only.
-    std::vector<float> scores;                   // the indexer's
-    std::vector<uint8_t> selected;               // 1: read
-    std::vector<std::vector<float>> head_scores; // w_j ReLU(q_j k) of each indexer head
+    std::vector<float> scores;                    // the indexer's
+    std::vector<uint8_t> selected;                // 1: read
+    std::vector<std::vector<float>> head_scores;  // w_j ReLU(q_j k) of each indexer head
 };
 
 // tokens int32 [1,T]
@@ -37,9 +37,10 @@ struct SelectionStatistics {
 std::vector<SelectionStatistics> selection_statistics(const Transformer& model, const Dataset& data,
                                                       int64_t samples);
 
-// attention_pattern_layer{N}.png, indexer_heads_layer{N}.png for each layer of `layers`, and for a sparse model
-// attention_statistics.png and attention_statistics.json. Returns the paths written.
-std::vector<std::string> write_attention_pictures(const Transformer& model, const Dataset& data, const std::vector<int64_t>& layers,
-                              int64_t sample, const std::string& folder);
+// attention_pattern_layer{N}.png, indexer_heads_layer{N}.png for each layer of `layers`, and for a sparse
+// model attention_statistics.png and attention_statistics.json. Returns the paths written.
+std::vector<std::string> write_attention_pictures(const Transformer& model, const Dataset& data,
+                                                  const std::vector<int64_t>& layers, int64_t sample,
+                                                  const std::string& folder);
 
 }  // namespace sieve

@@ -20,6 +20,8 @@ void catch_interrupts() {
     std::signal(SIGTERM, note_signal);
 }
 
-int interrupted() { return noted; }
+int interrupted() {
+    return noted;
+}
 
 }  // namespace sieve

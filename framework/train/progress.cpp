@@ -42,9 +42,9 @@ void Progress::step(const StepReport& r) {
     if (now - last_ < (terminal_ ? 200ms : 15s) && !last_step) return;
     last_ = now;
     const std::string val = std::isnan(r.val_loss) ? "" : fmt::format(" | val {:.4f}", r.val_loss);
-    const std::string text = fmt::format("{} {}/{} | loss {:.4f}{} | lr {:.2e} | grad {:.2f} | {:.0f} tok/s | ETA {}",
-                                         stage_, r.step, r.steps, r.loss, val, r.learning_rate, r.grad_norm,
-                                         r.tokens_per_second, human_time(r.seconds_left));
+    const std::string text = fmt::format(
+        "{} {}/{} | loss {:.4f}{} | lr {:.2e} | grad {:.2f} | {:.0f} tok/s | ETA {}", stage_, r.step, r.steps,
+        r.loss, val, r.learning_rate, r.grad_norm, r.tokens_per_second, human_time(r.seconds_left));
     if (terminal_)
         fmt::print("\r\x1b[2K{}", text);
     else

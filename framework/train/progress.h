@@ -1,4 +1,5 @@
-// What a person sees while a model trains: one line that updates on a terminal, plain lines now and then in a pipe.
+// What a person sees while a model trains: one line that updates on a terminal, plain lines now and then in a
+// pipe.
 #pragma once
 
 #include <chrono>
@@ -14,8 +15,8 @@ std::string human_count(int64_t count);  // "9.1 M"
 struct StepReport {
     int64_t step, steps;
     double loss, learning_rate, grad_norm, tokens_per_second;
-    double val_loss;       // NaN until the first evaluation
-    double seconds_left;   // of the whole run
+    double val_loss;      // NaN until the first evaluation
+    double seconds_left;  // of the whole run
 };
 
 class Progress {

@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -25,11 +25,16 @@ double per_step(const TrainingHistory& h) {
 }  // namespace
 
 ResultPaths::ResultPaths(const std::string& results_dir) : root_(results_dir) {}
-std::string ResultPaths::variant(const std::string& attention) const { return root_ + "/" + attention; }
-std::string ResultPaths::comparison() const { return root_ + "/comparison"; }
+std::string ResultPaths::variant(const std::string& attention) const {
+    return root_ + "/" + attention;
+}
+std::string ResultPaths::comparison() const {
+    return root_ + "/comparison";
+}
 
 void ResultPaths::make_folders() const {
-    for (const std::string& folder : {variant("classic"), variant("sparse"), comparison()}) make_folder(folder);
+    for (const std::string& folder : {variant("classic"), variant("sparse"), comparison()})
+        make_folder(folder);
 }
 
 Json training_results(const TrainingHistory& history, const ExperimentConfig& config,
@@ -62,7 +67,8 @@ TrainingHistory read_training_results(const std::string& path) {
     }
     const size_t n = h.steps.size();
     if (n == 0) fail_bad_file(fmt::format("{}: holds no evaluation", path));
-    for (const auto* series : {&h.train_loss, &h.val_loss, &h.val_accuracy, &h.val_perplexity, &h.time_per_step})
+    for (const auto* series :
+         {&h.train_loss, &h.val_loss, &h.val_accuracy, &h.val_perplexity, &h.time_per_step})
         if (series->size() != n)
             fail_bad_file(fmt::format("{}: {} steps but a series of {} values", path, n, series->size()));
     return h;
@@ -82,7 +88,8 @@ Json difference_of(const Json& classic, const Json& sparse) {
     Json difference;
     for (const auto& [key, value] : classic.items())
         difference[key] = sparse.at(key).get<double>() - value.get<double>();
-    difference["val_loss_percent"] = 100 * difference["val_loss"].get<double>() / classic["val_loss"].get<double>();
+    difference["val_loss_percent"] =
+        100 * difference["val_loss"].get<double>() / classic["val_loss"].get<double>();
     return difference;
 }
 
@@ -102,30 +109,33 @@ bool all_finite(const std::vector<double>& values) {
 }
 
 // The original experiment's criteria, judged on what was measured.
-Json success_criteria(const TrainingHistory& classic, const TrainingHistory& sparse, const Sparsity& sparsity) {
+Json success_criteria(const TrainingHistory& classic, const TrainingHistory& sparse,
+                      const Sparsity& sparsity) {
     const double loss_ratio = sparse.val_loss.back() / classic.val_loss.back();
     const double speedup = per_step(classic) / per_step(sparse);
     const bool stable = all_finite(classic.step_loss) && all_finite(sparse.step_loss) &&
                         sparse.val_loss.back() < sparse.val_loss.front() + 1;
-    return Json::array(
-        {criterion("sparse validation loss / classic validation loss", loss_ratio, "at most 1.05", loss_ratio <= 1.05),
-         criterion("speed-up per step", speedup, "at least 1.2", speedup >= 1.2),
-         criterion("sparsity of the square", sparsity.square, "0.40 to 0.60",
-                   sparsity.square >= 0.4 && sparsity.square <= 0.6),
-         criterion("sparsity of the causal triangle", sparsity.causal, "0.40 to 0.60",
-                   sparsity.causal >= 0.4 && sparsity.causal <= 0.6),
-         criterion("no divergence (1: stable)", stable ? 1 : 0, "1", stable)});
+    return Json::array({criterion("sparse validation loss / classic validation loss", loss_ratio,
+                                  "at most 1.05", loss_ratio <= 1.05),
+                        criterion("speed-up per step", speedup, "at least 1.2", speedup >= 1.2),
+                        criterion("sparsity of the square", sparsity.square, "0.40 to 0.60",
+                                  sparsity.square >= 0.4 && sparsity.square <= 0.6),
+                        criterion("sparsity of the causal triangle", sparsity.causal, "0.40 to 0.60",
+                                  sparsity.causal >= 0.4 && sparsity.causal <= 0.6),
+                        criterion("no divergence (1: stable)", stable ? 1 : 0, "1", stable)});
 }
 
-void print_row(const char* what, double classic, double sparse, const char* format, const std::string& remark = "") {
+void print_row(const char* what, double classic, double sparse, const char* format,
+               const std::string& remark = "") {
     const auto text = [&](double v) { return fmt::format(fmt::runtime(format), v); };
     fmt::print("  {:<24} {:>12} {:>12}  {}\n", what, text(classic), text(sparse), remark);
 }
 
 void print_comparison(const Json& metrics, const TrainingHistory& c, const TrainingHistory& s) {
     fmt::print("\n  {:<24} {:>12} {:>12}\n", "", "classic", "sparse");
-    print_row("validation loss", c.val_loss.back(), s.val_loss.back(), "{:.4f}",
-              fmt::format("{:+.2f} %", metrics["performance"]["difference"]["val_loss_percent"].get<double>()));
+    print_row(
+        "validation loss", c.val_loss.back(), s.val_loss.back(), "{:.4f}",
+        fmt::format("{:+.2f} %", metrics["performance"]["difference"]["val_loss_percent"].get<double>()));
     print_row("validation accuracy", 100 * c.val_accuracy.back(), 100 * s.val_accuracy.back(), "{:.2f} %");
     print_row("validation perplexity", c.val_perplexity.back(), s.val_perplexity.back(), "{:.2f}");
     print_row("ms per step", 1000 * per_step(c), 1000 * per_step(s), "{:.1f}",
@@ -136,7 +146,8 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
     print_row("total seconds", c.total_seconds, s.total_seconds, "{:.0f}",
               fmt::format("of which warm-up {:.0f}", s.warmup_seconds));
     fmt::print("  sparsity {:.1f} % of the square, {:.1f} % of the causal triangle\n",
-               100 * metrics["sparsity"]["square"].get<double>(), 100 * metrics["sparsity"]["causal"].get<double>());
+               100 * metrics["sparsity"]["square"].get<double>(),
+               100 * metrics["sparsity"]["causal"].get<double>());
     if (!s.indexer_recall.empty())
         fmt::print("  indexer: recall {:.3f}, covered mass {:.3f}, KL {:.4f}\n", s.indexer_recall.back(),
                    s.indexer_covered_mass.back(), s.indexer_kl.back());
@@ -150,7 +161,8 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
 TrainingHistory finished_history(const ResultPaths& paths, const std::string& attention) {
     const std::string path = paths.variant(attention) + "/training_results.json";
     if (!std::filesystem::exists(path))
-        fail_bad_file(fmt::format("{}: not found; the comparison needs it, so run --stages {} first", path, attention));
+        fail_bad_file(
+            fmt::format("{}: not found; the comparison needs it, so run --stages {} first", path, attention));
     return read_training_results(path);
 }
 

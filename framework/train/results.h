@@ -1,12 +1,12 @@
 // The results folder: what each file holds, how it is written and read back.
 //
 //   results/{classic,sparse}/   training_results.json, training_curves.png, final_model.pt, config.json
-//   results/comparison/         comparison_metrics.json, performance_comparison.png and the attention pictures
+//   results/comparison/         comparison_metrics.json, performance_comparison.png and the attention
+//   pictures
 #pragma once
 
-#include <string>
-
 #include <nlohmann/json_fwd.hpp>
+#include <string>
 
 #include "framework/train/config.h"
 #include "framework/train/trainer.h"
@@ -26,14 +26,17 @@ struct ResultPaths {
 
 nlohmann::ordered_json training_results(const TrainingHistory& history, const ExperimentConfig& config,
                                         const std::string& data_description, int threads);
-// Checks that the arrays that belong together have one length; throws a bad_file error that begins with `path`.
+// Checks that the arrays that belong together have one length; throws a bad_file error that begins with
+// `path`.
 TrainingHistory read_training_results(const std::string& path);
 
-void write_training_curves(const std::string& path, const TrainingHistory& history, const ExperimentConfig& config);
+void write_training_curves(const std::string& path, const TrainingHistory& history,
+                           const ExperimentConfig& config);
 void write_performance_comparison(const std::string& path, const TrainingHistory& classic,
                                   const TrainingHistory& sparse);
 
-// comparison_metrics.json, performance_comparison.png, and the table on stdout. Both variants must be finished.
+// comparison_metrics.json, performance_comparison.png, and the table on stdout. Both variants must be
+// finished.
 void write_comparison(const ResultPaths& paths, const ExperimentConfig& config);
 
 }  // namespace sieve

@@ -47,9 +47,12 @@ void clear_gradients(const std::vector<Parameter>& parameters) {
 
 const char* name_of(StageKind kind) {
     switch (kind) {
-        case StageKind::classic: return "classic";
-        case StageKind::warmup: return "warm-up";
-        case StageKind::sparse: return "sparse";
+        case StageKind::classic:
+            return "classic";
+        case StageKind::warmup:
+            return "warm-up";
+        case StageKind::sparse:
+            return "sparse";
     }
     return "?";
 }
@@ -101,8 +104,8 @@ Tensor StageRunner::loss_of(int64_t index, const Batch& batch, double& reported)
     return loss;
 }
 
-// The main model and the indexer have separate losses, so each is clipped by its own norm: otherwise the size of
-// the alignment gradient would change the language model's steps.
+// The main model and the indexer have separate losses, so each is clipped by its own norm: otherwise the size
+// of the alignment gradient would change the language model's steps.
 double StageRunner::clip() const {
     const double indexer_norm = clip_gradients(indexer_, config_.grad_clip);
     if (stage_.kind == StageKind::warmup || !std::isfinite(indexer_norm)) return indexer_norm;
@@ -144,7 +147,8 @@ void StageRunner::load_optimizer_state(const std::vector<std::pair<std::string, 
 }
 
 double measure_step_seconds(const ExperimentConfig& config, const Stage& stage, const Dataset& data) {
-    const Transformer model(config.model, {.seed = static_cast<uint64_t>(config.seed), .std = config.model.init_std});
+    const Transformer model(config.model,
+                            {.seed = static_cast<uint64_t>(config.seed), .std = config.model.init_std});
     StageRunner runner(config, model, stage);
     std::vector<double> seconds;
     for (int64_t i = 0; i < 4; ++i) {
@@ -220,8 +224,9 @@ class TrainingSession {
             if (stop) return TrainingOutcome::interrupted;
         }
         if (stage.kind == StageKind::warmup)
-            progress.line(fmt::format("warm-up done: alignment loss {:.4f} -> {:.4f} in {}", history_.warmup_loss.front(),
-                                      history_.warmup_loss.back(), human_time(history_.warmup_seconds)));
+            progress.line(fmt::format("warm-up done: alignment loss {:.4f} -> {:.4f} in {}",
+                                      history_.warmup_loss.front(), history_.warmup_loss.back(),
+                                      human_time(history_.warmup_seconds)));
         return TrainingOutcome::finished;
     }
 
@@ -245,7 +250,8 @@ class TrainingSession {
     }
 
     double seconds_left(double recent) const {
-        double left = static_cast<double>(stages_[stage_].steps - step_) * (recent + evaluation_seconds_per_step_);
+        double left =
+            static_cast<double>(stages_[stage_].steps - step_) * (recent + evaluation_seconds_per_step_);
         for (size_t s = stage_ + 1; s < stages_.size(); ++s)
             left += static_cast<double>(stages_[s].steps) * run_.estimated_step_seconds[s];
         return left + run_.seconds_after;
@@ -268,13 +274,14 @@ class TrainingSession {
         history_.grad_norm.push_back(result.grad_norm);
         const double step_seconds = seconds_since_evaluation_ / static_cast<double>(steps_since_evaluation_);
         history_.time_per_step.push_back(step_seconds);
-        std::string text =
-            fmt::format("{} {}/{} | train {:.4f} | val {:.4f} | accuracy {:.2f} % | perplexity {:.2f} | {:.0f} ms/step",
-                        name_of(stages_[stage_].kind), step_, stages_[stage_].steps, train_loss, e.loss,
-                        100 * e.accuracy, e.perplexity, 1000 * step_seconds);
+        std::string text = fmt::format(
+            "{} {}/{} | train {:.4f} | val {:.4f} | accuracy {:.2f} % | perplexity {:.2f} | {:.0f} ms/step",
+            name_of(stages_[stage_].kind), step_, stages_[stage_].steps, train_loss, e.loss, 100 * e.accuracy,
+            e.perplexity, 1000 * step_seconds);
         if (run_.model.config().is_sparse()) text += note_indexer(e);
         if (!std::isfinite(e.loss))
-            throw Error(ErrorKind::diverged, fmt::format("diverged: validation loss {} at step {}", e.loss, step_));
+            throw Error(ErrorKind::diverged,
+                        fmt::format("diverged: validation loss {} at step {}", e.loss, step_));
         progress.line(text);
         evaluation_seconds_per_step_ = seconds_since(start) / static_cast<double>(run_.config.eval_every);
         seconds_since_evaluation_ = 0;
@@ -292,8 +299,8 @@ class TrainingSession {
         }
         history_.layer_recall.push_back(recall);
         history_.layer_covered_mass.push_back(mass);
-        return fmt::format(" | KL {:.4f} | recall {:.3f} | covered mass {:.3f}", e.indexer_kl, e.mean_recall(),
-                           e.mean_covered_mass());
+        return fmt::format(" | KL {:.4f} | recall {:.3f} | covered mass {:.3f}", e.indexer_kl,
+                           e.mean_recall(), e.mean_covered_mass());
     }
 
     const TrainingRun& run_;

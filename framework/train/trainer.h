@@ -1,8 +1,8 @@
 // The one training loop. A variant is trained in stages (classic: one; sparse: indexer warm-up, then sparse
 // training); every stage is the same loop with another loss, schedule and set of parameters.
 //
-// All randomness of a step is a function of (seed, stage, step): a run that is resumed from a checkpoint continues
-// with the same bits as one that was never stopped.
+// All randomness of a step is a function of (seed, stage, step): a run that is resumed from a checkpoint
+// continues with the same bits as one that was never stopped.
 #pragma once
 
 #include <functional>
@@ -58,7 +58,8 @@ class StageRunner {
     struct StepResult {
         double loss, grad_norm, learning_rate;
     };
-    // Throws Error(diverged) when the loss or a gradient is not finite; the parameters are then as before the step.
+    // Throws Error(diverged) when the loss or a gradient is not finite; the parameters are then as before the
+    // step.
     StepResult step(int64_t index, const Batch& batch);
 
     std::vector<std::pair<std::string, Tensor>> optimizer_state() const;
@@ -89,14 +90,14 @@ struct TrainingRun {
     const ExperimentConfig& config;  // config.model.attention says which variant
     const Dataset& data;
     const Transformer& model;
-    std::string folder;        // where checkpoint.pt goes
-    double seconds_after = 0;  // estimate of what follows this run, for the ETA
+    std::string folder;                          // where checkpoint.pt goes
+    double seconds_after = 0;                    // estimate of what follows this run, for the ETA
     std::vector<double> estimated_step_seconds;  // per stage
     bool quiet = false;                          // print nothing
 };
 
-// Trains through all stages. Goes on from folder/checkpoint.pt when `resume` and it exists. On an interrupt it
-// saves a checkpoint and returns.
+// Trains through all stages. Goes on from folder/checkpoint.pt when `resume` and it exists. On an interrupt
+// it saves a checkpoint and returns.
 TrainingOutcome train(const TrainingRun& run, bool resume, TrainingHistory& history);
 
 }  // namespace sieve

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "framework/blas/gemm_rate.h"
+#include "framework/blas/kernels.h"
 #include "framework/core/threads.h"
 #include "tests/support/testing.h"
 
@@ -18,6 +20,7 @@ template <class T>
 struct Case {
     cpu::Gemm<T> g;
     std::vector<T> a, b, c;
+    const cpu::GemmKernels<T>* kernels = nullptr;  // null: what gemm picks
 
     Case(int64_t m, int64_t n, int64_t k, bool transpose_a, bool transpose_b, int64_t gap = 0,
          uint64_t seed = 1) {
@@ -46,12 +49,15 @@ struct Case {
         for (int64_t l = 0; l < g.k; ++l) sum += double{a_at(i, l)} * double{b_at(l, j)};
         return double{g.alpha} * sum + (g.beta == T(0) ? 0.0 : double{g.beta} * double{c_at(i, j)});
     }
+    void multiply(const cpu::Gemm<T>& call) const {
+        kernels ? cpu::gemm_with(*kernels, call) : cpu::gemm(call);
+    }
     // The product into a copy of c.
     std::vector<T> run() {
         std::vector<T> result = c;
         cpu::Gemm<T> call = g;
         call.a = a.data(), call.b = b.data(), call.c = result.data();
-        cpu::gemm(call);
+        multiply(call);
         return result;
     }
     // Rows [i, i+m) times columns [j, j+n) alone, into a tight buffer: must have the bits of the whole
@@ -65,7 +71,7 @@ struct Case {
         call.a = a.data() + (g.transpose_a ? i : i * g.lda);
         call.b = b.data() + (g.transpose_b ? j * g.ldb : j);
         call.c = result.data();
-        cpu::gemm(call);
+        multiply(call);
         return result;
     }
 };
@@ -260,6 +266,27 @@ TEST_CASE_TEMPLATE("gemm_symmetric: the bits of gemm below the diagonal, their m
                 [] { cpu::gemm_symmetric(cpu::Gemm<T>{.m = 2, .n = 3}); });
 }
 
+TEST_CASE_TEMPLATE("gemm: each instruction set that runs here", T, float, double) {
+    for (const cpu::GemmKernels<T>* set : cpu::supported_gemm_kernels<T>()) {
+        INFO(set->name);
+        for_transposes([&](bool transpose_a, bool transpose_b) {
+            for (const auto& [m, n, k] :
+                 {std::array<int64_t, 3>{1, 1, 1}, {37, 41, 19}, {64, 48, 32}, {29, 700, 530}}) {
+                Case<T> test(m, n, k, transpose_a, transpose_b, 1);
+                test.kernels = set;
+                check_values(test);
+                check_parts(test, test.run(), 5);
+            }
+        });
+    }
+}
+
 TEST_CASE("gemm: the backend has a name") {
     CHECK(cpu::gemm_backend().find("own kernels, ") == 0);
+}
+
+TEST_CASE("gemm: the measured rate is a rate") {
+    const double rate = cpu::measured_sgemm_rate();
+    CHECK(rate > 0.1);
+    CHECK(rate < 1e6);
 }

@@ -31,15 +31,18 @@ TEST_CASE("tensor: conversion and scalars") {
 }
 
 TEST_CASE("tensor: errors") {
-    check_error("tensor: 3 values for shape [2,2]", [] { Tensor::from(std::vector<float>{1, 2, 3}, {2, 2}); });
+    check_error("tensor: 3 values for shape [2,2]", [] {
+        Tensor::from(std::vector<float>{1, 2, 3}, {2, 2});
+    });
     check_error("tensor: cannot view [2,3] as [5]", [] { Tensor::zeros({2, 3}).alias({5}); });
     check_error("tensor: rows [1, 4) of [3,2]", [] { Tensor::zeros({3, 2}).rows(1, 4); });
     check_error("tensor: holds float32, asked for int32", [] { Tensor::zeros({1}).data<int32_t>(); });
     check_error("tensor: item() needs one element, has shape [2]", [] { Tensor::zeros({2}).item(); });
     check_error("tensor: used before it was given a value", [] { Tensor().shape(); });
     check_error("shape: dim 2 of [3,4]", [] { Shape({3, 4}).dim(2); });
-    check_error("device cuda:0: this build has no CUDA; use the cpu",
-                [] { Tensor::zeros({1}, DType::float32, {DeviceType::cuda, 0}); });
+    check_error("device cuda:0: this build has no CUDA; use the cpu", [] {
+        Tensor::zeros({1}, DType::float32, {DeviceType::cuda, 0});
+    });
 }
 
 TEST_CASE("allocator: counts live and peak bytes, and serves a repeated size from its cache") {

@@ -25,7 +25,8 @@ ModelConfig tiny(const std::string& attention, int64_t top_k = 4, const std::str
     return c;
 }
 
-Tensor logits_of(const Transformer& model, const Tensor& tokens, AttentionStage stage = AttentionStage::sparse) {
+Tensor logits_of(const Transformer& model, const Tensor& tokens,
+                 AttentionStage stage = AttentionStage::sparse) {
     const NoGrad guard;
     return model.forward(tokens, {.stage = stage}).logits;
 }
@@ -70,7 +71,8 @@ TEST_CASE("a sparse model that may select every key equals its dense stage") {
     for (const int64_t T : {1, 5, 33, 130}) {
         const Transformer model(tiny("sparse", T + 3), ParameterInit{.std = 0.2});
         const Tensor tokens = random_tokens({2, T}, 3, 37);
-        CHECK(relative_difference(logits_of(model, tokens), logits_of(model, tokens, AttentionStage::dense)) <= 1e-6);
+        CHECK(relative_difference(logits_of(model, tokens),
+                                  logits_of(model, tokens, AttentionStage::dense)) <= 1e-6);
     }
 }
 
@@ -147,7 +149,8 @@ TEST_CASE("a float64 model's gradients agree with finite differences, end to end
 }
 
 TEST_CASE("load_state: refuses what does not fit and leaves the model as it was") {
-    const Transformer model(tiny("classic"), ParameterInit{}), other(tiny("classic"), ParameterInit{.seed = 1});
+    const Transformer model(tiny("classic"), ParameterInit{}),
+        other(tiny("classic"), ParameterInit{.seed = 1});
     std::vector<std::pair<std::string, Tensor>> state;
     for (const Parameter& p : other.state()) state.emplace_back(p.name, p.tensor);
     const Tensor before = model.state()[0].tensor.clone();
@@ -162,8 +165,9 @@ TEST_CASE("load_state: refuses what does not fit and leaves the model as it was"
                 [&] { model.load_state(reshaped, "w.pt"); });
     auto extra = state;
     extra.emplace_back("blocks.0.attention.indexer.q_proj.weight", Tensor::zeros({2, 2}));
-    check_error("w.pt: holds blocks.0.attention.indexer.q_proj.weight, which this classic model does not have",
-                [&] { model.load_state(extra, "w.pt"); });
+    check_error(
+        "w.pt: holds blocks.0.attention.indexer.q_proj.weight, which this classic model does not have",
+        [&] { model.load_state(extra, "w.pt"); });
     CHECK(bit_identical(model.state()[0].tensor, before));
 
     model.load_state(state, "w.pt");

@@ -48,10 +48,13 @@ TEST_CASE("rms_norm: no gradient is computed for what needs none") {
 }
 
 TEST_CASE("rms_norm: errors") {
-    check_error("rms_norm: weight is [4], want [5], the last dim of x [3,5]",
-                [] { rms_norm(Tensor::zeros({3, 5}), Tensor::zeros({4})); });
-    check_error("rms_norm: weight is float64, want float32",
-                [] { rms_norm(Tensor::zeros({3, 5}), Tensor::zeros({5}, DType::float64)); });
-    check_error("rms_norm: x is [3,0], want a last dim of at least 1",
-                [] { rms_norm(Tensor::zeros({3, 0}), Tensor::zeros({0})); });
+    check_error("rms_norm: weight is [4], want [5], the last dim of x [3,5]", [] {
+        rms_norm(Tensor::zeros({3, 5}), Tensor::zeros({4}));
+    });
+    check_error("rms_norm: weight is float64, want float32", [] {
+        rms_norm(Tensor::zeros({3, 5}), Tensor::zeros({5}, DType::float64));
+    });
+    check_error("rms_norm: x is [3,0], want a last dim of at least 1", [] {
+        rms_norm(Tensor::zeros({3, 0}), Tensor::zeros({0}));
+    });
 }

@@ -96,8 +96,8 @@ Tensor numeric_gradient(const DifferentiableFunction& f, const std::vector<Tenso
 
 }  // namespace
 
-void check_gradients(const std::string& what, const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
-                     const GradientCheck& options) {
+void check_gradients(const std::string& what, const DifferentiableFunction& f,
+                     const std::vector<Tensor>& inputs, const GradientCheck& options) {
     INFO(what);
     const std::vector<Tensor> leaves = fresh_leaves(inputs);
     std::vector<Tensor> starts(leaves.size());
@@ -121,7 +121,8 @@ void check_gradients(const std::string& what, const DifferentiableFunction& f, c
         if (!leaves[i].requires_grad()) continue;
         const Tensor numeric = numeric_gradient(f, leaves, i, cotangents, options.step);
         double largest = 1.0, worst = 0;
-        for (int64_t j = 0; j < numeric.numel(); ++j) largest = std::max(largest, std::abs(numeric.data<double>()[j]));
+        for (int64_t j = 0; j < numeric.numel(); ++j)
+            largest = std::max(largest, std::abs(numeric.data<double>()[j]));
         for (int64_t j = 0; j < numeric.numel(); ++j) {
             const double analytic = leaves[i].grad().data<double>()[j] - starts[i].data<double>()[j];
             const double error = std::abs(analytic - numeric.data<double>()[j]);

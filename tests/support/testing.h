@@ -14,7 +14,8 @@ namespace sieve::testing {
 
 // Deterministic random tensors: the same seed gives the same numbers.
 Tensor random_normal(const Shape& shape, uint64_t seed, DType dtype = DType::float64, double scale = 1.0);
-Tensor random_uniform(const Shape& shape, uint64_t seed, double low, double high, DType dtype = DType::float64);
+Tensor random_uniform(const Shape& shape, uint64_t seed, double low, double high,
+                      DType dtype = DType::float64);
 Tensor random_tokens(const Shape& shape, uint64_t seed, int32_t vocabulary);  // int32
 
 double max_abs_difference(const Tensor& a, const Tensor& b);
@@ -23,9 +24,9 @@ double relative_difference(const Tensor& a, const Tensor& b);
 bool bit_identical(const Tensor& a, const Tensor& b);
 
 struct GradientCheck {
-    double step = 1e-5;        // central differences
-    double tolerance = 1e-6;   // relative to the largest gradient of the input (or to 1 when that is smaller)
-    uint64_t seed = 1;         // of the cotangents
+    double step = 1e-5;       // central differences
+    double tolerance = 1e-6;  // relative to the largest gradient of the input (or to 1 when that is smaller)
+    uint64_t seed = 1;        // of the cotangents
 };
 
 // Checks d(outputs)/d(inputs) of `f` in float64 by central differences along every single input element:
@@ -34,8 +35,8 @@ struct GradientCheck {
 //  - `inputs` that do not require grad are passed through and not differentiated.
 // Inputs are expected to lie away from ties and kinks. Reports through doctest; `what` names the case.
 using DifferentiableFunction = std::function<std::vector<Tensor>(const std::vector<Tensor>& inputs)>;
-void check_gradients(const std::string& what, const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
-                     const GradientCheck& options = {});
+void check_gradients(const std::string& what, const DifferentiableFunction& f,
+                     const std::vector<Tensor>& inputs, const GradientCheck& options = {});
 
 // Runs f and checks that it throws a sieve::Error whose message is exactly `message`.
 void check_error(const std::string& message, const std::function<void()>& f);

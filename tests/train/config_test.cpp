@@ -43,20 +43,24 @@ TEST_CASE("command line: what --print_config prints is a config file that gives 
 }
 
 TEST_CASE("command line: mistakes get one clear line") {
-    check_error("unknown argument --sparse_topk, did you mean --sparse_top_k? (--help lists all)",
-                [] { parse({"--sparse_topk", "3"}); });
+    check_error("unknown argument --sparse_topk, did you mean --sparse_top_k? (--help lists all)", [] {
+        parse({"--sparse_topk", "3"});
+    });
     check_error("preset: 'tiny', want small, medium or large", [] { parse({"--preset", "tiny"}); });
-    check_error("d_model: 250 is not divisible by n_heads 8; choose d_model = 256 or another n_heads",
-                [] { parse({"--d_model", "250"}); });
-    check_error("stages: 'classic,spares', want a list of classic, sparse and compare",
-                [] { parse({"--stages", "classic,spares"}); });
+    check_error("d_model: 250 is not divisible by n_heads 8; choose d_model = 256 or another n_heads", [] {
+        parse({"--d_model", "250"});
+    });
+    check_error("stages: 'classic,spares', want a list of classic, sparse and compare", [] {
+        parse({"--stages", "classic,spares"});
+    });
     check_error("sparse_init: 'random', want scratch or classic", [] { parse({"--sparse_init", "random"}); });
     CHECK_THROWS_AS(parse({"--d_model", "many"}), Error);
     CHECK_THROWS_AS(parse({"--config", "/nowhere/c.toml"}), Error);
     const TemporaryFolder folder;
     std::ofstream(folder / "c.toml") << "d_modle = 64\n";
-    check_error((folder / "c.toml") + ": unknown key 'd_modle', did you mean d_model?",
-                [&] { parse({"--config", folder / "c.toml"}); });
+    check_error((folder / "c.toml") + ": unknown key 'd_modle', did you mean d_model?", [&] {
+        parse({"--config", folder / "c.toml"});
+    });
 }
 
 TEST_CASE("config.json: round trip, wrong types and unknown keys") {
@@ -65,8 +69,9 @@ TEST_CASE("config.json: round trip, wrong types and unknown keys") {
     c.model.attention = "sparse";
     c.data = "x y.txt";
     CHECK(config_to_json(config_from_json(config_to_json(c), "c.json")) == config_to_json(c));
-    check_error("c.json: d_model is \"wide\", want a whole number",
-                [] { config_from_json({{"d_model", "wide"}}, "c.json"); });
+    check_error("c.json: d_model is \"wide\", want a whole number", [] {
+        config_from_json({{"d_model", "wide"}}, "c.json");
+    });
     check_error("c.json: unknown key 'colour'", [] { config_from_json({{"colour", 1}}, "c.json"); });
     CHECK(config_from_json({{"colour", 1}, {"d_model", 12}}, "c.json", true).model.d_model == 12);
 }
@@ -78,6 +83,7 @@ TEST_CASE("sparsity: counted entries of the square and of the causal triangle") 
             for (int64_t t = 0; t < T; ++t) read += std::min(k, t + 1);
             const Sparsity s = sparsity_of(T, k);
             CHECK(s.square == doctest::Approx(1 - static_cast<double>(read) / static_cast<double>(T * T)));
-            CHECK(s.causal == doctest::Approx(1 - static_cast<double>(read) / static_cast<double>(T * (T + 1) / 2)));
+            CHECK(s.causal ==
+                  doctest::Approx(1 - static_cast<double>(read) / static_cast<double>(T * (T + 1) / 2)));
         }
 }

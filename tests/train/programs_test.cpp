@@ -22,8 +22,10 @@ namespace {
 
 const std::string root = SIEVE_SOURCE_DIR;
 const std::string tiny =
-    " --preset small --d_model 32 --n_heads 2 --n_layers 2 --d_ff 32 --max_seq_len 24 --batch_size 4 --indexer_dim 8 "
-    "--sparse_top_k 8 --vocab_size 300 --max_tokens 20000 --classic_steps 12 --warmup_steps 3 --sparse_steps 12 "
+    " --preset small --d_model 32 --n_heads 2 --n_layers 2 --d_ff 32 --max_seq_len 24 --batch_size 4 "
+    "--indexer_dim 8 "
+    "--sparse_top_k 8 --vocab_size 300 --max_tokens 20000 --classic_steps 12 --warmup_steps 3 --sparse_steps "
+    "12 "
     "--eval_every 6 --eval_batches 1 --checkpoint_every 2 --device cpu --threads 1";
 
 std::string exp4(const std::string& results, const std::string& more = "") {
@@ -41,14 +43,19 @@ void check_run(const std::string& command, int status, const std::string& text) 
     CHECK(output.find(text) != std::string::npos);
 }
 
-const std::vector<std::string> every_file = {
-    "classic/training_results.json",         "classic/training_curves.png",
-    "classic/final_model.pt",                "classic/config.json",
-    "sparse/training_results.json",          "sparse/training_curves.png",
-    "sparse/final_model.pt",                 "sparse/config.json",
-    "comparison/comparison_metrics.json",    "comparison/performance_comparison.png",
-    "comparison/attention_pattern_layer0.png", "comparison/indexer_heads_layer0.png",
-    "comparison/attention_statistics.png"};
+const std::vector<std::string> every_file = {"classic/training_results.json",
+                                             "classic/training_curves.png",
+                                             "classic/final_model.pt",
+                                             "classic/config.json",
+                                             "sparse/training_results.json",
+                                             "sparse/training_curves.png",
+                                             "sparse/final_model.pt",
+                                             "sparse/config.json",
+                                             "comparison/comparison_metrics.json",
+                                             "comparison/performance_comparison.png",
+                                             "comparison/attention_pattern_layer0.png",
+                                             "comparison/indexer_heads_layer0.png",
+                                             "comparison/attention_statistics.png"};
 
 }  // namespace
 
@@ -61,8 +68,8 @@ TEST_CASE("exp4: a whole small run writes every file, and visualize redraws from
     CHECK(!fs::exists(results + "/classic/checkpoint.pt"));
 
     const auto sparse = read_json(results + "/sparse/training_results.json");
-    for (const char* key : {"steps", "train_loss", "val_loss", "val_accuracy", "val_perplexity", "time_per_step",
-                            "indexer_kl", "indexer_recall"})
+    for (const char* key : {"steps", "train_loss", "val_loss", "val_accuracy", "val_perplexity",
+                            "time_per_step", "indexer_kl", "indexer_recall"})
         CHECK_MESSAGE(sparse.at(key).size() == 2, key);
     for (const char* key : {"avg_time_per_step", "total_time", "peak_memory_bytes", "sparsity"})
         CHECK_MESSAGE(sparse.contains(key), key);
@@ -73,8 +80,10 @@ TEST_CASE("exp4: a whole small run writes every file, and visualize redraws from
 
     check_run(root + "/tools/visualize " + results + "/sparse --layer all --out " + (folder / "drawn"), 0,
               "attention_pattern_layer1.png");
-    check_run(root + "/tools/visualize " + results + "/classic --out " + (folder / "classic"), 0, "no indexer");
-    check_run(root + "/tools/visualize " + results + "/sparse --layer 7", 2, "layer: '7', want 0 to 1 or all");
+    check_run(root + "/tools/visualize " + results + "/classic --out " + (folder / "classic"), 0,
+              "no indexer");
+    check_run(root + "/tools/visualize " + results + "/sparse --layer 7", 2,
+              "layer: '7', want 0 to 1 or all");
     check_run(exp4(results, "--resume"), 0, "classic was finished by an earlier run and is kept");
 }
 

@@ -99,8 +99,8 @@ TEST_CASE("training: a run resumed from any checkpoint gives the bits of one tha
         const ExperimentConfig config = tiny(attention);
         const TemporaryFolder whole;
         const Trained reference = train_in(whole.path().string(), config, false);
-        // The folder now holds the last periodic checkpoint; another interval leaves one elsewhere: inside the
-        // warm-up (4), and at the last step of a stage (5, 30).
+        // The folder now holds the last periodic checkpoint; another interval leaves one elsewhere: inside
+        // the warm-up (4), and at the last step of a stage (5, 30).
         for (const int64_t every : {4, 5, 11, 30}) {
             ExperimentConfig other = config;
             other.checkpoint_every = every;
@@ -118,9 +118,11 @@ TEST_CASE("training: a checkpoint of another configuration is refused, naming th
     train_in(folder.path().string(), config, false);
     const std::string path = folder / "checkpoint.pt";
     config.learning_rate = 0.5;
-    check_error(path + ": was written with learning_rate = 0.003, this run has 0.5; resume with the same configuration "
-                       "or start afresh without --resume",
-                [&] { read_checkpoint(path, config); });
+    check_error(
+        path +
+            ": was written with learning_rate = 0.003, this run has 0.5; resume with the same configuration "
+            "or start afresh without --resume",
+        [&] { read_checkpoint(path, config); });
 }
 
 TEST_CASE("training: a loss that is not finite ends the run as diverged") {

@@ -8,7 +8,7 @@ namespace {
 constexpr int64_t grain_elements = 1 << 15;
 
 template <class T>
-inline void add_range(const AddForward<T>& args, int64_t begin, int64_t end) {
+SIEVE_INLINE void add_range(const AddForward<T>& args, int64_t begin, int64_t end) {
     const T* __restrict a = args.a;
     const T* __restrict b = args.b;
     T* __restrict y = args.y;

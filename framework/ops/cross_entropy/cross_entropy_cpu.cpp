@@ -10,7 +10,7 @@ namespace sieve::cpu {
 namespace {
 
 template <class T>
-inline void forward_rows(const CrossEntropyForward<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void forward_rows(const CrossEntropyForward<T>& a, int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
         const T* __restrict row = a.logits + n * a.vocab;
         T highest = row[0];
@@ -26,7 +26,7 @@ inline void forward_rows(const CrossEntropyForward<T>& a, int64_t begin, int64_t
 }
 
 template <class T>
-inline void backward_rows(const CrossEntropyBackward<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void backward_rows(const CrossEntropyBackward<T>& a, int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
         const T* __restrict row = a.logits + n * a.vocab;
         T* __restrict dlogits = a.dlogits + n * a.vocab;

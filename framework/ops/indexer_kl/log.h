@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "framework/ops/top_k/inline.h"
+#include "framework/core/simd.h"
 
 namespace sieve::cpu {
 

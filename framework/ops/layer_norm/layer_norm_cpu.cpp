@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t grain_elements = 1 << 14;
 
 template <class T>
-inline void forward_rows(const LayerNormForward<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void forward_rows(const LayerNormForward<T>& a, int64_t begin, int64_t end) {
     const auto width = static_cast<T>(a.width);
     for (int64_t i = begin; i < end; ++i) {
         const T* __restrict x = a.x + i * a.width;
@@ -31,8 +31,8 @@ inline void forward_rows(const LayerNormForward<T>& a, int64_t begin, int64_t en
 }
 
 template <class T>
-inline void backward_rows(const LayerNormBackward<T>& a, T* __restrict dweight, T* __restrict dbias,
-                          int64_t begin, int64_t end) {
+SIEVE_INLINE void backward_rows(const LayerNormBackward<T>& a, T* __restrict dweight, T* __restrict dbias,
+                                int64_t begin, int64_t end) {
     const auto width = static_cast<T>(a.width);
     for (int64_t i = begin; i < end; ++i) {
         const T* __restrict x = a.x + i * a.width;

@@ -10,7 +10,7 @@
 
 #include <cstdint>
 
-#include "framework/ops/top_k/inline.h"
+#include "framework/core/simd.h"
 
 namespace sieve::cpu {
 

@@ -8,7 +8,7 @@ namespace {
 constexpr int64_t grain_elements = 1 << 14;
 
 template <class T>
-inline void forward_rows(const MoeCombineForward<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void forward_rows(const MoeCombineForward<T>& a, int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
         T* __restrict out = a.out + n * a.width;
         for (int64_t j = 0; j < a.top_k; ++j) {
@@ -23,7 +23,7 @@ inline void forward_rows(const MoeCombineForward<T>& a, int64_t begin, int64_t e
 }
 
 template <class T>
-inline void backward_rows(const MoeCombineBackward<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void backward_rows(const MoeCombineBackward<T>& a, int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
         const T* __restrict dout = a.dout + n * a.width;
         for (int64_t j = 0; j < a.top_k; ++j) {

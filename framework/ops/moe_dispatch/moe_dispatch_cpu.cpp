@@ -10,7 +10,7 @@ namespace {
 constexpr int64_t grain_elements = 1 << 14;
 
 template <class T>
-inline void backward_rows(const MoeDispatchBackward<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void backward_rows(const MoeDispatchBackward<T>& a, int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
         T* __restrict dx = a.dx + n * a.width;
         const int32_t* position = a.position + n * a.top_k;

@@ -51,7 +51,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
                                  .eps = eps});
     });
     record(op, {x, weight}, {y}, [x, weight, rstd](const std::vector<Tensor>& dy) {
-        return dispatch_float(op, x.dtype(), [&]<class T>() { return backward_of<T>(dy[0], x, weight, rstd); });
+        return dispatch_float(op, x.dtype(),
+                              [&]<class T>() { return backward_of<T>(dy[0], x, weight, rstd); });
     });
     return y;
 }

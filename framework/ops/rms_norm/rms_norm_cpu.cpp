@@ -12,7 +12,7 @@ constexpr int64_t grain_elements = 1 << 14;
 
 // One clone per element type: target_clones cannot be applied to a template.
 template <class T>
-inline void forward_rows(const RmsNormForward<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void forward_rows(const RmsNormForward<T>& a, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
         const T* __restrict x = a.x + i * a.width;
         T* __restrict y = a.y + i * a.width;
@@ -26,7 +26,8 @@ inline void forward_rows(const RmsNormForward<T>& a, int64_t begin, int64_t end)
 }
 
 template <class T>
-inline void backward_rows(const RmsNormBackward<T>& a, T* __restrict dweight, int64_t begin, int64_t end) {
+SIEVE_INLINE void backward_rows(const RmsNormBackward<T>& a, T* __restrict dweight, int64_t begin,
+                                int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
         const T* __restrict x = a.x + i * a.width;
         const T* __restrict dy = a.dy + i * a.width;
@@ -44,8 +45,12 @@ inline void backward_rows(const RmsNormBackward<T>& a, T* __restrict dweight, in
     }
 }
 
-SIEVE_CLONES void forward(const RmsNormForward<float>& a, int64_t begin, int64_t end) { forward_rows(a, begin, end); }
-SIEVE_CLONES void forward(const RmsNormForward<double>& a, int64_t begin, int64_t end) { forward_rows(a, begin, end); }
+SIEVE_CLONES void forward(const RmsNormForward<float>& a, int64_t begin, int64_t end) {
+    forward_rows(a, begin, end);
+}
+SIEVE_CLONES void forward(const RmsNormForward<double>& a, int64_t begin, int64_t end) {
+    forward_rows(a, begin, end);
+}
 SIEVE_CLONES void backward(const RmsNormBackward<float>& a, float* dweight, int64_t begin, int64_t end) {
     backward_rows(a, dweight, begin, end);
 }
@@ -61,8 +66,8 @@ void rms_norm_forward(const RmsNormForward<T>& a) {
                  [&](int64_t begin, int64_t end) { forward(a, begin, end); });
 }
 
-// dweight sums over rows. Rows are cut into a fixed number of chunks whose partial sums are added in order, so
-// the result does not depend on how many threads ran.
+// dweight sums over rows. Rows are cut into a fixed number of chunks whose partial sums are added in order,
+// so the result does not depend on how many threads ran.
 template <class T>
 void rms_norm_backward(const RmsNormBackward<T>& a) {
     const int64_t chunk_rows = grain_elements / a.width + 1;

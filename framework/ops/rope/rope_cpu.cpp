@@ -8,8 +8,8 @@ namespace sieve::cpu {
 namespace {
 
 template <class T>
-inline void rotate_interleaved(const T* __restrict x, T* __restrict y, const T* __restrict c,
-                               const T* __restrict s, int64_t pairs) {
+SIEVE_INLINE void rotate_interleaved(const T* __restrict x, T* __restrict y, const T* __restrict c,
+                                     const T* __restrict s, int64_t pairs) {
     for (int64_t i = 0; i < pairs; ++i) {
         const T u = x[2 * i], v = x[2 * i + 1];
         y[2 * i] = u * c[i] - v * s[i];
@@ -18,8 +18,8 @@ inline void rotate_interleaved(const T* __restrict x, T* __restrict y, const T* 
 }
 
 template <class T>
-inline void rotate_halves(const T* __restrict x, T* __restrict y, const T* __restrict c,
-                          const T* __restrict s, int64_t pairs) {
+SIEVE_INLINE void rotate_halves(const T* __restrict x, T* __restrict y, const T* __restrict c,
+                                const T* __restrict s, int64_t pairs) {
     for (int64_t i = 0; i < pairs; ++i) {
         const T u = x[i], v = x[pairs + i];
         y[i] = u * c[i] - v * s[i];
@@ -29,7 +29,7 @@ inline void rotate_halves(const T* __restrict x, T* __restrict y, const T* __res
 
 // All heads of the tokens [begin, end) of the flattened (batch, token) rows.
 template <class T>
-inline void move_tokens(const RopeMove<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void move_tokens(const RopeMove<T>& a, int64_t begin, int64_t end) {
     const int64_t pairs = a.rotary_dims / 2;
     for (int64_t row = begin; row < end; ++row) {
         const int64_t b = row / a.tokens, t = row % a.tokens;

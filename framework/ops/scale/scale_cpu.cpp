@@ -8,7 +8,7 @@ namespace {
 constexpr int64_t grain_elements = 1 << 15;
 
 template <class T>
-inline void scale_range(const ScaleForward<T>& args, int64_t begin, int64_t end) {
+SIEVE_INLINE void scale_range(const ScaleForward<T>& args, int64_t begin, int64_t end) {
     const T* __restrict x = args.x;
     T* __restrict y = args.y;
     const T factor = static_cast<T>(args.factor);

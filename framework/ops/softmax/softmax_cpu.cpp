@@ -9,7 +9,7 @@ namespace {
 constexpr int64_t grain_elements = 1 << 13;
 
 template <class T>
-inline void forward_rows(const SoftmaxForward<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void forward_rows(const SoftmaxForward<T>& a, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
         const T* __restrict x = a.x + i * a.width;
         T* __restrict y = a.y + i * a.width;
@@ -26,7 +26,7 @@ inline void forward_rows(const SoftmaxForward<T>& a, int64_t begin, int64_t end)
 }
 
 template <class T>
-inline void backward_rows(const SoftmaxBackward<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void backward_rows(const SoftmaxBackward<T>& a, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
         const T* __restrict dy = a.dy + i * a.width;
         const T* __restrict y = a.y + i * a.width;

@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t chunk_elements = 1 << 14;
 
 template <class T>
-inline double sum_range(const T* x, int64_t count) {
+SIEVE_INLINE double sum_range(const T* x, int64_t count) {
     double total = 0;
 #pragma omp simd reduction(+ : total)
     for (int64_t i = 0; i < count; ++i) total += static_cast<double>(x[i]);

@@ -12,7 +12,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "framework/ops/top_k/inline.h"
+#include "framework/core/simd.h"
 
 namespace sieve::cpu {
 

@@ -1,4 +1,5 @@
-// Which keys each query attends to: the result of the top-k selection, read by sparse attention and its losses.
+// Which keys each query attends to: the result of the top-k selection, read by sparse attention and its
+// losses.
 #pragma once
 
 #include "framework/core/tensor.h"
