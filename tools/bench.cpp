@@ -105,12 +105,12 @@ void bench_step(const Arguments& a) {
                 {"seq_len", config.model.max_seq_len},
                 {"top_k", config.model.sparse_top_k},
                 {"threads", thread_count()},
-                {"gemm_backend", gemm_backend()},
+                {"gemm_backend", cpu::gemm_backend()},
                 {"sgemm_gflop_per_second", rate}};
     if (!a.json)
         fmt::print("{} preset, {} windows of {} tokens, top {}, {} threads, {}: sgemm {:.0f} GFLOP/s\n", a.preset,
                    config.batch_size, config.model.max_seq_len, config.model.sparse_top_k, thread_count(),
-                   gemm_backend(), rate);
+                   cpu::gemm_backend(), rate);
     for (const char* attention : {"classic", "sparse"}) {
         if (a.attention != "both" && a.attention != attention) continue;
         config.model.attention = attention;
@@ -146,7 +146,7 @@ int main_of(int argc, char** argv) {
     if (a.what == "step")
         bench_step(a);
     else if (a.what == "gemm")
-        fmt::print("{}: {:.1f} GFLOP/s in float32 on {} threads\n", gemm_backend(), measured_sgemm_rate(),
+        fmt::print("{}: {:.1f} GFLOP/s in float32 on {} threads\n", cpu::gemm_backend(), measured_sgemm_rate(),
                    thread_count());
     else
         fail_usage(fmt::format("'{}', want step or gemm", a.what));

@@ -42,8 +42,12 @@ Shape Shape::with_last(int64_t dim) const {
 
 std::string to_string(const Shape& shape) {
     std::string text = "[";
-    for (int i = 0; i < shape.rank(); ++i) text += (i ? "," : "") + std::to_string(shape.dim(i));
-    return text + "]";
+    for (int i = 0; i < shape.rank(); ++i) {
+        if (i > 0) text += ',';
+        text += std::to_string(shape.dim(i));
+    }
+    text += ']';
+    return text;
 }
 
 }  // namespace sieve

@@ -1,24 +1,29 @@
-// Elementary functions that a compiler can vectorise: no branch, no table, no library call. Scalar and
-// vectorised uses give the same bits where the compiler contracts alike.
+// Elementary functions that a compiler can vectorise: no branch, no table, no library call. A scalar use and
+// a vectorised one in the same function clone (core/simd.h) give the same bits.
 #pragma once
 
 #include <bit>
 #include <cstdint>
+#include <limits>
+
+// Must be compiled into its caller: what GCC leaves outside a function clone is compiled for the baseline
+// only.
+#define SIEVE_INLINE inline __attribute__((always_inline))
 
 namespace sieve {
 
-// e^x within 2 units in the last place. simd_exp(0) is exactly 1; results below the smallest normal number
-// are 0; beyond the largest x with a finite 2^round(x/ln 2) the result stops growing; NaN stays NaN.
+// e^x within 2 units in the last place. e^0 is exactly 1, e^-inf exactly 0, NaN stays NaN. Results below the
+// smallest normal number are 0, those beyond the largest finite one are infinite.
 //
 //   e^x = 2^n * e^r,  n = round(x / ln 2),  r = x - n ln 2 in [-0.35, 0.35], e^r by a polynomial
 //
-// Adding 1.5 * 2^23 (2^52) rounds to an integer and leaves it in the low bits of the number.
-inline float simd_exp(float x) {
-    constexpr float low = -87.33654f, high = 88.02f, round = 12582912.0f;
-    const float c = x < low ? low : (x > high ? high : x);
-    const float shifted = c * 1.44269504f + round;
+// Adding 1.5 * 2^23 (2^52) rounds to an integer and leaves it in the low bits of the number. The power of two
+// is added to the exponent bits: a product with 2^128 would overflow where e^r < 1 still fits.
+SIEVE_INLINE float simd_exp(float x) {
+    constexpr float low = -87.33654f, high = 88.72283f, round = 12582912.0f;
+    const float shifted = x * 1.44269504f + round;
     const float n = shifted - round;
-    const float r = (c - n * 0.693359375f) + n * 2.12194440e-4f;
+    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -26,16 +31,16 @@ inline float simd_exp(float x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
-    const float power = std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + (127u << 23));
-    return x < low ? 0.0f : p * power;
+    const float y =
+        std::bit_cast<float>(std::bit_cast<uint32_t>(p) + (std::bit_cast<uint32_t>(shifted) << 23));
+    return x < low ? 0.0f : (x <= high ? y : x + std::numeric_limits<float>::infinity());
 }
 
-inline double simd_exp(double x) {
-    constexpr double low = -708.39641853226408, high = 709.0, round = 6755399441055744.0;
-    const double c = x < low ? low : (x > high ? high : x);
-    const double shifted = c * 1.4426950408889634 + round;
+SIEVE_INLINE double simd_exp(double x) {
+    constexpr double low = -708.396418532264, high = 709.782712893383, round = 6755399441055744.0;
+    const double shifted = x * 1.4426950408889634 + round;
     const double n = shifted - round;
-    const double r = (c - n * 0.693145751953125) - n * 1.42860682030941723212e-6;
+    const double r = (x - n * 0.693145751953125) - n * 1.42860682030941723212e-6;
     double p = 1.0 / 6227020800.0;  // Taylor to r^13
     p = p * r + 1.0 / 479001600.0;
     p = p * r + 1.0 / 39916800.0;
@@ -49,14 +54,14 @@ inline double simd_exp(double x) {
     p = p * r + 1.0 / 6.0;
     p = p * r + 0.5;
     p = p * (r * r) + r + 1.0;
-    const double power =
-        std::bit_cast<double>((std::bit_cast<uint64_t>(shifted) << 52) + (uint64_t{1023} << 52));
-    return x < low ? 0.0 : p * power;
+    const double y =
+        std::bit_cast<double>(std::bit_cast<uint64_t>(p) + (std::bit_cast<uint64_t>(shifted) << 52));
+    return x < low ? 0.0 : (x <= high ? y : x + std::numeric_limits<double>::infinity());
 }
 
 // 1 / (1 + e^-x)
 template <class T>
-inline T simd_sigmoid(T x) {
+SIEVE_INLINE T simd_sigmoid(T x) {
     return T(1) / (T(1) + simd_exp(-x));
 }
 

@@ -15,9 +15,11 @@
 namespace sieve {
 
 struct DataConfig {
-    std::string
-        data;  // a text file or a folder; empty: data/corpus, or data/excerpt when that was not fetched
-    std::string tokenizer;  // a tokenizer.json; empty: one of vocab_size tokens is trained on the text
+    // A text file or a folder; empty: data/corpus, or data/excerpt when the corpus was not fetched.
+    std::string data;
+    // A tokenizer.json; empty: one of vocab_size tokens is trained on the text (fewer, when the text is
+    // short).
+    std::string tokenizer;
     int vocab_size = 4096;
     int64_t max_tokens = 0;     // 0: all
     int64_t num_documents = 0;  // 0: all

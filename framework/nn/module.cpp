@@ -1,5 +1,7 @@
 #include "framework/nn/module.h"
 
+#include "framework/core/threads.h"
+
 namespace sieve {
 namespace {
 
@@ -16,7 +18,9 @@ Tensor ParameterInit::normal(const std::string& full_name, const Shape& shape) c
     const Tensor numbers = Tensor::empty(shape, DType::float64);
     double* data = numbers.data<double>();
     const RngKey key{seed, stable_hash(full_name)};
-    for (int64_t i = 0; i < numbers.numel(); ++i) data[i] = std * normal_at(key, static_cast<uint64_t>(i));
+    parallel_for(numbers.numel(), 1 << 12, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) data[i] = std * normal_at(key, static_cast<uint64_t>(i));
+    });
     return numbers.to(dtype);
 }
 

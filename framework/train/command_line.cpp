@@ -23,7 +23,7 @@ std::vector<std::string> flag_names(const CLI::App& app) {
     const std::string given = extras.empty() ? "?" : extras.front();
     const std::string bare = given.substr(std::min(given.find_first_not_of('-'), given.size()));
     const std::string nearest = nearest_name(bare.substr(0, bare.find('=')), flag_names(app));
-    fail_usage(fmt::format("unknown argument {}{}; --help lists all", given,
+    fail_usage(fmt::format("unknown argument {}{} (--help lists all)", given,
                            nearest.empty() ? "" : fmt::format(", did you mean --{}?", nearest)));
 }
 
@@ -104,8 +104,8 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
     } catch (const CLI::ParseError& e) {
         fail_usage(e.what());
     }
-    if (!app.remaining().empty()) refuse_unknown(app, app.remaining());
     if (file->count()) check_config_keys(app, file->as<std::string>());
+    if (!app.remaining().empty()) refuse_unknown(app, app.remaining());
     validate(config);
     return command;
 }

@@ -33,20 +33,6 @@ void choose_device(const ExperimentConfig& config) {
     if (config.device == "auto") std::fputs("device: no CUDA kernels in this build; running on the CPU\n", stderr);
 }
 
-DataConfig data_config(const ExperimentConfig& c) {
-    return {.data = c.data,
-            .tokenizer = c.tokenizer,
-            .vocab_size = c.model.vocab_size,
-            .max_tokens = c.max_tokens,
-            .num_documents = c.num_documents,
-            .protocol = c.protocol == "overlap" ? Protocol::overlap : Protocol::heldout,
-            .val_fraction = c.val_fraction,
-            .cache_dir = c.cache_dir,
-            .seed = static_cast<uint64_t>(c.seed),
-            .seq_len = c.model.max_seq_len,
-            .batch_size = c.batch_size};
-}
-
 int64_t count_elements(const std::vector<Parameter>& parameters) {
     int64_t n = 0;
     for (const Parameter& p : parameters) n += p.tensor.numel();
@@ -97,7 +83,7 @@ void print_header(const ExperimentConfig& c, const Dataset& data) {
     const auto model = make_model(sparse);
     const ModelConfig& m = c.model;
     fmt::print("Sieve experiment 4: classic against sparse attention ({} preset, seed {})\n", c.preset, c.seed);
-    fmt::print("  device      cpu, {} threads, matrix products by {}\n", thread_count(), gemm_backend());
+    fmt::print("  device      cpu, {} threads, matrix products by {}\n", thread_count(), cpu::gemm_backend());
     fmt::print("  model       d_model {}, {} heads, {} layers, {} experts (top {}), d_ff {}, length {}\n", m.d_model,
                m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
     fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", m.indexer, m.indexer_heads, m.indexer_dim,
@@ -105,7 +91,9 @@ void print_header(const ExperimentConfig& c, const Dataset& data) {
     fmt::print("  parameters  {} (classic), + {} in the indexers (sparse)\n",
                human_count(count_elements(model->main_parameters())),
                human_count(count_elements(model->indexer_parameters())));
-    fmt::print("  data        {}\n", data.description());
+    fmt::print("  data        {}\n", data.source());
+    fmt::print("  tokens      {}\n", data.token_line());
+    fmt::print("  protocol    {}\n", data.protocol());
     fmt::print("  results     {}/\n", c.results_dir);
 }
 
@@ -124,7 +112,7 @@ TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, 
             fail_bad_file(fmt::format("{}: not found; --sparse_init classic needs the trained classic model, so run "
                                       "--stages classic first",
                                       source));
-        NamedTensors weights;
+        std::vector<std::pair<std::string, Tensor>> weights;
         for (const Parameter& p : read_final_model(source).model->state()) weights.emplace_back(p.name, p.tensor);
         model->load_state(weights, source, true);
     }
@@ -194,15 +182,30 @@ void warn_about_earlier_results(const ExperimentCommand& command, const ResultPa
 
 }  // namespace
 
-int run_experiment(const ExperimentCommand& command) {
-    const ExperimentConfig& config = command.config;
+DataConfig data_config(const ExperimentConfig& c) {
+    return {.data = c.data,
+            .tokenizer = c.tokenizer,
+            .vocab_size = static_cast<int>(c.model.vocab_size),
+            .max_tokens = c.max_tokens,
+            .num_documents = c.num_documents,
+            .protocol = c.protocol == "overlap" ? Protocol::overlap : Protocol::heldout,
+            .val_fraction = c.val_fraction,
+            .cache_dir = c.cache_dir,
+            .seed = static_cast<uint64_t>(c.seed),
+            .seq_len = c.model.max_seq_len,
+            .batch_size = c.batch_size};
+}
+
+int run_experiment(const ExperimentCommand& given) {
+    ExperimentCommand command = given;
+    ExperimentConfig& config = command.config;
     choose_device(config);
     if (config.threads) set_thread_count(static_cast<int>(config.threads));
     set_memory_limit(config.memory_limit_mb << 20);
-    const Dataset data = load_dataset(data_config(config), [](const std::string& text) {
-        fmt::print("{}\n", text);
-        std::fflush(stdout);
+    const Dataset data = load_dataset(data_config(config), [](const std::string& note) {
+        fmt::print(stderr, "{}\n", note);
     });
+    config.model.vocab_size = data.tokenizer().vocab_size();  // a given tokenizer brings its own
     const ResultPaths paths(config.results_dir);
     paths.make_folders();
     warn_about_earlier_results(command, paths);
@@ -220,7 +223,8 @@ int run_experiment(const ExperimentCommand& command) {
     }
     if (runs(config, "compare")) {
         write_comparison(paths, config);
-        write_attention_pictures(paths.variant("sparse"), paths.comparison(), data);
+        const FinalModel sparse = read_final_model(paths.variant("sparse") + "/final_model.pt");
+        write_attention_pictures(*sparse.model, data, {0}, 0, paths.comparison());
         fmt::print("results are in {}/\n", config.results_dir);
     }
     return 0;

@@ -141,8 +141,11 @@ std::vector<SelectionStatistics> selection_statistics(const Transformer& model, 
         into.covered_mass.push_back(quality.covered_mass);
         add_selection(selection, indexer.top_k, into);
     };
-    for (int64_t i = 0; i < std::min(samples, data.validation_windows()); ++i)
-        model.forward(data.validation_window(i), options);
+    for (int64_t i = 0, seen = 0; i < data.validation_batches() && seen < samples; ++i) {
+        const Tensor tokens = data.validation(i).tokens;
+        for (int64_t row = 0; row < tokens.dim(0) && seen < samples; ++row, ++seen)
+            model.forward(tokens.rows(row, row + 1), options);
+    }
     return layers;
 }
 

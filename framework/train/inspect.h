@@ -38,8 +38,8 @@ std::vector<SelectionStatistics> selection_statistics(const Transformer& model, 
                                                       int64_t samples);
 
 // attention_pattern_layer{N}.png, indexer_heads_layer{N}.png for each layer of `layers`, and for a sparse model
-// attention_statistics.png and attention_statistics.json.
-void write_attention_pictures(const Transformer& model, const Dataset& data, const std::vector<int64_t>& layers,
+// attention_statistics.png and attention_statistics.json. Returns the paths written.
+std::vector<std::string> write_attention_pictures(const Transformer& model, const Dataset& data, const std::vector<int64_t>& layers,
                               int64_t sample, const std::string& folder);
 
 }  // namespace sieve

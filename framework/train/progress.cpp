@@ -27,13 +27,15 @@ std::string human_count(int64_t count) {
     return fmt::format("{:.2f} M", static_cast<double>(count) / 1e6);
 }
 
-Progress::Progress(std::string stage) : stage_(std::move(stage)), terminal_(isatty(STDOUT_FILENO)) {}
+Progress::Progress(std::string stage, bool quiet)
+    : stage_(std::move(stage)), terminal_(isatty(STDOUT_FILENO)), quiet_(quiet) {}
 
 Progress::~Progress() {
     if (open_line_) std::puts("");
 }
 
 void Progress::step(const StepReport& r) {
+    if (quiet_) return;
     using namespace std::chrono_literals;
     const auto now = std::chrono::steady_clock::now();
     const bool last_step = r.step == r.steps;
@@ -52,6 +54,7 @@ void Progress::step(const StepReport& r) {
 }
 
 void Progress::line(const std::string& text) {
+    if (quiet_) return;
     if (open_line_) fmt::print("\r\x1b[2K");
     open_line_ = false;
     fmt::print("{}\n", text);

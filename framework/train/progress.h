@@ -20,14 +20,14 @@ struct StepReport {
 
 class Progress {
   public:
-    explicit Progress(std::string stage);
+    Progress(std::string stage, bool quiet);
     ~Progress();  // ends a line that is being updated
     void step(const StepReport& report);
     void line(const std::string& text);  // a lasting line, such as an evaluation's
 
   private:
     std::string stage_;
-    bool terminal_;
+    bool terminal_, quiet_;
     bool open_line_ = false;
     std::chrono::steady_clock::time_point last_;
 };

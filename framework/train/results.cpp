@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/json_file.h"
-#include "framework/plot/figures/figures.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/progress.h"
 

@@ -190,7 +190,9 @@ class TrainingSession {
             fail_bad_file(fmt::format("{}: its stage {} is not one of this run", checkpoint_path(), stage_));
         runner_ = std::make_unique<StageRunner>(run_.config, run_.model, stages_[stage_]);
         runner_->load_optimizer_state(checkpoint.optimizer);
-        fmt::print("resuming {} at step {} of {}\n", name_of(stages_[stage_].kind), step_, stages_[stage_].steps);
+        Progress(name_of(stages_[stage_].kind), run_.quiet)
+            .line(fmt::format("resuming {} at step {} of {}", name_of(stages_[stage_].kind), step_,
+                              stages_[stage_].steps));
     }
 
     void save() {
@@ -204,7 +206,7 @@ class TrainingSession {
 
     TrainingOutcome run_stage() {
         const Stage& stage = stages_[stage_];
-        Progress progress(name_of(stage.kind));
+        Progress progress(name_of(stage.kind), run_.quiet);
         while (step_ < stage.steps) {
             const auto start = Clock::now();
             const StageRunner::StepResult result = runner_->step(step_, run_.data.batch(step_));

@@ -92,6 +92,7 @@ struct TrainingRun {
     std::string folder;        // where checkpoint.pt goes
     double seconds_after = 0;  // estimate of what follows this run, for the ETA
     std::vector<double> estimated_step_seconds;  // per stage
+    bool quiet = false;                          // print nothing
 };
 
 // Trains through all stages. Goes on from folder/checkpoint.pt when `resume` and it exists. On an interrupt it

@@ -2,8 +2,8 @@
 
 #include <cmath>
 
+#include "framework/autograd/autograd.h"
 #include "framework/core/threads.h"
-#include "framework/ops/noise/noise.h"
 #include "framework/ops/silu/silu.h"
 #include "tests/support/testing.h"
 
@@ -17,7 +17,7 @@ constexpr RngKey key{42, 5};
 // The contract of dropout.h, one element at a time.
 double slow_mask(int64_t i, double p) {
     const uint32_t bits = philox(key, static_cast<uint64_t>(i / 4)).v[i % 4];
-    return uniform_from_bits(bits) >= static_cast<float>(p) ? 1 / (1 - p) : 0;
+    return static_cast<double>(uniform_from_bits(bits)) >= p ? 1 / (1 - p) : 0;
 }
 
 }  // namespace
@@ -49,7 +49,7 @@ TEST_CASE("dropout: each element follows the counter-based mask") {
                              std::abs(z.data<double>()[i] - r.data<double>()[i] - m * x.data<double>()[i]));
             worst = std::max(worst, std::abs(s.data<double>()[i] - m * plain.data<double>()[i]));
         }
-        CHECK(worst < 1e-6);  // the scale 1 / (1 - p) is a float
+        CHECK(worst < 1e-14);
     }
 }
 
@@ -80,8 +80,6 @@ TEST_CASE("dropout: gradients of all three forms") {
                         {a, b});
         check_gradients(what + " add p=0",
                         [](const Tensors& in) { return Tensors{dropout_add(in[0], in[1], 0, key)}; }, {a, b});
-        check_gradients(what + " noise",
-                        [](const Tensors& in) { return Tensors{add_normal_noise(in[0], 0.1, key)}; }, {a});
     }
 }
 
@@ -96,14 +94,32 @@ TEST_CASE("dropout: one thread and two draw the same mask") {
     CHECK(bit_identical(one, two));
 }
 
-TEST_CASE("noise: normal with the right spread") {
-    const Tensor y = add_normal_noise(Tensor::zeros({50000}, DType::float64), 0.1, key);
-    double mean = 0, variance = 0;
-    for (int64_t i = 0; i < y.numel(); ++i) mean += y.data<double>()[i] / 5e4;
-    for (int64_t i = 0; i < y.numel(); ++i) variance += std::pow(y.data<double>()[i] - mean, 2) / 5e4;
-    CHECK(std::abs(mean) < 2e-3);
-    CHECK(std::sqrt(variance) == doctest::Approx(0.1).epsilon(0.02));
-    CHECK(bit_identical(add_normal_noise(y, 0, key), y));
+TEST_CASE("dropout: a far block, a rate at each end") {
+    const Tensor x = Tensor::full({3 << 20}, 1.0);
+    const Tensor y = dropout(x, 0.75, key);
+    for (const int64_t i : {int64_t{0}, int64_t{1} << 20, (int64_t{3} << 20) - 1})
+        CHECK(static_cast<double>(y.data<float>()[i]) == slow_mask(i, 0.75));
+    CHECK(bit_identical(dropout(x, 0, key), x));
+    CHECK(bit_identical(dropout_add(x, x, 0, key), Tensor::full(x.shape(), 2.0)));
+    const Tensor rare = dropout(x, 1e-9, key), all = dropout(x, 1 - 1e-9, key);
+    CHECK(bit_identical(rare, Tensor::full(x.shape(), 1.0)));  // only a word of 24 zero bits would be dropped
+    CHECK(bit_identical(all, Tensor::zeros(x.shape())));
+}
+
+TEST_CASE("dropout: an element's bits do not depend on how many follow it") {
+    const auto all_forms = [](int64_t n, DType dtype) {
+        const Tensor x = random_normal({n}, 8, dtype, 4.0).set_requires_grad(true);
+        const Tensor r = random_normal({n}, 9, dtype);
+        const Tensor add = dropout_add(r, x, 0.3, key), silu = silu_dropout(x, 0.3, key);
+        backward({silu}, {random_normal({n}, 10, dtype)});
+        return std::vector<Tensor>{add, silu, x.grad()};
+    };
+    for (const DType dtype : {DType::float32, DType::float64}) {
+        const std::vector<Tensor> whole = all_forms(600, dtype);
+        for (const int64_t n : {1, 2, 3, 7, 15, 17, 31, 33, 100, 255, 257, 500})
+            for (size_t f = 0; f < whole.size(); ++f)
+                CHECK(bit_identical(all_forms(n, dtype)[f], whole[f].rows(0, n)));
+    }
 }
 
 TEST_CASE("dropout: errors") {
@@ -112,6 +128,4 @@ TEST_CASE("dropout: errors") {
                 [] { silu_dropout(Tensor::zeros({2}), -0.1, key); });
     check_error("dropout_add: x is [3], want [2], the shape of the residual",
                 [] { dropout_add(Tensor::zeros({2}), Tensor::zeros({3}), 0.1, key); });
-    check_error("add_normal_noise: std is -1.000000, want at least 0",
-                [] { add_normal_noise(Tensor::zeros({2}), -1, key); });
 }

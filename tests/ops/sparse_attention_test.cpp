@@ -17,9 +17,11 @@ using namespace sieve::testing;
 namespace {
 
 using Case = AttentionCase;
-constexpr SparseMethod both_methods[] = {SparseMethod::gathered, SparseMethod::masked_tiles};
+constexpr SparseMethod methods[] = {SparseMethod::gathered, SparseMethod::masked_tiles,
+                                    SparseMethod::automatic};
 
 std::string name_of(SparseMethod method) {
+    if (method == SparseMethod::automatic) return "automatic";
     return method == SparseMethod::gathered ? "gathered" : "masked_tiles";
 }
 
@@ -66,7 +68,7 @@ TEST_CASE("sparse_attention: values and gradients against the materialised oracl
                           {1, 2, 2, 130, 33, 47}, {1, 1, 1, 600, 8, 8}, {16, 4, 4, 40, 8, 8}};
     for (const Case& c : cases)
         for (const int64_t k : {1, 3, 17, 64, 1000})
-            for (const SparseMethod method : both_methods) {
+            for (const SparseMethod method : methods) {
                 INFO(testing::name_of(c) << " k " << k << " " << name_of(method));
                 const AttentionInputs in = attention_inputs(c);
                 const Selection s = random_selection(c.B, c.T, k, 6);
@@ -77,7 +79,7 @@ TEST_CASE("sparse_attention: values and gradients against the materialised oracl
 TEST_CASE("sparse_attention: gradients by finite differences") {
     for (const int64_t T : {1, 2, 5, 7, 33})
         for (const int64_t k : {1, 4, 40})
-            for (const SparseMethod method : both_methods) {
+            for (const SparseMethod method : methods) {
                 const Case c{T < 8 ? 2 : 1, 2, T % 2 ? 1 : 2, T, 3, 2};
                 const AttentionInputs in = attention_inputs(c);
                 const Selection s = random_selection(c.B, T, k, 7);
@@ -92,7 +94,7 @@ TEST_CASE("sparse_attention: gradients by finite differences") {
 }
 
 TEST_CASE("sparse_attention: rows without keys give 0, -inf and no gradient") {
-    for (const SparseMethod method : both_methods)
+    for (const SparseMethod method : methods)
         for (const auto& count_of :
              {std::function<int64_t(int64_t)>([](int64_t t) { return t % 3 ? 0 : 4; }),
               std::function<int64_t(int64_t)>([](int64_t) { return 0; }),
@@ -113,7 +115,7 @@ TEST_CASE("sparse_attention: rows without keys give 0, -inf and no gradient") {
 TEST_CASE("sparse_attention: float32 against float64") {
     for (const Case& c : {Case{2, 4, 2, 65, 7, 5}, Case{1, 2, 2, 300, 32, 32}})
         for (const int64_t k : {5, 64, 300})
-            for (const SparseMethod method : both_methods) {
+            for (const SparseMethod method : methods) {
                 INFO(testing::name_of(c) << " k " << k << " " << name_of(method));
                 const double scale = 1 / std::sqrt(static_cast<double>(c.dim));
                 const AttentionInputs in = attention_inputs(c, DType::float32);
@@ -148,10 +150,10 @@ TEST_CASE("sparse_attention: k >= T is dense attention") {
 
 TEST_CASE(
     "sparse_attention: a row's bits depend neither on later rows, nor on T, nor on its neighbours' keys") {
-    for (const SparseMethod method : both_methods)
+    for (const SparseMethod method : methods)
         for (const DType dtype : {DType::float32, DType::float64}) {
             const AttentionInputs in = attention_inputs({2, 2, 1, 150, 20, 12}, dtype);
-            const Selection s = random_selection(2, 150, 30, 11);
+            const Selection s = random_selection(2, 150, 20, 11);
             const AttentionOutput whole = sparse_attention(in.q, in.k, in.v, s, 0.3, method);
             for (const int64_t T : {31, 32, 33, 63, 64, 65, 100, 149}) {
                 INFO(name_of(method) << " T " << T);
@@ -163,10 +165,10 @@ TEST_CASE(
             }
             // Other selections for the odd rows change nothing in the even ones.
             const Selection other{s.indices.clone(), s.counts.clone()};
-            const Selection fresh = random_selection(2, 150, 30, 12);
+            const Selection fresh = random_selection(2, 150, 20, 12);
             for (int64_t row = 1; row < 300; row += 2)
-                std::copy_n(fresh.indices.data<int32_t>() + row * 30, 30,
-                            other.indices.data<int32_t>() + row * 30);
+                std::copy_n(fresh.indices.data<int32_t>() + row * 20, 20,
+                            other.indices.data<int32_t>() + row * 20);
             const AttentionOutput mixed = sparse_attention(in.q, in.k, in.v, other, 0.3, method);
             const Tensor pairs = whole.out.alias({150, 2, 24}), mixed_pairs = mixed.out.alias({150, 2, 24});
             CHECK(bit_identical(first_along(pairs, 1, 1), first_along(mixed_pairs, 1, 1)));
@@ -176,7 +178,7 @@ TEST_CASE(
 
 TEST_CASE("sparse_attention: bits repeat, for any number of threads") {
     const int threads = thread_count();
-    for (const SparseMethod method : both_methods)
+    for (const SparseMethod method : methods)
         for (const Case& c : {Case{2, 4, 2, 70, 9, 5}, Case{1, 2, 1, 1100, 8, 8}}) {
             const AttentionInputs in = attention_inputs(c, DType::float32);
             const Selection s = random_selection(c.B, c.T, 33, 13);
@@ -193,7 +195,7 @@ TEST_CASE("sparse_attention: no buffer grows with T x T") {
     const int64_t T = 4096, dim = 8;
     const AttentionInputs in = attention_inputs({1, 1, 1, T, dim, dim}, DType::float32);
     const Selection s = random_selection(1, T, 16, 14);
-    for (const SparseMethod method : both_methods) {
+    for (const SparseMethod method : methods) {
         const int64_t before = memory_stats().live_bytes;
         reset_peak_memory();
         run(in, s, 0.3, method);

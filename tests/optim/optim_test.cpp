@@ -166,11 +166,15 @@ TEST_CASE("muon: shapes of several panels against the literal iteration") {
     }
 }
 
-TEST_CASE("muon: a gradient of low rank, whose small singular values are rounding noise") {
-    const Tensor grad = product(random_normal({90, 5}, 74), random_normal({200, 5}, 75), true);
-    const Tensor want = first_muon_update(grad);
-    CHECK(relative_difference(muon_update(grad), want) < 1e-9);
-    CHECK(relative_difference(muon_update(grad.to(DType::float32)), want) < 1e-3);
+TEST_CASE("muon: gradients of low rank, whose small singular values are rounding noise") {
+    for (const Shape& shape : {Shape{90, 200}, Shape{200, 90}, Shape{90, 90}}) {
+        INFO(to_string(shape));
+        const Tensor grad = product(random_normal({shape[0], 5}, 74), random_normal({shape[1], 5}, 75), true);
+        const Tensor want = first_muon_update(grad);
+        CHECK(relative_difference(muon_update(grad), want) < 1e-10);
+        // The cast itself puts noise where singular values are 0, and each iteration enlarges it by 3.4.
+        CHECK(relative_difference(muon_update(grad.to(DType::float32)), want) < 3e-4);
+    }
     for (const float value : muon_update(Tensor::zeros({8, 12})).to_vector<float>()) CHECK(value == 0.0f);
 }
 

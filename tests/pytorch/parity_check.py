@@ -17,7 +17,7 @@ import tempfile
 import numpy as np
 import torch
 
-from reference import Config, Transformer, is_indexer_parameter, lm_loss
+from reference import Config, Indexer, Transformer, is_indexer_parameter, lm_loss
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 BASE = dict(vocab_size=61, d_model=32, n_heads=4, n_layers=2, d_ff=48, max_seq_len=64, num_experts=4, expert_top_k=2,
@@ -128,6 +128,21 @@ def compare_gradients(got, want):
     return worst, worst_name
 
 
+def rows_that_differ(got, mask, scores, dtype):
+    """Rows of a selection that differ beyond rounding. In float32 PyTorch's own products are not row invariant: keys
+    that tie exactly (equal tokens) can differ in its last bits, and then either choice is right."""
+    slack = 1e-5 if dtype == "float32" else 0.0
+    count = 0
+    for b, t in zip(*np.nonzero((got != mask).any(-1))):
+        row = scores[b, t, :t + 1]
+        ours = np.sort(row[got[b, t, :t + 1]])
+        theirs = np.sort(row[mask[b, t, :t + 1]])
+        same = (not got[b, t, t + 1:].any() and ours.shape == theirs.shape
+                and np.abs(ours - theirs).max() <= slack * max(np.abs(row).max(), 1e-30))
+        count += not same
+    return count
+
+
 def check_case(program, case, dtype, seed, folder):
     name, stage, (batch, length), keys, form = case
     config = Config(**{**BASE, **keys})
@@ -136,6 +151,10 @@ def check_case(program, case, dtype, seed, folder):
     targets = torch.randint(config.vocab_size, (batch, length))
     write_inputs(folder, model, config, tokens, targets, form)
     out = run_parity(program, folder, stage, dtype)
+    scores = []
+    for module in model.modules():
+        if isinstance(module, Indexer):
+            module.register_forward_hook(lambda m, given, result: scores.append(result.detach().numpy()))
     logits, selected, losses, gradients = run_reference(model, tokens, targets, stage)
 
     logits_error = np.abs(np.load(os.path.join(out, "logits.npy")).astype(np.float64) - logits.numpy()).max()
@@ -144,7 +163,7 @@ def check_case(program, case, dtype, seed, folder):
         got = np.load(os.path.join(out, f"selected_{i}.npy"))
         if got.dtype != bool or got.shape != mask.shape:
             raise RuntimeError(f"selected_{i}.npy is {got.dtype} {got.shape}, want bool {mask.shape}")
-        rows_apart += int((got != mask).any(-1).sum())
+        rows_apart += rows_that_differ(got, np.asarray(mask), scores[i], dtype)
     with open(os.path.join(out, "losses.json")) as file:
         got_losses = json.load(file)
     loss_error = max(abs(got_losses[key] - want) / max(abs(want), 1) for key, want in losses.items())

@@ -17,6 +17,7 @@
 #include "framework/core/vector_math.h"
 #include "framework/ops/dense_attention/kernels.h"
 #include "framework/ops/dense_attention/key_chunks.h"
+#include "framework/ops/dense_attention/tile_tasks.h"
 #include "framework/ops/dense_attention/tiles.h"
 
 namespace sieve::cpu {
@@ -173,7 +174,7 @@ SIEVE_INLINE void forward_tile(const AttentionForward<T>& a, const Head<T>& head
 constexpr int64_t queries_per_task = 256;
 
 // Heads [first_head, first_head + heads) of the queries [begin, end): they share the bits of a selection.
-struct ForwardTask {
+struct ForwardTiles {
     template <class T, int width>
     static SIEVE_INLINE void run(const AttentionForward<T>& a, int64_t b, int64_t first_head, int64_t heads,
                                  int64_t begin, int64_t end, T* scratch, uint32_t* bits) {
@@ -308,85 +309,69 @@ SIEVE_INLINE void backward_tile(const AttentionBackward<T>& a, const Head<T>& he
                              z.dim);
 }
 
-// Key and value heads [first, first + count) and the keys [begin, end) of one batch row: all of their dk and
-// dv, and what they send to dq.
-struct BackwardTask {
+struct BackwardTiles {
     template <class T, int width>
-    static SIEVE_INLINE void run(const AttentionBackward<T>& a, int64_t b, int64_t first, int64_t count,
-                                 int64_t begin, int64_t end, T* dq, T* scratch, T* dk, T* dv,
-                                 uint32_t* bits) {
+    static SIEVE_INLINE void run(const AttentionBackward<T>& a, const KeyTask<T>& task, int64_t query_end,
+                                 T* scratch, uint32_t* bits) {
         constexpr int lanes = 2 * width;
         const AttentionSizes& z = a.size;
         const BackwardTile<T> tile(scratch, z, lanes, width);
-        const int64_t group = z.heads / z.kv_heads, dk_head = (end - begin) * tile.dim_padded,
-                      dv_head = (end - begin) * tile.value_dim_padded;
-        std::fill(dk, dk + count * dk_head, T(0));
-        std::fill(dv, dv + count * dv_head, T(0));
-        for (int64_t q0 = begin; q0 < z.length; q0 += lanes) {
-            const int64_t last = std::min(q0 + lanes, end);
-            attended_bits<lanes>(a.keys, b * z.length, z.length, q0, begin, last, bits);
-            for (int64_t h = first * group; h < (first + count) * group; ++h) {
-                const int64_t g = h / group - first;
-                const Head<T> head = head_of(a, b, h);
-                backward_tile<T, width>(a, head, q0, begin, last, bits, tile, dk + g * dk_head,
-                                        dv + g * dv_head, dq + (head.row + q0) * z.dim);
+        const int64_t group = z.heads / z.kv_heads;
+        for (int64_t q0 = task.begin; q0 < query_end; q0 += lanes) {
+            const int64_t last = std::min(q0 + lanes, task.end);
+            attended_bits<lanes>(a.keys, task.b * z.length, z.length, q0, task.begin, last, bits);
+            for (int64_t h = task.first * group; h < (task.first + task.heads) * group; ++h) {
+                const Head<T> head = head_of(a, task.b, h);
+                backward_tile<T, width>(a, head, q0, task.begin, last, bits, tile, task.dk_of(h / group),
+                                        task.dv_of(h / group), task.dq + (head.row + q0) * z.dim);
             }
         }
-        for (int64_t g = 0; g < count; ++g)
-            store_key_gradients(a, b, first + g, begin, end, dk + g * dk_head, tile.dim_padded,
-                                dv + g * dv_head, tile.value_dim_padded);
     }
 };
 
 }  // namespace
 
 template <class T>
-void tiled_attention_forward(const AttentionForward<T>& a) {
-    const AttentionSizes& z = a.size;
-    const int64_t lanes = 2 * widest<T>();
-    const int64_t heads = a.keys.indices ? z.heads : 1;
-    const int64_t queries = a.keys.indices ? queries_per_task / 2 : queries_per_task;
-    const int64_t parts = (z.length + queries - 1) / queries;
-    parallel_tasks(z.batch * (z.heads / heads) * parts, [&](int64_t task) {
-        const int64_t part = parts - 1 - task % parts, row = task / parts;  // the longest rows first
-        const Tensor scratch = Tensor::empty(Shape{ForwardTile<T>::elements(z, lanes)}, dtype_of<T>);
-        const Tensor bits = Tensor::empty(Shape{z.length}, DType::int32);
-        run_best<ForwardTask, T>(a, row / (z.heads / heads), row % (z.heads / heads) * heads, heads,
-                                 part * queries, std::min(z.length, (part + 1) * queries), scratch.data<T>(),
-                                 static_cast<uint32_t*>(bits.raw()));
-    });
+void attend_by_tiles(const AttentionForward<T>& a, int64_t b, int64_t first_head, int64_t heads,
+                     int64_t begin, int64_t end) {
+    const Tensor scratch =
+        Tensor::empty(Shape{ForwardTile<T>::elements(a.size, 2 * widest<T>())}, dtype_of<T>);
+    const Tensor bits = Tensor::empty(Shape{a.size.length}, DType::int32);
+    run_best<ForwardTiles, T>(a, b, first_head, heads, begin, end, scratch.data<T>(),
+                              static_cast<uint32_t*>(bits.raw()));
 }
 
-// The heads of a task share the bits of a selection; enough tasks must remain for the threads.
 template <class T>
-void tiled_attention_backward(const AttentionBackward<T>& a) {
-    const AttentionSizes& z = a.size;
-    const int64_t width = widest<T>();
-    const KeyChunks chunks(z);
-    int64_t heads = 1;
-    while (a.keys.indices && z.kv_heads % (2 * heads) == 0 &&
-           z.batch * z.kv_heads >= 2 * heads * KeyChunks::tasks)
-        heads *= 2;
-    const DqParts<T> dq(a.dq, z, chunks);
-    parallel_tasks(chunks.count * z.batch * (z.kv_heads / heads), [&](int64_t task) {
-        const int64_t chunk = task % chunks.count, row = task / chunks.count;
-        const int64_t begin = chunks.begin(chunk), end = chunks.begin(chunk + 1),
-                      keys = heads * (end - begin);
-        const Tensor scratch =
-            Tensor::empty(Shape{BackwardTile<T>::elements(z, 2 * width, width)}, dtype_of<T>);
-        const Tensor dk = Tensor::empty(Shape{keys * round_up(z.dim, width)}, dtype_of<T>);
-        const Tensor dv = Tensor::empty(Shape{keys * round_up(z.value_dim, width)}, dtype_of<T>);
-        const Tensor bits = Tensor::empty(Shape{end - begin}, DType::int32);
-        run_best<BackwardTask, T>(a, row / (z.kv_heads / heads), row % (z.kv_heads / heads) * heads, heads,
-                                  begin, end, dq.of(chunk), scratch.template data<T>(), dk.template data<T>(),
-                                  dv.template data<T>(), static_cast<uint32_t*>(bits.raw()));
-    });
-    dq.add_up();
+void attend_back_by_tiles(const AttentionBackward<T>& a, const KeyTask<T>& task, int64_t query_end) {
+    const int64_t elements = BackwardTile<T>::elements(a.size, 2 * widest<T>(), widest<T>());
+    const Tensor scratch = Tensor::empty(Shape{elements}, dtype_of<T>);
+    const Tensor bits = Tensor::empty(Shape{task.end - task.begin}, DType::int32);
+    run_best<BackwardTiles, T>(a, task, query_end, scratch.data<T>(), static_cast<uint32_t*>(bits.raw()));
 }
 
-template void tiled_attention_forward(const AttentionForward<float>&);
-template void tiled_attention_forward(const AttentionForward<double>&);
-template void tiled_attention_backward(const AttentionBackward<float>&);
-template void tiled_attention_backward(const AttentionBackward<double>&);
+template <class T>
+void dense_attention_forward(const AttentionForward<T>& a) {
+    const AttentionSizes& z = a.size;
+    const int64_t parts = (z.length + queries_per_task - 1) / queries_per_task;
+    run_tasks(z.batch * z.heads * parts, attention_work(z), [&](int64_t task) {
+        const int64_t part = parts - 1 - task % parts, row = task / parts;  // the longest rows first
+        attend_by_tiles(a, row / z.heads, row % z.heads, 1, part * queries_per_task,
+                        std::min(z.length, (part + 1) * queries_per_task));
+    });
+}
+
+template <class T>
+void dense_attention_backward(const AttentionBackward<T>& a) {
+    run_key_tasks(a, 1, [&](const KeyTask<T>& task) { attend_back_by_tiles(a, task, a.size.length); });
+}
+
+template void attend_by_tiles(const AttentionForward<float>&, int64_t, int64_t, int64_t, int64_t, int64_t);
+template void attend_by_tiles(const AttentionForward<double>&, int64_t, int64_t, int64_t, int64_t, int64_t);
+template void attend_back_by_tiles(const AttentionBackward<float>&, const KeyTask<float>&, int64_t);
+template void attend_back_by_tiles(const AttentionBackward<double>&, const KeyTask<double>&, int64_t);
+template void dense_attention_forward(const AttentionForward<float>&);
+template void dense_attention_forward(const AttentionForward<double>&);
+template void dense_attention_backward(const AttentionBackward<float>&);
+template void dense_attention_backward(const AttentionBackward<double>&);
 
 }  // namespace sieve::cpu

@@ -1,4 +1,4 @@
-// Attention over every key up to the query's own, or, when `indices` is given, over the selected keys only.
+// The arguments of dense attention, and, with `keys` set, of sparse attention.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,8 @@ struct SelectedKeys {
     const int32_t* indices = nullptr;  // [batch, length, slots], ascending, each <= t
     const int32_t* counts = nullptr;   // [batch, length], 0 <= count <= min(slots, t + 1)
     int64_t slots = 0;
+    // Rows below this multiple of 32 are computed by masked tiles, the others from gathered keys.
+    int64_t tiled_rows = 0;
 };
 
 template <class T>
@@ -47,12 +49,10 @@ struct AttentionBackward {
 };
 
 namespace cpu {
-// Tiles of queries x keys; keys that a query does not attend to are masked out of the tile. Rows that select
-// every key get the bits that they get without a selection.
 template <class T>
-void tiled_attention_forward(const AttentionForward<T>& a);
+void dense_attention_forward(const AttentionForward<T>& a);
 template <class T>
-void tiled_attention_backward(const AttentionBackward<T>& a);
+void dense_attention_backward(const AttentionBackward<T>& a);
 }  // namespace cpu
 
 }  // namespace sieve

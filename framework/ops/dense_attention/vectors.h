@@ -2,14 +2,14 @@
 //
 // Register-blocked kernels need a vector width known when they are compiled, so each is a template over it:
 // run_best calls the instantiation for the widest vectors the machine has, compiled for that instruction set.
-// Everything it calls must be inlined into it, hence SIEVE_INLINE.
+// Everything it calls must be inlined into it, hence SIEVE_INLINE (core/vector_math.h).
 #pragma once
 
 #include <cstdint>
 #include <limits>
 #include <type_traits>
 
-#define SIEVE_INLINE inline __attribute__((always_inline))
+#include "framework/core/vector_math.h"
 
 namespace sieve::cpu {
 

@@ -1,5 +1,7 @@
 #include "framework/ops/dropout/dropout.h"
 
+#include <cmath>
+
 #include "framework/autograd/autograd.h"
 #include "framework/ops/dispatch.h"
 #include "framework/ops/dropout/kernels.h"
@@ -28,7 +30,8 @@ Tensor apply(const char* op, DropoutForm form, const Operands& in, double p, Rng
                                .y = y.data<T>(),
                                .count = like.numel(),
                                .key = key,
-                               .p = static_cast<float>(p),
+                               .threshold = static_cast<uint32_t>(std::ceil(p * (1 << 24))),
+                               .scale = static_cast<T>(1 / (1 - p)),
                                .form = form});
     });
     return y;
@@ -54,7 +57,7 @@ Tensor dropout_add(const Tensor& residual, const Tensor& x, double p, RngKey key
     check_dtype(op, "x", x, residual.dtype());
     const Tensor y = apply(op, DropoutForm::plain, {.source = x, .residual = residual}, p, key);
     record(op, {residual, x}, {y}, [p, key](const std::vector<Tensor>& dy) -> std::vector<Tensor> {
-        return {dy[0], apply(op, DropoutForm::plain, {.source = dy[0]}, p, key)};
+        return {dy[0], p == 0 ? dy[0] : apply(op, DropoutForm::plain, {.source = dy[0]}, p, key)};
     });
     return y;
 }

@@ -5,9 +5,9 @@
 //   dropout_add:   y = residual + m x       dresidual = dy, dx = m dy
 //   silu_dropout:  y = m silu(x)            dx = m dy silu'(x)
 //
-// uniform(key, i) is 24 bits of word i mod 4 of Philox block i / 4: the same on every device and thread
-// count. The mask is not stored; the backward draws it again. p = 0 is the identity and draws nothing. p
-// outside [0, 1) is an error.
+// uniform(key, i) is 24 bits of word i mod 4 of Philox block i / 4 (core/rng.h): the same on every device and
+// thread count. The mask is not stored; the backward draws it again. silu_dropout saves x, the others
+// nothing. p = 0 is the identity and draws nothing; p outside [0, 1) is an error.
 #pragma once
 
 #include "framework/core/rng.h"

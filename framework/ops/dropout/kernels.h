@@ -6,9 +6,11 @@
 
 namespace sieve {
 
-// One kernel serves all forwards and backwards:  y = residual + m * source * factor(x), where
-// forward silu: source = 1, factor = silu(x); backward silu: source = dy, factor = silu'(x); plain: factor
-// = 1.
+// One kernel serves all forwards and backwards (m: the mask, 0 or scale):
+//
+//   plain:       y = residual + m source      (residual null: 0)
+//   silu:        y = m silu(x)
+//   silu_slope:  y = m source silu'(x)
 enum class DropoutForm { plain, silu, silu_slope };
 
 template <class T>
@@ -19,7 +21,9 @@ struct DropoutApply {
     T* y;               // [count]
     int64_t count;
     RngKey key;
-    float p;
+    uint32_t
+        threshold;  // element i is kept when its word >> 8 is at least this; 0: all are, nothing is drawn
+    T scale;
     DropoutForm form;
 };
 

@@ -2,7 +2,7 @@
 // Shared by the KL losses and by indexer_quality.
 #pragma once
 
-#include "framework/ops/indexer_kl/exp_log.h"
+#include "framework/core/vector_math.h"
 #include "framework/ops/indexer_kl/kernels.h"
 #include "framework/ops/lightning_indexer/indexer_panels.h"
 
@@ -42,10 +42,10 @@ SIEVE_INLINE void add_probabilities(const T* __restrict z, int64_t n, T scale, T
                                     T* __restrict p) {
     if (add) {
 #pragma omp simd
-        for (int64_t s = 0; s < n; ++s) p[s] += loop_exp(scale * z[s] - lse);
+        for (int64_t s = 0; s < n; ++s) p[s] += simd_exp(scale * z[s] - lse);
     } else {
 #pragma omp simd
-        for (int64_t s = 0; s < n; ++s) p[s] = loop_exp(scale * z[s] - lse);
+        for (int64_t s = 0; s < n; ++s) p[s] = simd_exp(scale * z[s] - lse);
     }
 }
 

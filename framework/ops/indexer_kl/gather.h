@@ -86,13 +86,13 @@ struct GatherRows {
     T* dk;    // [T, wide]: added to
 };
 
-// Scratch of one query; n stands for stride, slots rounded up and a vector more.
+// Scratch; n stands for stride: slots rounded up and a vector more.
 template <class T>
 struct GatherScratch {
     T* x;         // [HI, n]
     T* z;         // [H / G, n]
     T* scores;    // [n]
-    T* p;         // [n]
+    T* p;         // [gather_block, n]
     T* g;         // [n]
     T* q;         // [HI, wide]: padded indexer queries
     T* target_q;  // [H / G, target wide]: padded queries of one group of heads
@@ -100,20 +100,28 @@ struct GatherScratch {
     int64_t stride;
 };
 
-// H p of the chosen keys.
+// Queries whose targets are computed together, one head after another: the keys of one head stay in the L2
+// cache meanwhile, where those of all heads would not.
+constexpr int64_t gather_block = 64;
+
+// H p of the chosen keys of queries [begin, end).
 template <class T>
-SIEVE_INLINE void gather_target(const GatherRows<T>& a, int64_t t, int64_t n, const GatherScratch<T>& s) {
+SIEVE_INLINE void gather_targets(const GatherRows<T>& a, int64_t begin, int64_t end,
+                                 const GatherScratch<T>& s) {
     const int64_t wide = round_up(a.target_width, lanes<T>), group = a.target_heads / a.key_heads;
-    for (int64_t key_head = 0; key_head < a.key_heads; ++key_head) {
-        for (int64_t r = 0; r < group; ++r)
-            pad_rows(a.q + ((key_head * group + r) * a.length + t) * a.target_width, 1, a.target_width,
-                     s.target_q + r * wide);
-        gather_dots_of(s.target_q, group, a.k + key_head * a.length * wide, wide, a.indices + t * a.slots, n,
-                       s.z, s.stride);
-        for (int64_t r = 0; r < group; ++r)
-            add_probabilities(s.z + r * s.stride, n, a.scale, a.lse[(key_head * group + r) * a.length + t],
-                              key_head + r > 0, s.p);
-    }
+    for (int64_t key_head = 0; key_head < a.key_heads; ++key_head)
+        for (int64_t t = begin; t < end; ++t) {
+            const int64_t n = a.counts[t];
+            for (int64_t r = 0; r < group; ++r)
+                pad_rows(a.q + ((key_head * group + r) * a.length + t) * a.target_width, 1, a.target_width,
+                         s.target_q + r * wide);
+            gather_dots_of(s.target_q, group, a.k + key_head * a.length * wide, wide, a.indices + t * a.slots,
+                           n, s.z, s.stride);
+            for (int64_t r = 0; r < group; ++r)
+                add_probabilities(s.z + r * s.stride, n, a.scale,
+                                  a.lse[(key_head * group + r) * a.length + t], key_head + r > 0,
+                                  s.p + (t - begin) * s.stride);
+        }
 }
 
 template <class T>
@@ -185,10 +193,11 @@ template <class T>
 SIEVE_INLINE void gather_queries(const GatherRows<T>& a, const GatherScratch<T>& s, int64_t begin,
                                  int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
+        if ((t - begin) % gather_block == 0) gather_targets(a, t, std::min(end, t + gather_block), s);
         const int64_t n = a.counts[t];
+        T* p = s.p + (t - begin) % gather_block * s.stride;
         gather_scores(a, t, n, s);
-        gather_target(a, t, n, s);
-        a.loss[t] = kl_row(s.scores, s.p, n, T(1) / static_cast<T>(a.target_heads), a.weight, s.g);
+        a.loss[t] = kl_row(s.scores, p, n, T(1) / static_cast<T>(a.target_heads), a.weight, s.g);
         if (a.dq) gather_gradients(a, t, n, s);
     }
 }

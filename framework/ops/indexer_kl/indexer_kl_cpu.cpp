@@ -30,7 +30,7 @@ SIEVE_CLONES void scale_by(double* x, int64_t begin, int64_t end, double factor)
 }
 
 // A gathered pair of query and key costs about as much as this many pairs in tiles.
-constexpr int64_t gather_cost = 2;
+constexpr double gather_cost = 2.25;
 
 // Gathering pays when all causal pairs are more than gather_cost times the selected ones. A function of the
 // sizes only, so that the bits of the loss do not depend on the machine.
@@ -38,7 +38,8 @@ template <class T>
 bool gathering_pays(const IndexerKlForward<T>& a) {
     const int64_t length = a.sizes.length, slots = a.slots;
     const int64_t selected = slots * (slots + 1) / 2 + (length - slots) * slots;
-    return a.indices && length * (length + 1) / 2 > gather_cost * selected;
+    return a.indices &&
+           static_cast<double>(length * (length + 1) / 2) > gather_cost * static_cast<double>(selected);
 }
 
 // Keys in the forms that tiles or gathers read, for the whole batch.
@@ -122,16 +123,16 @@ void gather_range(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int
     const int64_t wide = round_up(a.sizes.width, lanes<T>), target_wide = round_up(a.target.width, lanes<T>);
     const int64_t group = a.target.heads / a.target.key_heads,
                   stride = round_up(a.slots, lanes<T>) + lanes<T>;
-    const Tensor rows = Tensor::empty({a.sizes.heads + group + 3, stride}, dtype_of<T>);
+    const Tensor rows = Tensor::empty({a.sizes.heads + group + 2 + gather_block, stride}, dtype_of<T>);
     const Tensor vectors = Tensor::empty({2 * a.sizes.heads * wide + group * target_wide}, dtype_of<T>);
     T* row = rows.template data<T>();
     T* vector = vectors.template data<T>();
     run_gather(gather_rows(a, keys, b, dk, row_loss),
-               {.x = row + 3 * stride,
-                .z = row + (3 + a.sizes.heads) * stride,
+               {.x = row + 2 * stride,
+                .z = row + (2 + a.sizes.heads) * stride,
                 .scores = row,
-                .p = row + stride,
-                .g = row + 2 * stride,
+                .p = row + (2 + a.sizes.heads + group) * stride,
+                .g = row + stride,
                 .q = vector,
                 .target_q = vector + 2 * a.sizes.heads * wide,
                 .d = vector + a.sizes.heads * wide,

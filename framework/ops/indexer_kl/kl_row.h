@@ -4,7 +4,8 @@
 #include <cmath>
 #include <limits>
 
-#include "framework/ops/indexer_kl/exp_log.h"
+#include "framework/core/vector_math.h"
+#include "framework/ops/indexer_kl/log.h"
 
 namespace sieve::cpu {
 
@@ -19,7 +20,7 @@ SIEVE_INLINE T kl_row(const T* __restrict scores, T* __restrict p, int64_t n, T 
     T sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t s = 0; s < n; ++s) {
-        g[s] = loop_exp(scores[s] - largest);
+        g[s] = simd_exp(scores[s] - largest);
         sum += g[s];
     }
     const T log_sum = largest + std::log(sum), over_sum = T(1) / sum;

@@ -23,7 +23,7 @@ struct SiluBackward {
 
 // d silu / dx, given x.
 template <class T>
-inline T silu_slope(T x) {
+SIEVE_INLINE T silu_slope(T x) {
     const T s = simd_sigmoid(x);
     return s * (T(1) + x * (T(1) - s));
 }

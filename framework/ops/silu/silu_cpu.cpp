@@ -8,7 +8,7 @@ namespace {
 constexpr int64_t grain = 1 << 14;
 
 template <class T>
-inline void forward_range(const SiluForward<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void forward_range(const SiluForward<T>& a, int64_t begin, int64_t end) {
     const T* __restrict x = a.x;
     T* __restrict y = a.y;
 #pragma omp simd
@@ -16,7 +16,7 @@ inline void forward_range(const SiluForward<T>& a, int64_t begin, int64_t end) {
 }
 
 template <class T>
-inline void backward_range(const SiluBackward<T>& a, int64_t begin, int64_t end) {
+SIEVE_INLINE void backward_range(const SiluBackward<T>& a, int64_t begin, int64_t end) {
     const T* __restrict x = a.x;
     const T* __restrict dy = a.dy;
     T* __restrict dx = a.dx;

@@ -6,8 +6,8 @@
 namespace sieve::cpu {
 
 template <class T>
-void gathered_attention_forward(const AttentionForward<T>& a);
+void sparse_attention_forward(const AttentionForward<T>& a);
 template <class T>
-void gathered_attention_backward(const AttentionBackward<T>& a);
+void sparse_attention_backward(const AttentionBackward<T>& a);
 
 }  // namespace sieve::cpu

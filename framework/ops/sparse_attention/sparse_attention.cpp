@@ -11,10 +11,23 @@ namespace {
 
 constexpr const char* op = "sparse_attention";
 
-SelectedKeys selected_keys(const Selection& selection) {
+// A gathered key costs about as much as `tile_keys` keys of a tile (float32, heads of 32, one Zen 5 core,
+// random selections: forward 2.3 ns against 0.7, forward and backward 8.3 against 2.1). So row t, which walks
+// t + 1 keys of tiles or gathers at most `slots`, is computed by tiles while t < tile_keys * slots.
+constexpr int64_t tile_keys = 4;
+
+int64_t tiled_rows(SparseMethod method, int64_t slots, int64_t length) {
+    if (method == SparseMethod::gathered) return 0;
+    const int64_t rows = method == SparseMethod::masked_tiles ? length : std::min(length, tile_keys * slots);
+    return (rows + 31) / 32 * 32;
+}
+
+SelectedKeys selected_keys(const Selection& selection, SparseMethod method) {
+    const int64_t slots = selection.indices.dim(2);
     return {.indices = selection.indices.data<int32_t>(),
             .counts = selection.counts.data<int32_t>(),
-            .slots = selection.indices.dim(2)};
+            .slots = slots,
+            .tiled_rows = tiled_rows(method, slots, selection.indices.dim(1))};
 }
 
 void check_row(const SelectedKeys& keys, int64_t b, int64_t t, int64_t row) {
@@ -39,14 +52,9 @@ void check_selection(const Selection& selection, const Tensor& q) {
     check_shape(op, "indices", selection.indices, Shape{B, T, selection.indices.dim(2)}, why);
     check_shape(op, "counts", selection.counts, Shape{B, T}, why);
     if (!q.device().is_cpu()) return;
-    const SelectedKeys keys = selected_keys(selection);
+    const SelectedKeys keys = selected_keys(selection, SparseMethod::automatic);
     for (int64_t b = 0; b < B; ++b)
         for (int64_t t = 0; t < T; ++t) check_row(keys, b, t, b * T + t);
-}
-
-SparseMethod chosen(SparseMethod method, int64_t slots, int64_t length) {
-    if (method != SparseMethod::automatic) return method;
-    return 3 * slots >= length ? SparseMethod::masked_tiles : SparseMethod::gathered;
 }
 
 }  // namespace
@@ -55,18 +63,16 @@ AttentionOutput sparse_attention(const Tensor& q, const Tensor& k, const Tensor&
                                  const Selection& selection, double scale, SparseMethod method) {
     check_attention(op, q, k, v);
     check_selection(selection, q);
-    const bool tiled = chosen(method, selection.indices.dim(2), q.dim(2)) == SparseMethod::masked_tiles;
     const AttentionOutput result = empty_attention_output(q, v);
     const SavedAttention saved{q, k, v, result.out.detach(), result.lse, scale};
     dispatch_float(op, q.dtype(), [&]<class T>() {
-        launch(op, q.device(), tiled ? cpu::tiled_attention_forward<T> : cpu::gathered_attention_forward<T>,
-               attention_forward_arguments<T>(saved, selected_keys(selection)));
+        launch(op, q.device(), cpu::sparse_attention_forward<T>,
+               attention_forward_arguments<T>(saved, selected_keys(selection, method)));
     });
-    record(op, {q, k, v}, {result.out}, [saved, selection, tiled](const std::vector<Tensor>& dout) {
+    record(op, {q, k, v}, {result.out}, [saved, selection, method](const std::vector<Tensor>& dout) {
         return dispatch_float(op, saved.q.dtype(), [&]<class T>() {
-            return attention_gradients<T>(
-                op, tiled ? cpu::tiled_attention_backward<T> : cpu::gathered_attention_backward<T>, dout[0],
-                saved, selected_keys(selection));
+            return attention_gradients<T>(op, cpu::sparse_attention_backward<T>, dout[0], saved,
+                                          selected_keys(selection, method));
         });
     });
     return result;

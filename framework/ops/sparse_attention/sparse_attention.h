@@ -15,12 +15,14 @@
 //   gathered      reads the selected rows one by one: work O(T k).
 //   masked_tiles  dense_attention's tiles, skipping tiles that nobody selected from, with the other keys
 //   masked out:
-//                 work up to O(T^2), but a key costs about a sixth of a gathered one. Rows that select every
-//                 key up to their own get the bits of dense_attention.
-//   automatic     masked_tiles when 3 * slots >= T: a row of masked_tiles walks T/2 keys on average, a row of
-//                 gathered about `slots` at several times the price (measured; see sparse_attention.cpp).
-// By either method the bits of row t depend on rows 0..t and their selections alone, and not on the number of
-// threads.
+//                 work up to O(T^2), but a key costs about a quarter of a gathered one. A selection of every
+//                 key gives the bits of dense_attention.
+//   automatic     by row: tiles for the rows t < 4 * slots (up to the next multiple of 32), where walking t +
+//   1 keys
+//                 is cheaper than gathering `slots`; gathered beyond. So all of it is tiles when T <= 4 k,
+//                 and the work is O(T k).
+// By each method the bits of row t depend on rows 0..t and their selections alone: not on T, as long as slots
+// is min(k, T), and not on the number of threads.
 #pragma once
 
 #include "framework/ops/dense_attention/dense_attention.h"

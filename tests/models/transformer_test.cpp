@@ -1,0 +1,197 @@
+#include "models/transformer.h"
+
+#include "framework/autograd/autograd.h"
+#include "framework/core/error.h"
+#include "framework/core/threads.h"
+#include "framework/ops/add/add.h"
+#include "framework/ops/cross_entropy/cross_entropy.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+ModelConfig tiny(const std::string& attention, int64_t top_k = 4, const std::string& indexer = "plain") {
+    ModelConfig c;
+    c.attention = attention;
+    c.indexer = indexer;
+    c.vocab_size = 37;
+    c.d_model = 16, c.n_heads = 2, c.n_layers = 2, c.d_ff = 24;
+    c.max_seq_len = 16;
+    c.num_experts = 3, c.expert_top_k = 2;
+    c.indexer_heads = 3, c.indexer_dim = 8, c.sparse_top_k = top_k;
+    c.init_std = 0.2;
+    return c;
+}
+
+Tensor logits_of(const Transformer& model, const Tensor& tokens, AttentionStage stage = AttentionStage::sparse) {
+    const NoGrad guard;
+    return model.forward(tokens, {.stage = stage}).logits;
+}
+
+// Logits [0, t] of the model on `tokens` and on the same tokens with everything after t replaced.
+bool blind_to_the_future(const Transformer& model, const Tensor& tokens, int64_t t) {
+    const int64_t T = tokens.dim(1), vocab = model.config().vocab_size;
+    const Tensor changed = tokens.clone();
+    for (int64_t s = t + 1; s < T; ++s) {
+        int32_t& token = changed.data<int32_t>()[s];
+        token = (token + 1 + static_cast<int32_t>(s % 5)) % static_cast<int32_t>(vocab);
+    }
+    return bit_identical(logits_of(model, tokens).rows(0, t + 1), logits_of(model, changed).rows(0, t + 1));
+}
+
+}  // namespace
+
+TEST_CASE("causality: no logit sees a later token, classic, any length") {
+    const Transformer model(tiny("classic"), ParameterInit{.std = 0.2});
+    for (int64_t T = 1; T <= 130; ++T) {
+        const Tensor tokens = random_tokens({1, T}, static_cast<uint64_t>(T), 37);
+        for (const int64_t t : {int64_t{0}, T / 2, T - 2})
+            if (t >= 0) CHECK_MESSAGE(blind_to_the_future(model, tokens, t), "T " << T << " t " << t);
+    }
+}
+
+TEST_CASE("causality: no logit sees a later token, sparse, k from 1 to T + 3") {
+    for (const char* indexer : {"plain", "deepseek"})
+        for (int64_t T = 1; T <= 130; T += T < 20 ? 1 : 11)
+            for (const int64_t k : {int64_t{1}, int64_t{2}, T / 2, T - 1, T, T + 3}) {
+                if (k < 1) continue;
+                const Transformer model(tiny("sparse", k, indexer), ParameterInit{.std = 0.2});
+                const Tensor tokens = random_tokens({1, T}, static_cast<uint64_t>(T + k), 37);
+                for (const int64_t t : {int64_t{0}, T / 2, T - 2})
+                    if (t >= 0)
+                        CHECK_MESSAGE(blind_to_the_future(model, tokens, t),
+                                      indexer << " T " << T << " k " << k << " t " << t);
+            }
+}
+
+TEST_CASE("a sparse model that may select every key equals its dense stage") {
+    for (const int64_t T : {1, 5, 33, 130}) {
+        const Transformer model(tiny("sparse", T + 3), ParameterInit{.std = 0.2});
+        const Tensor tokens = random_tokens({2, T}, 3, 37);
+        CHECK(relative_difference(logits_of(model, tokens), logits_of(model, tokens, AttentionStage::dense)) <= 1e-6);
+    }
+}
+
+TEST_CASE("classic and sparse models start from the same main weights") {
+    const Transformer classic(tiny("classic"), ParameterInit{}), sparse(tiny("sparse"), ParameterInit{});
+    const std::vector<Parameter> a = classic.main_parameters(), b = sparse.main_parameters();
+    REQUIRE(a.size() == b.size());
+    for (size_t i = 0; i < a.size(); ++i) {
+        CHECK(a[i].name == b[i].name);
+        CHECK(bit_identical(a[i].tensor, b[i].tensor));
+    }
+    const Transformer other(tiny("classic"), ParameterInit{.seed = 43});
+    CHECK(!bit_identical(other.main_parameters()[0].tensor, a[0].tensor));
+}
+
+TEST_CASE("parameter names are the original PyTorch model's") {
+    const Transformer model(tiny("sparse"), ParameterInit{});
+    std::vector<std::string> names;
+    for (const Parameter& p : model.state()) names.push_back(p.name);
+    for (const char* want :
+         {"embed.weight", "norm.weight", "lm_head.weight", "blocks.1.norm1.weight", "blocks.1.norm2.weight",
+          "blocks.1.attention.qkv.weight", "blocks.1.attention.w_o.weight",
+          "blocks.0.attention.indexer.q_proj.weight", "blocks.0.attention.indexer.k_proj.weight",
+          "blocks.0.attention.indexer.w_proj.weight", "blocks.1.feed_forward.router.gate.weight",
+          "blocks.1.feed_forward.experts.2.linear1.weight", "blocks.1.feed_forward.experts.2.linear2.weight"})
+        CHECK_MESSAGE(std::find(names.begin(), names.end(), want) != names.end(), want);
+    CHECK(names.size() == 3 + 2 * (2 + 2 + 3 + 1 + 6));
+}
+
+TEST_CASE("the language model's loss sends nothing to the indexer, the alignment loss nothing to the model") {
+    const Transformer model(tiny("sparse"), ParameterInit{.std = 0.2});
+    const Tensor tokens = random_tokens({2, 9}, 4, 37), targets = random_tokens({18}, 5, 37);
+    backward(cross_entropy(model.forward(tokens, {}).logits, targets));
+    for (const Parameter& p : model.indexer_parameters()) CHECK_MESSAGE(!p.tensor.grad().defined(), p.name);
+    for (const Parameter& p : model.main_parameters()) p.tensor.set_grad({});
+    for (const AttentionStage stage : {AttentionStage::dense, AttentionStage::sparse}) {
+        backward(model.forward(tokens, {.stage = stage, .indexer_loss = true}).indexer_loss);
+        for (const Parameter& p : model.main_parameters()) CHECK_MESSAGE(!p.tensor.grad().defined(), p.name);
+        for (const Parameter& p : model.indexer_parameters()) {
+            CHECK_MESSAGE(p.tensor.grad().defined(), p.name);
+            p.tensor.set_grad({});
+        }
+    }
+}
+
+TEST_CASE("a float64 model's gradients agree with finite differences, end to end") {
+    for (const char* attention : {"classic", "sparse"}) {
+        ModelConfig config = tiny(attention, 3);
+        const Transformer model(config, ParameterInit{.std = 0.3, .dtype = DType::float64});
+        const Tensor tokens = random_tokens({2, 6}, 6, 37), targets = random_tokens({12}, 7, 37);
+        const auto loss = [&] {
+            const ModelOutput out = model.forward(tokens, {});
+            return add(cross_entropy(out.logits, targets), out.load_balancing);
+        };
+        backward(loss());
+        for (const Parameter& p : model.main_parameters()) {
+            REQUIRE(p.tensor.grad().defined());
+            const NoGrad guard;
+            // A few elements of each parameter: the ops have their own complete checks.
+            for (const int64_t at : {int64_t{0}, p.tensor.numel() / 2, p.tensor.numel() - 1}) {
+                double* x = p.tensor.data<double>() + at;
+                const double before = *x, step = 1e-6;
+                *x = before + step;
+                const double above = loss().item();
+                *x = before - step;
+                const double below = loss().item();
+                *x = before;
+                CHECK_MESSAGE(p.tensor.grad().data<double>()[at] ==
+                                  doctest::Approx((above - below) / (2 * step)).epsilon(1e-5).scale(1e-3),
+                              p.name << " element " << at);
+            }
+        }
+    }
+}
+
+TEST_CASE("load_state: refuses what does not fit and leaves the model as it was") {
+    const Transformer model(tiny("classic"), ParameterInit{}), other(tiny("classic"), ParameterInit{.seed = 1});
+    std::vector<std::pair<std::string, Tensor>> state;
+    for (const Parameter& p : other.state()) state.emplace_back(p.name, p.tensor);
+    const Tensor before = model.state()[0].tensor.clone();
+
+    auto missing = state;
+    missing.erase(missing.begin() + 2);
+    check_error("w.pt: has no tensor " + state[2].first + "; is it a checkpoint of another model?",
+                [&] { model.load_state(missing, "w.pt"); });
+    auto reshaped = state;
+    reshaped[0].second = Tensor::zeros({3, 16});
+    check_error("w.pt: embed.weight is [3,16], this model's is [37,16]; does the config belong to it?",
+                [&] { model.load_state(reshaped, "w.pt"); });
+    auto extra = state;
+    extra.emplace_back("blocks.0.attention.indexer.q_proj.weight", Tensor::zeros({2, 2}));
+    check_error("w.pt: holds blocks.0.attention.indexer.q_proj.weight, which this classic model does not have",
+                [&] { model.load_state(extra, "w.pt"); });
+    CHECK(bit_identical(model.state()[0].tensor, before));
+
+    model.load_state(state, "w.pt");
+    CHECK(bit_identical(model.state()[0].tensor, other.state()[0].tensor));
+    const Transformer sparse(tiny("sparse"), ParameterInit{});
+    sparse.load_state(state, "w.pt", true);
+    CHECK(bit_identical(sparse.state()[0].tensor, other.state()[0].tensor));
+}
+
+TEST_CASE("model config: impossible combinations are named") {
+    const auto refuse = [](const std::string& message, auto change) {
+        ModelConfig c = tiny("sparse");
+        change(c);
+        check_error(message, [&] { validate(c); });
+    };
+    refuse("d_model: 15 is not divisible by n_heads 2; choose d_model = 16 or another n_heads",
+           [](ModelConfig& c) { c.d_model = 15; });
+    refuse("d_model / n_heads: 10 / 2 = 5 is odd; RoPE rotates pairs, so the head size must be even",
+           [](ModelConfig& c) { c.d_model = 10; });
+    refuse("expert_top_k: 4 is more than num_experts 3; lower it or add experts",
+           [](ModelConfig& c) { c.expert_top_k = 4; });
+    refuse("sparse_top_k: 0, want at least 1", [](ModelConfig& c) { c.sparse_top_k = 0; });
+    refuse("dropout: 1, want 0 <= dropout < 1", [](ModelConfig& c) { c.dropout = 1; });
+    refuse("attention: 'dense', want classic or sparse", [](ModelConfig& c) { c.attention = "dense"; });
+    refuse("indexer_dim: 6, want a multiple of 4: the deepseek indexer rotates pairs in half of its dims",
+           [](ModelConfig& c) {
+               c.indexer = "deepseek";
+               c.indexer_dim = 6;
+           });
+    refuse("n_heads: 0, want at least 1", [](ModelConfig& c) { c.n_heads = 0; });
+}

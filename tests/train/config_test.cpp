@@ -1,0 +1,83 @@
+#include "framework/train/config.h"
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "framework/core/error.h"
+#include "framework/train/command_line.h"
+#include "framework/train/evaluate.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+ExperimentCommand parse(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "exp4");
+    std::vector<char*> argv;
+    for (std::string& a : arguments) argv.push_back(a.data());
+    return parse_experiment(static_cast<int>(argv.size()), argv.data(), "test");
+}
+
+}  // namespace
+
+TEST_CASE("command line: presets, files and flags in that order") {
+    CHECK(parse({}).config.model.d_model == 256);
+    CHECK(parse({"--preset", "small"}).config.model.d_model == 128);
+    CHECK(parse({"--preset", "small", "--d_model", "64"}).config.model.d_model == 64);
+    const TemporaryFolder folder;
+    std::ofstream(folder / "c.toml") << "preset = \"large\"\nd_ff = 96\nlearning_rate = 1e-4\n";
+    const ExperimentConfig c = parse({"--config", folder / "c.toml", "--d_ff", "48"}).config;
+    CHECK(c.model.d_model == 512);
+    CHECK(c.model.d_ff == 48);
+    CHECK(c.learning_rate == 1e-4);
+}
+
+TEST_CASE("command line: what --print_config prints is a config file that gives the same configuration") {
+    const TemporaryFolder folder;
+    ExperimentConfig c = parse({"--preset", "small", "--sparse_top_k", "7", "--data", "my text.txt"}).config;
+    std::ofstream(folder / "c.toml") << config_to_toml(c);
+    CHECK(config_to_json(parse({"--config", folder / "c.toml"}).config) == config_to_json(c));
+}
+
+TEST_CASE("command line: mistakes get one clear line") {
+    check_error("unknown argument --sparse_topk, did you mean --sparse_top_k? (--help lists all)",
+                [] { parse({"--sparse_topk", "3"}); });
+    check_error("preset: 'tiny', want small, medium or large", [] { parse({"--preset", "tiny"}); });
+    check_error("d_model: 250 is not divisible by n_heads 8; choose d_model = 256 or another n_heads",
+                [] { parse({"--d_model", "250"}); });
+    check_error("stages: 'classic,spares', want a list of classic, sparse and compare",
+                [] { parse({"--stages", "classic,spares"}); });
+    check_error("sparse_init: 'random', want scratch or classic", [] { parse({"--sparse_init", "random"}); });
+    CHECK_THROWS_AS(parse({"--d_model", "many"}), Error);
+    CHECK_THROWS_AS(parse({"--config", "/nowhere/c.toml"}), Error);
+    const TemporaryFolder folder;
+    std::ofstream(folder / "c.toml") << "d_modle = 64\n";
+    check_error((folder / "c.toml") + ": unknown key 'd_modle', did you mean d_model?",
+                [&] { parse({"--config", folder / "c.toml"}); });
+}
+
+TEST_CASE("config.json: round trip, wrong types and unknown keys") {
+    ExperimentConfig c;
+    apply_preset(c, "small");
+    c.model.attention = "sparse";
+    c.data = "x y.txt";
+    CHECK(config_to_json(config_from_json(config_to_json(c), "c.json")) == config_to_json(c));
+    check_error("c.json: d_model is \"wide\", want a whole number",
+                [] { config_from_json({{"d_model", "wide"}}, "c.json"); });
+    check_error("c.json: unknown key 'colour'", [] { config_from_json({{"colour", 1}}, "c.json"); });
+    CHECK(config_from_json({{"colour", 1}, {"d_model", 12}}, "c.json", true).model.d_model == 12);
+}
+
+TEST_CASE("sparsity: counted entries of the square and of the causal triangle") {
+    for (const int64_t T : {1, 5, 128})
+        for (const int64_t k : {1, 3, 64, 200}) {
+            int64_t read = 0;
+            for (int64_t t = 0; t < T; ++t) read += std::min(k, t + 1);
+            const Sparsity s = sparsity_of(T, k);
+            CHECK(s.square == doctest::Approx(1 - static_cast<double>(read) / static_cast<double>(T * T)));
+            CHECK(s.causal == doctest::Approx(1 - static_cast<double>(read) / static_cast<double>(T * (T + 1) / 2)));
+        }
+}

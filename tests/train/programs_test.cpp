@@ -1,0 +1,151 @@
+// The programs as a user meets them: exit codes, one clear line for bad input, files that appear whole.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "framework/io/atomic_file.h"
+#include "framework/io/json_file.h"
+#include "tests/support/python.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::string root = SIEVE_SOURCE_DIR;
+const std::string tiny =
+    " --preset small --d_model 32 --n_heads 2 --n_layers 2 --d_ff 32 --max_seq_len 24 --batch_size 4 --indexer_dim 8 "
+    "--sparse_top_k 8 --vocab_size 300 --max_tokens 20000 --classic_steps 12 --warmup_steps 3 --sparse_steps 12 "
+    "--eval_every 6 --eval_batches 1 --checkpoint_every 2 --device cpu --threads 1";
+
+std::string exp4(const std::string& results, const std::string& more = "") {
+    return root + "/experiments/exp4" + tiny + " --data " + root + "/data/excerpt --cache_dir " + results +
+           "-cache --results_dir " + results + " " + more;
+}
+
+// Runs and checks the exit code and that the output holds `text`.
+void check_run(const std::string& command, int status, const std::string& text) {
+    std::string output;
+    INFO(command);
+    const int got = run_command(command, output);
+    INFO(output);
+    CHECK(got == status);
+    CHECK(output.find(text) != std::string::npos);
+}
+
+const std::vector<std::string> every_file = {
+    "classic/training_results.json",         "classic/training_curves.png",
+    "classic/final_model.pt",                "classic/config.json",
+    "sparse/training_results.json",          "sparse/training_curves.png",
+    "sparse/final_model.pt",                 "sparse/config.json",
+    "comparison/comparison_metrics.json",    "comparison/performance_comparison.png",
+    "comparison/attention_pattern_layer0.png", "comparison/indexer_heads_layer0.png",
+    "comparison/attention_statistics.png"};
+
+}  // namespace
+
+TEST_CASE("exp4: a whole small run writes every file, and visualize redraws from them") {
+    const TemporaryFolder folder;
+    const std::string results = folder / "results";
+    check_run(exp4(results), 0, "criteria of the original experiment");
+    for (const std::string& file : every_file)
+        CHECK_MESSAGE((fs::exists(results + "/" + file) && fs::file_size(results + "/" + file) > 100), file);
+    CHECK(!fs::exists(results + "/classic/checkpoint.pt"));
+
+    const auto sparse = read_json(results + "/sparse/training_results.json");
+    for (const char* key : {"steps", "train_loss", "val_loss", "val_accuracy", "val_perplexity", "time_per_step",
+                            "indexer_kl", "indexer_recall"})
+        CHECK_MESSAGE(sparse.at(key).size() == 2, key);
+    for (const char* key : {"avg_time_per_step", "total_time", "peak_memory_bytes", "sparsity"})
+        CHECK_MESSAGE(sparse.contains(key), key);
+    CHECK(sparse.at("warmup_results").at("indexer_loss").size() == 3);
+    const auto metrics = read_json(results + "/comparison/comparison_metrics.json");
+    for (const char* key : {"performance", "efficiency", "sparsity", "config", "success_criteria"})
+        CHECK_MESSAGE(metrics.contains(key), key);
+
+    check_run(root + "/tools/visualize " + results + "/sparse --layer all --out " + (folder / "drawn"), 0,
+              "attention_pattern_layer1.png");
+    check_run(root + "/tools/visualize " + results + "/classic --out " + (folder / "classic"), 0, "no indexer");
+    check_run(root + "/tools/visualize " + results + "/sparse --layer 7", 2, "layer: '7', want 0 to 1 or all");
+    check_run(exp4(results, "--resume"), 0, "classic was finished by an earlier run and is kept");
+}
+
+TEST_CASE("exp4: interrupted and resumed, it ends with the bits of an undisturbed run") {
+    const TemporaryFolder folder;
+    const std::string whole = folder / "whole", stopped = folder / "stopped";
+    const std::string longer = "--stages classic --classic_steps 60";
+    check_run(exp4(whole, longer), 0, "classic 60/60");
+    // timeout sends SIGINT after a moment, as Ctrl-C would.
+    std::string output;
+    const std::string& command = exp4(stopped, longer);
+    int status = run_command("timeout -s INT 1 " + command, output);
+    for (int tries = 0; status != 0 && tries < 100; ++tries) {
+        INFO(output);
+        REQUIRE((status == 130 || status == 124));
+        status = run_command("timeout -s INT 1 " + command + " --resume", output);
+    }
+    REQUIRE(status == 0);
+    CHECK(read_json(whole + "/classic/training_results.json").at("step_loss") ==
+          read_json(stopped + "/classic/training_results.json").at("step_loss"));
+}
+
+TEST_CASE("exp4: bad input gets one clear line and the documented exit code") {
+    const TemporaryFolder folder;
+    const std::string results = folder / "results";
+    check_run(exp4(results, "--sparse_topk 3"), 2, "did you mean --sparse_top_k?");
+    check_run(exp4(results, "--d_model 31"), 2, "not divisible by n_heads");
+    check_run(exp4(results, "--expert_top_k 9"), 2, "more than num_experts");
+    check_run(exp4(results, "--sparse_top_k 0"), 2, "sparse_top_k: 0, want at least 1");
+    check_run(exp4(results, "--d_model wide"), 2, "d_model");
+    check_run(exp4(results, "--data /nowhere/text.txt"), 3, "/nowhere/text.txt");
+    check_run(exp4(results, "--tokenizer /nowhere/tokenizer.json"), 3, "/nowhere/tokenizer.json");
+    check_run(exp4(results, "--config /nowhere/c.toml"), 3, "/nowhere/c.toml");
+    check_run(exp4(results, "--device cuda"), 2, "cuda");
+    write_file_atomic(folder / "empty.txt", "");
+    check_run(exp4(results, "--data " + (folder / "empty.txt")), 3, "empty");
+    write_file_atomic(folder / "short.txt", "A few words.");
+    check_run(exp4(results, "--data " + (folder / "short.txt")), 3, "tokens");
+    write_file_atomic(folder / "binary.txt", std::string(5000, '\0'));
+    check_run(exp4(results, "--data " + (folder / "binary.txt")), 3, "binary");
+    write_file_atomic(folder / "tokenizer.json", "{\"model\": 3}");
+    check_run(exp4(results, "--tokenizer " + (folder / "tokenizer.json")), 3, "tokenizer.json");
+    write_file_atomic(folder / "file", "x");
+    check_run(exp4(folder / "file"), 3, "file");
+    check_run(exp4(results, "--stages compare"), 3, "run --stages classic");
+    check_run(exp4(results, "--stages sparse --sparse_init classic"), 3, "needs the trained classic model");
+    check_run(exp4(results, "--memory_limit_mb 1"), 5, "out of memory");
+    check_run(exp4(results, "--learning_rate 1e30 --grad_clip 1e30 --stages classic"), 4, "diverged");
+    CHECK(!fs::exists(results + "/classic/final_model.pt"));
+}
+
+TEST_CASE("exp4: bad input leaves earlier results untouched") {
+    const TemporaryFolder folder;
+    const std::string results = folder / "results";
+    check_run(exp4(results, "--stages classic"), 0, "classic 12/12");
+    const std::string before = read_file(results + "/classic/final_model.pt");
+    check_run(exp4(results, "--stages classic --data /nowhere"), 3, "/nowhere");
+    check_run(exp4(results, "--stages classic --learning_rate 1e30 --grad_clip 1e30"), 4, "diverged");
+    CHECK(read_file(results + "/classic/final_model.pt") == before);
+
+    write_file_atomic(results + "/classic/checkpoint.pt", before.substr(0, before.size() / 2));
+    check_run(exp4(results, "--stages classic --resume"), 3, "checkpoint.pt");
+    CHECK(read_file(results + "/classic/final_model.pt") == before);
+}
+
+TEST_CASE("tools: usage errors") {
+    check_run(root + "/tools/visualize", 2, "results/sparse");
+    check_run(root + "/tools/visualize /nowhere", 3, "/nowhere/final_model.pt");
+    check_run(root + "/tools/parity", 2, "--checkpoint is required");
+    check_run(root + "/tools/bench walk", 2, "'walk', want step or gemm");
+    check_run(root + "/tools/bench step --preste small", 2, "did you mean --preset?");
+    for (const char* program : {"/experiments/exp4", "/tools/visualize", "/tools/parity", "/tools/bench"})
+        check_run(root + program + " --help", 0, "Exit codes");
+}

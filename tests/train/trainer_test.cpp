@@ -1,0 +1,184 @@
+#include "framework/train/trainer.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "framework/core/allocator.h"
+#include "framework/core/error.h"
+#include "framework/core/threads.h"
+#include "framework/train/checkpoint.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+ExperimentConfig tiny(const std::string& attention) {
+    ExperimentConfig c;
+    c.model.attention = attention;
+    c.model.vocab_size = 300;
+    c.model.d_model = 32, c.model.n_heads = 2, c.model.n_layers = 2, c.model.d_ff = 48;
+    c.model.max_seq_len = 24;
+    c.model.num_experts = 2, c.model.expert_top_k = 1;
+    c.model.indexer_heads = 2, c.model.indexer_dim = 8, c.model.sparse_top_k = 8;
+    c.batch_size = 8;
+    c.classic_steps = 30, c.warmup_steps = 5, c.sparse_steps = 30;
+    c.eval_every = 10, c.eval_batches = 2, c.checkpoint_every = 7;
+    return c;
+}
+
+const Dataset& excerpt() {
+    static const Dataset data = load_dataset({.data = SIEVE_SOURCE_DIR "/data/excerpt",
+                                              .vocab_size = 300,
+                                              .max_tokens = 20000,
+                                              .cache_dir = "",
+                                              .seq_len = 24,
+                                              .batch_size = 8});
+    return data;
+}
+
+struct Trained {
+    TrainingHistory history;
+    std::vector<Tensor> weights;
+};
+
+Trained train_in(const std::string& folder, const ExperimentConfig& config, bool resume) {
+    const Transformer model(config.model, ParameterInit{});
+    Trained result;
+    REQUIRE(train({.config = config,
+                   .data = excerpt(),
+                   .model = model,
+                   .folder = folder,
+                   .estimated_step_seconds = {0, 0},
+                   .quiet = true},
+                  resume, result.history) == TrainingOutcome::finished);
+    for (const Parameter& p : model.parameters()) result.weights.push_back(p.tensor);
+    return result;
+}
+
+void check_same(const Trained& a, const Trained& b) {
+    REQUIRE(a.weights.size() == b.weights.size());
+    for (size_t i = 0; i < a.weights.size(); ++i) CHECK(bit_identical(a.weights[i], b.weights[i]));
+    CHECK(a.history.step_loss == b.history.step_loss);
+    CHECK(a.history.val_loss == b.history.val_loss);
+    CHECK(a.history.warmup_loss == b.history.warmup_loss);
+    CHECK(a.history.steps == b.history.steps);
+}
+
+}  // namespace
+
+TEST_CASE("training: thirty steps lower the loss, in both variants") {
+    for (const char* attention : {"classic", "sparse"}) {
+        const TemporaryFolder folder;
+        const TrainingHistory h = train_in(folder.path().string(), tiny(attention), false).history;
+        REQUIRE(h.step_loss.size() == 30);
+        CHECK(h.step_loss.back() < h.step_loss.front() - 0.1);
+        CHECK(h.val_loss.back() < h.val_loss.front());
+        CHECK(h.steps == std::vector<int64_t>{10, 20, 30});
+        CHECK(h.peak_memory_bytes > 0);
+        if (std::string(attention) == "sparse") {
+            CHECK(h.warmup_loss.size() == 5);
+            CHECK(h.indexer_recall.size() == 3);
+            for (const double recall : h.indexer_recall) CHECK((recall > 0.3 && recall <= 1.0));
+        }
+    }
+}
+
+TEST_CASE("training: two runs give the same bits") {
+    for (const char* attention : {"classic", "sparse"}) {
+        const TemporaryFolder a, b;
+        check_same(train_in(a.path().string(), tiny(attention), false),
+                   train_in(b.path().string(), tiny(attention), false));
+    }
+}
+
+TEST_CASE("training: a run resumed from any checkpoint gives the bits of one that was never stopped") {
+    for (const char* attention : {"classic", "sparse"}) {
+        const ExperimentConfig config = tiny(attention);
+        const TemporaryFolder whole;
+        const Trained reference = train_in(whole.path().string(), config, false);
+        // The folder now holds the last periodic checkpoint; another interval leaves one elsewhere: inside the
+        // warm-up (4), and at the last step of a stage (5, 30).
+        for (const int64_t every : {4, 5, 11, 30}) {
+            ExperimentConfig other = config;
+            other.checkpoint_every = every;
+            const TemporaryFolder folder;
+            train_in(folder.path().string(), other, false);
+            if (!std::filesystem::exists(folder / "checkpoint.pt")) continue;
+            check_same(reference, train_in(folder.path().string(), other, true));
+        }
+    }
+}
+
+TEST_CASE("training: a checkpoint of another configuration is refused, naming the key") {
+    const TemporaryFolder folder;
+    ExperimentConfig config = tiny("classic");
+    train_in(folder.path().string(), config, false);
+    const std::string path = folder / "checkpoint.pt";
+    config.learning_rate = 0.5;
+    check_error(path + ": was written with learning_rate = 0.003, this run has 0.5; resume with the same configuration "
+                       "or start afresh without --resume",
+                [&] { read_checkpoint(path, config); });
+}
+
+TEST_CASE("training: a loss that is not finite ends the run as diverged") {
+    ExperimentConfig config = tiny("classic");
+    const Transformer model(config.model, ParameterInit{});
+    model.parameters()[0].tensor.fill(std::numeric_limits<double>::quiet_NaN());
+    StageRunner runner(config, model, stages_of(config)[0]);
+    try {
+        runner.step(0, excerpt().batch(0));
+        FAIL("nothing was thrown");
+    } catch (const Error& e) {
+        CHECK(e.kind() == ErrorKind::diverged);
+    }
+}
+
+TEST_CASE("training: a steady step takes no memory from the system") {
+    const ExperimentConfig config = tiny("sparse");
+    const Transformer model(config.model, ParameterInit{});
+    StageRunner runner(config, model, stages_of(config)[1]);
+    for (int64_t i = 0; i < 4; ++i) runner.step(i, excerpt().batch(i));
+    const int64_t before = memory_stats().system_calls;
+    for (int64_t i = 4; i < 8; ++i) runner.step(i, excerpt().batch(i));
+    CHECK(memory_stats().system_calls == before);
+}
+
+TEST_CASE("training: an allocation that fails is an out-of-memory error and leaves nothing behind") {
+    const ExperimentConfig config = tiny("sparse");
+    const Transformer model(config.model, ParameterInit{});
+    StageRunner runner(config, model, stages_of(config)[1]);
+    const Batch batch = excerpt().batch(0);
+    runner.step(0, batch);
+    const int64_t live = memory_stats().live_bytes;
+    for (const int64_t n : {1, 10, 50, 200, 400}) {
+        fail_allocation_after(n);
+        try {
+            runner.step(1, batch);
+            FAIL("nothing was thrown");
+        } catch (const Error& e) {
+            CHECK(e.kind() == ErrorKind::out_of_memory);
+        }
+        fail_allocation_after(0);
+        for (const Parameter& p : model.parameters()) p.tensor.set_grad({});
+        CHECK(memory_stats().live_bytes == live);
+    }
+}
+
+TEST_CASE("final model: written, read back, the same bits; foreign files are refused") {
+    const TemporaryFolder folder;
+    const ExperimentConfig config = tiny("sparse");
+    const Transformer model(config.model, ParameterInit{});
+    const std::string path = folder / "final_model.pt";
+    write_final_model(path, model, config, excerpt().tokenizer().to_json());
+    const FinalModel back = read_final_model(path);
+    CHECK(config_to_json(back.config) == config_to_json(config));
+    CHECK(Tokenizer::from_json(back.tokenizer_json, path).vocab_size() == excerpt().tokenizer().vocab_size());
+    for (size_t i = 0; i < model.state().size(); ++i)
+        CHECK(bit_identical(model.state()[i].tensor, back.model->state()[i].tensor));
+    CHECK_THROWS_AS(read_final_model(folder / "absent.pt"), Error);
+    std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+    CHECK_THROWS_AS(read_final_model(path), Error);
+}
