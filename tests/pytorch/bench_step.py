@@ -6,7 +6,7 @@
 
 Alone it runs in this process with whatever BLAS and malloc the environment gave it, and says which. With --sieve it
 alternates, round by round, our program and a fresh PyTorch process for each setting, so that a noisy machine is noisy
-for both, and prints the medians over all rounds and their ratios:
+for both, and prints each side's median over all rounds and the median of the rounds' ratios:
     stock    the environment as it is
     fastest  OpenMP OpenBLAS when Debian's package of it is installed, malloc told to keep its memory
 PyTorch's attention: `classic` is the materialised one of the original experiment (and --attention classic_fused
@@ -243,7 +243,8 @@ def compare(arguments):
         entry = dict(sieve=summary(ours), details=details)
         for setting, times in torch_times.items():
             entry["torch " + setting] = summary(times)
-            entry["ratio " + setting] = statistics.median(times) / statistics.median(ours)
+            # Within a round both saw the same machine: the ratio is taken there.
+            entry["ratio " + setting] = statistics.median(theirs / mine for theirs, mine in zip(times, ours))
         result["attentions"][attention] = entry
     return result
 
