@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/autograd/autograd.h"
+#include "framework/core/error.h"
 #include "framework/io/json_file.h"
 #include "framework/ops/indexer_quality/indexer_quality.h"
 #include "framework/ops/lightning_indexer/lightning_indexer.h"
@@ -131,6 +132,15 @@ void add_selection(const Selection& selection, int64_t top_k, SelectionStatistic
 
 }  // namespace
 
+Tensor validation_window(const Dataset& data, int64_t index) {
+    const auto count = static_cast<int64_t>(data.windows().validation.size());
+    if (index < 0 || index >= count)
+        fail_usage(fmt::format("sample: {}, want 0 to {} (the validation windows)", index, count - 1));
+    const int64_t batch_size = data.validation(0).tokens.dim(0);
+    const int64_t row = index % batch_size;
+    return data.validation(index / batch_size).tokens.rows(row, row + 1);
+}
+
 std::vector<SelectionStatistics> selection_statistics(const Transformer& model, const Dataset& data,
                                                       int64_t samples) {
     const NoGrad guard;
@@ -147,11 +157,9 @@ std::vector<SelectionStatistics> selection_statistics(const Transformer& model, 
         into.covered_mass.push_back(quality.covered_mass);
         add_selection(selection, indexer.top_k, into);
     };
-    for (int64_t i = 0, seen = 0; i < data.validation_batches() && seen < samples; ++i) {
-        const Tensor tokens = data.validation(i).tokens;
-        for (int64_t row = 0; row < tokens.dim(0) && seen < samples; ++row, ++seen)
-            model.forward(tokens.rows(row, row + 1), options);
-    }
+    const auto available = static_cast<int64_t>(data.windows().validation.size());
+    for (int64_t i = 0; i < std::min(samples, available); ++i)
+        model.forward(validation_window(data, i), options);
     return layers;
 }
 

@@ -24,6 +24,9 @@ struct AttentionPattern {
 // tokens int32 [1,T]
 std::vector<AttentionPattern> attention_patterns(const Transformer& model, const Tensor& tokens);
 
+// Window `index` of the validation set, int32 [1,T]. A usage error when there are not so many.
+Tensor validation_window(const Dataset& data, int64_t index);
+
 // Per layer; each vector has one value a sample, `distances` one a selected key.
 struct SelectionStatistics {
     int64_t layer = 0;

@@ -18,11 +18,18 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-double per_step(const TrainingHistory& h) {
+double mean_step_seconds(const TrainingHistory& h) {
     return h.step_loss.empty() ? 0 : h.training_seconds / static_cast<double>(h.step_loss.size());
 }
 
 }  // namespace
+
+double typical_step_seconds(const TrainingHistory& h) {
+    std::vector<double> sorted = h.time_per_step;
+    if (sorted.empty()) return 0;
+    std::sort(sorted.begin(), sorted.end());
+    return sorted[sorted.size() / 2];
+}
 
 ResultPaths::ResultPaths(const std::string& results_dir) : root_(results_dir) {}
 std::string ResultPaths::variant(const std::string& attention) const {
@@ -40,7 +47,8 @@ void ResultPaths::make_folders() const {
 Json training_results(const TrainingHistory& history, const ExperimentConfig& config,
                       const std::string& data_description, int threads) {
     Json json = state_of_history(history);
-    json["avg_time_per_step"] = per_step(history);
+    json["avg_time_per_step"] = mean_step_seconds(history);
+    json["median_time_per_step"] = typical_step_seconds(history);
     json["total_time"] = history.total_seconds;
     json["protocol"] = config.protocol;
     json["data"] = data_description;
@@ -94,7 +102,8 @@ Json difference_of(const Json& classic, const Json& sparse) {
 }
 
 Json efficiency_of(const TrainingHistory& h) {
-    return {{"time_per_step", per_step(h)},
+    return {{"time_per_step", typical_step_seconds(h)},
+            {"avg_time_per_step", mean_step_seconds(h)},
             {"total_time", h.total_seconds},
             {"warmup_time", h.warmup_seconds},
             {"peak_memory_bytes", h.peak_memory_bytes}};
@@ -112,7 +121,7 @@ bool all_finite(const std::vector<double>& values) {
 Json success_criteria(const TrainingHistory& classic, const TrainingHistory& sparse,
                       const Sparsity& sparsity) {
     const double loss_ratio = sparse.val_loss.back() / classic.val_loss.back();
-    const double speedup = per_step(classic) / per_step(sparse);
+    const double speedup = typical_step_seconds(classic) / typical_step_seconds(sparse);
     const bool stable = all_finite(classic.step_loss) && all_finite(sparse.step_loss) &&
                         sparse.val_loss.back() < sparse.val_loss.front() + 1;
     return Json::array({criterion("sparse validation loss / classic validation loss", loss_ratio,
@@ -138,8 +147,8 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
         fmt::format("{:+.2f} %", metrics["performance"]["difference"]["val_loss_percent"].get<double>()));
     print_row("validation accuracy", 100 * c.val_accuracy.back(), 100 * s.val_accuracy.back(), "{:.2f} %");
     print_row("validation perplexity", c.val_perplexity.back(), s.val_perplexity.back(), "{:.2f}");
-    print_row("ms per step", 1000 * per_step(c), 1000 * per_step(s), "{:.1f}",
-              fmt::format("speed-up {:.2f}x", metrics["efficiency"]["speedup"].get<double>()));
+    print_row("ms per step (median)", 1000 * typical_step_seconds(c), 1000 * typical_step_seconds(s),
+              "{:.1f}", fmt::format("speed-up {:.2f}x", metrics["efficiency"]["speedup"].get<double>()));
     print_row("peak tensor MiB", static_cast<double>(c.peak_memory_bytes) / (1 << 20),
               static_cast<double>(s.peak_memory_bytes) / (1 << 20), "{:.0f}",
               fmt::format("ratio {:.2f}", metrics["efficiency"]["memory_ratio"].get<double>()));
@@ -168,6 +177,7 @@ TrainingHistory finished_history(const ResultPaths& paths, const std::string& at
 
 }  // namespace
 
+// The curves of both variants are drawn again from their JSON: --stages compare renews every picture.
 void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) {
     const TrainingHistory classic = finished_history(paths, "classic");
     const TrainingHistory sparse = finished_history(paths, "sparse");
@@ -178,7 +188,7 @@ void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) 
         difference_of(metrics["performance"]["classic"], metrics["performance"]["sparse"]);
     metrics["efficiency"] = {{"classic", efficiency_of(classic)},
                              {"sparse", efficiency_of(sparse)},
-                             {"speedup", per_step(classic) / per_step(sparse)},
+                             {"speedup", typical_step_seconds(classic) / typical_step_seconds(sparse)},
                              {"memory_ratio", static_cast<double>(sparse.peak_memory_bytes) /
                                                   static_cast<double>(classic.peak_memory_bytes)}};
     metrics["sparsity"] = {{"square", sparsity.square}, {"causal", sparsity.causal}};
@@ -187,6 +197,11 @@ void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) 
     metrics["config"].erase("attention");
     metrics["success_criteria"] = success_criteria(classic, sparse, sparsity);
     write_json_atomic(paths.comparison() + "/comparison_metrics.json", metrics);
+    ExperimentConfig variant = config;
+    for (const auto& [attention, history] : {std::pair{"classic", &classic}, std::pair{"sparse", &sparse}}) {
+        variant.model.attention = attention;
+        write_training_curves(paths.variant(attention) + "/training_curves.png", *history, variant);
+    }
     write_performance_comparison(paths.comparison() + "/performance_comparison.png", classic, sparse);
     print_comparison(metrics, classic, sparse);
 }

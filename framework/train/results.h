@@ -30,6 +30,10 @@ nlohmann::ordered_json training_results(const TrainingHistory& history, const Ex
 // `path`.
 TrainingHistory read_training_results(const std::string& path);
 
+// Median over the evaluation intervals of the mean seconds per step: a busy minute of the machine does not
+// change it.
+double typical_step_seconds(const TrainingHistory& history);
+
 void write_training_curves(const std::string& path, const TrainingHistory& history,
                            const ExperimentConfig& config);
 void write_performance_comparison(const std::string& path, const TrainingHistory& classic,
