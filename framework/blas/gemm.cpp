@@ -220,17 +220,28 @@ const GemmKernels<T>& best_kernels() {
     return best;
 }
 
-// In squares, so that both the rows read and the columns written stay in the cache.
+// Rows [i, i + rows) of the lower triangle become columns [i, i + rows) of the upper one.
 template <class T>
-void mirror_lower(T* c, int64_t n, int64_t ldc) {
-    constexpr int64_t side = 32;
-    parallel_tasks(n >= 512 ? ceil_div(n, side) : 1, [&](int64_t task) {
-        const int64_t begin = n >= 512 ? task * side : 0, end = n >= 512 ? std::min(n, begin + side) : n;
-        for (int64_t i0 = begin; i0 < end; i0 += side)
-            for (int64_t j0 = 0; j0 <= i0; j0 += side)
-                for (int64_t i = i0; i < std::min(n, i0 + side); ++i)
-                    for (int64_t j = j0; j < std::min(i, j0 + side); ++j) c[j * ldc + i] = c[i * ldc + j];
-    });
+void mirror_rows(const GemmKernels<T>& kernels, T* c, int64_t ldc, int64_t i, int64_t rows) {
+    const int64_t width = kernels.tile_columns, end = i + rows;
+    T* panel = scratch<T>(0, end * width + 64);
+    kernels.pack_b_transposed({.source = c + i * ldc, .ld = ldc, .k = end, .count = rows, .panel = panel});
+    for (int64_t j = 0; j < end; ++j) {
+        const int64_t first = std::max<int64_t>(0, j + 1 - i);
+        std::copy(panel + j * width + first, panel + j * width + rows, c + j * ldc + i + first);
+    }
+}
+
+template <class T>
+void mirror_lower(const GemmKernels<T>& kernels, T* c, int64_t n, int64_t ldc) {
+    const int64_t width = kernels.tile_columns, tasks = ceil_div(n, width);
+    // From the bottom up: the longest first.
+    const auto task = [&](int64_t t) {
+        const int64_t i = (tasks - 1 - t) * width;
+        mirror_rows(kernels, c, ldc, i, std::min(width, n - i));
+    };
+    if (n >= 256) return parallel_tasks(tasks, task);
+    for (int64_t t = 0; t < tasks; ++t) task(t);
 }
 
 }  // namespace
@@ -261,7 +272,7 @@ void gemm_symmetric(const Gemm<T>& g) {
     if (g.m != g.n)
         fail("gemm_symmetric: C is [" + std::to_string(g.m) + "," + std::to_string(g.n) + "], want a square");
     multiply(best_kernels<T>(), g, true);
-    mirror_lower(g.c, g.n, g.ldc);
+    mirror_lower(best_kernels<T>(), g.c, g.n, g.ldc);
 }
 
 std::string gemm_backend() {
