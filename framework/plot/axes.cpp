@@ -297,11 +297,11 @@ void Axes::draw_legend(Canvas& canvas, const Layout& l) const {
     const Rect box = place_legend(l.plot, size, points);
     canvas.fill_rounded_rect(box, 3, Color::hex(0xcccccc));
     canvas.fill_rounded_rect(box.expanded(-0.7), 2.4, colors::white);
-    double y = box.y0 + padding + row / 2;
+    double row_y = box.y0 + padding + row / 2;
     for (const LegendEntry& e : entries) {
-        draw_legend_handle(canvas, e, box.x0 + padding, y, handle);
-        draw_text(canvas, {box.x0 + padding + handle + gap, y}, e.label, {.size = legend_size, .v = VAlign::center});
-        y += row;
+        draw_legend_handle(canvas, e, box.x0 + padding, row_y, handle);
+        draw_text(canvas, {box.x0 + padding + handle + gap, row_y}, e.label, {.size = legend_size, .v = VAlign::center});
+        row_y += row;
     }
 }
 

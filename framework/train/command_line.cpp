@@ -91,6 +91,7 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
             [&](auto* value) {
                 app.add_option(std::string("--") + key.name, *value, key.help)
                     ->group(key.group)
+                    ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
                     ->capture_default_str();
             },
             key.value);

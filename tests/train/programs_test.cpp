@@ -130,7 +130,7 @@ TEST_CASE("exp4: bad input gets one clear line and the documented exit code") {
     check_run(exp4(folder / "file"), 3, "file");
     check_run(exp4(results, "--stages compare"), 3, "run --stages classic");
     check_run(exp4(results, "--stages sparse --sparse_init classic"), 3, "needs the trained classic model");
-    check_run(exp4(results, "--memory_limit_mb 1"), 5, "out of memory");
+    check_run(exp4(results, "--memory_limit_mb 1 --batch_size 64"), 5, "out of memory");
     check_run(exp4(results, "--learning_rate 1e30 --grad_clip 1e30 --stages classic"), 4, "diverged");
     CHECK(!fs::exists(results + "/classic/final_model.pt"));
 }
