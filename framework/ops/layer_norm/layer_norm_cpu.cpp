@@ -33,26 +33,30 @@ SIEVE_INLINE void forward_rows(const LayerNormForward<T>& a, int64_t begin, int6
 template <class T>
 SIEVE_INLINE void backward_rows(const LayerNormBackward<T>& a, T* __restrict dweight, T* __restrict dbias,
                                 int64_t begin, int64_t end) {
+    const int64_t columns = a.width;
+    const T* __restrict weight = a.weight;
     const auto width = static_cast<T>(a.width);
     for (int64_t i = begin; i < end; ++i) {
         const T* __restrict x = a.x + i * a.width;
         const T* __restrict dy = a.dy + i * a.width;
         const T r = a.rstd[i], mean = a.mean[i];
-        for (int64_t j = 0; j < a.width; ++j) {
+#pragma omp simd
+        for (int64_t j = 0; j < columns; ++j) {
             dweight[j] += dy[j] * (x[j] - mean) * r;
             dbias[j] += dy[j];
         }
         if (!a.dx) continue;
         T sum = 0, dot = 0;
 #pragma omp simd reduction(+ : sum, dot)
-        for (int64_t j = 0; j < a.width; ++j) {
-            const T g = a.weight[j] * dy[j];
+        for (int64_t j = 0; j < columns; ++j) {
+            const T g = weight[j] * dy[j];
             sum += g;
             dot += g * (x[j] - mean) * r;
         }
         T* __restrict dx = a.dx + i * a.width;
-        for (int64_t j = 0; j < a.width; ++j)
-            dx[j] = r * (a.weight[j] * dy[j] - sum / width - (x[j] - mean) * r * dot / width);
+#pragma omp simd
+        for (int64_t j = 0; j < columns; ++j)
+            dx[j] = r * (weight[j] * dy[j] - sum / width - (x[j] - mean) * r * dot / width);
     }
 }
 

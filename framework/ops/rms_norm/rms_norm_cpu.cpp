@@ -28,20 +28,24 @@ SIEVE_INLINE void forward_rows(const RmsNormForward<T>& a, int64_t begin, int64_
 template <class T>
 SIEVE_INLINE void backward_rows(const RmsNormBackward<T>& a, T* __restrict dweight, int64_t begin,
                                 int64_t end) {
+    const int64_t width = a.width;  // a local copy: the compiler cannot know that no store below changes `a`
+    const T* __restrict weight = a.weight;
     for (int64_t i = begin; i < end; ++i) {
-        const T* __restrict x = a.x + i * a.width;
-        const T* __restrict dy = a.dy + i * a.width;
+        const T* __restrict x = a.x + i * width;
+        const T* __restrict dy = a.dy + i * width;
         const T r = a.rstd[i];
         if (a.dx) {
             T dot = 0;
 #pragma omp simd reduction(+ : dot)
-            for (int64_t j = 0; j < a.width; ++j) dot += x[j] * a.weight[j] * dy[j];
-            const T c = r * r * r * dot / static_cast<T>(a.width);
-            T* __restrict dx = a.dx + i * a.width;
-            for (int64_t j = 0; j < a.width; ++j) dx[j] = r * a.weight[j] * dy[j] - c * x[j];
+            for (int64_t j = 0; j < width; ++j) dot += x[j] * weight[j] * dy[j];
+            const T c = r * r * r * dot / static_cast<T>(width);
+            T* __restrict dx = a.dx + i * width;
+#pragma omp simd
+            for (int64_t j = 0; j < width; ++j) dx[j] = r * weight[j] * dy[j] - c * x[j];
         }
-        if (dweight)
-            for (int64_t j = 0; j < a.width; ++j) dweight[j] += dy[j] * x[j] * r;
+        if (!dweight) continue;
+#pragma omp simd
+        for (int64_t j = 0; j < width; ++j) dweight[j] += dy[j] * x[j] * r;
     }
 }
 
