@@ -99,9 +99,10 @@ TEST_CASE("text: longer is wider, larger is wider, empty is nothing, foreign byt
 }
 
 TEST_CASE("ticks: round numbers inside the range, three to ten of them") {
-    for (const double low : {-1000.0, -1.0, 0.0, 1e-7, 3.14159, 98765.0})
+    for (const double start : {-1000.0, -1.0, 0.0, 1e-7, 3.14159, 98765.0})
         for (const double span : {1e-6, 0.003, 1.0, 7.0, 123.0, 5e5}) {
-            const double high = low + span;
+            double low = start, high = start + span;
+            make_usable_range(low, high);  // as axes do
             const Ticks ticks = linear_ticks(low, high, 8);
             INFO("from " << low << " to " << high);
             CHECK(ticks.at.size() >= 3);
