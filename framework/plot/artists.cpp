@@ -1,5 +1,7 @@
 #include "framework/plot/artists.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
 #include <numbers>
@@ -27,8 +29,10 @@ std::vector<Contour> unbroken_parts(const std::vector<double>& x, const std::vec
     std::vector<Contour> parts(1);
     for (size_t i = 0; i < std::min(x.size(), y.size()); ++i) {
         const Point p = to_points(x[i], y[i]);
-        if (is_finite(p)) parts.back().push_back(p);
-        else if (!parts.back().empty()) parts.emplace_back();
+        if (is_finite(p))
+            parts.back().push_back(p);
+        else if (!parts.back().empty())
+            parts.emplace_back();
     }
     if (parts.back().empty()) parts.pop_back();
     return parts;
@@ -41,7 +45,8 @@ void add_along(Point a, Point b, std::vector<Point>& points) {
 }
 
 void add_rect(const Rect& r, std::vector<Point>& points) {
-    for (double y = std::min(r.y0, r.y1); y <= std::max(r.y0, r.y1); y += 5) add_along({r.x0, y}, {r.x1, y}, points);
+    for (double y = std::min(r.y0, r.y1); y <= std::max(r.y0, r.y1); y += 5)
+        add_along({r.x0, y}, {r.x1, y}, points);
 }
 
 void fill_band(Canvas& canvas, const Transform& to_points, const Line::Options& o, const Color& color) {
@@ -57,7 +62,8 @@ void fill_band(Canvas& canvas, const Transform& to_points, const Line::Options& 
         const Point high = to_points(o.x[i], o.high[i]);
         Point low = to_points(o.x[i], o.low[i]);
         // Mean minus deviation may be negative on a log scale: the band then reaches the lower end.
-        if (is_finite(high) && std::isnan(low.y) && std::isfinite(o.low[i])) low = {high.x, to_points.y.begin};
+        if (is_finite(high) && std::isnan(low.y) && std::isfinite(o.low[i]))
+            low = {high.x, to_points.y.begin};
         if (is_finite(low) && is_finite(high)) {
             upper.push_back(high);
             lower.push_back(low);
@@ -121,8 +127,10 @@ void Line::draw(Canvas& canvas, const Transform& to_points) const {
     fill_band(canvas, to_points, o, o.color->with_alpha(0.2 * o.alpha));
     for (const Contour& part : unbroken_parts(o.x, o.y, to_points)) {
         if (part.size() == 1 && o.marker == 0) canvas.fill_circle(part[0], o.width, color);
-        if (o.dashes.empty()) canvas.stroke(part, o.width, color);
-        else canvas.stroke_dashed(part, o.width, color, o.dashes);
+        if (o.dashes.empty())
+            canvas.stroke(part, o.width, color);
+        else
+            canvas.stroke_dashed(part, o.width, color, o.dashes);
         if (o.marker > 0)
             for (const Point p : part) canvas.fill_circle(p, o.marker / 2, color);
     }
@@ -172,6 +180,16 @@ double Bars::top(size_t i) const {
     return std::max(0.0, o.values[i] + error);
 }
 
+std::string Bars::value_label(size_t i) const {
+    if (i < o.value_labels.size()) return o.value_labels[i];
+    double largest = 0;
+    for (const double v : o.values)
+        if (std::isfinite(v)) largest = std::max(largest, std::abs(v));
+    if (largest < 1e-3 || largest >= 1e7) return format_number(o.values[i]);
+    const std::string text = fmt::format("{:.{}f}", std::abs(o.values[i]), decimals_for(largest));
+    return (o.values[i] < 0 ? "−" : "") + text;
+}
+
 void Bars::extend(Limits& limits) const {
     for (size_t i = 0; i < o.values.size(); ++i) {
         if (std::isnan(top(i))) continue;
@@ -195,7 +213,8 @@ void Bars::draw(Canvas& canvas, const Transform& to_points) const {
         canvas.fill_rect({a.x, std::min(a.y, zero), b.x, std::max(a.y, zero)}, color);
         if (i >= o.errors.size() || !(o.errors[i] > 0)) continue;
         const double middle = to_points.x(x);
-        const double high = to_points.y(o.values[i] + o.errors[i]), low = to_points.y(o.values[i] - o.errors[i]);
+        const double high = to_points.y(o.values[i] + o.errors[i]),
+                     low = to_points.y(o.values[i] - o.errors[i]);
         canvas.vertical_line(middle, high, low, 1, colors::ink);
         for (const double y : {high, low}) canvas.horizontal_line(middle - 4, middle + 4, y, 1, colors::ink);
     }
@@ -205,8 +224,9 @@ void Bars::draw_labels(Canvas& canvas, const Transform& to_points) const {
     for (size_t i = 0; i < o.values.size(); ++i) {
         if (std::isnan(top(i))) continue;
         const Point p = to_points(static_cast<double>(i) + o.offset, top(i));
-        draw_text(canvas, {p.x, p.y - 3}, i < o.value_labels.size() ? o.value_labels[i] : format_number(o.values[i]),
-                  {.size = value_label_size, .h = HAlign::center, .v = VAlign::bottom, .halo = colors::white});
+        draw_text(
+            canvas, {p.x, p.y - 3}, value_label(i),
+            {.size = value_label_size, .h = HAlign::center, .v = VAlign::bottom, .halo = colors::white});
     }
 }
 
@@ -275,7 +295,8 @@ void Steps::occupied(const Transform& to_points, std::vector<Point>& points) con
 
 std::optional<LegendEntry> Steps::legend() const {
     if (o.label.empty()) return std::nullopt;
-    return LegendEntry{o.filled ? LegendEntry::Kind::patch : LegendEntry::Kind::line, o.label, *o.color, 1.3, {}};
+    return LegendEntry{
+        o.filled ? LegendEntry::Kind::patch : LegendEntry::Kind::line, o.label, *o.color, 1.3, {}};
 }
 
 // ---- Boxes
@@ -283,8 +304,8 @@ std::optional<LegendEntry> Steps::legend() const {
 Boxes::Boxes(Options options) : o(std::move(options)) {
     for (const std::vector<double>& g : o.groups) {
         const double median = quantile(g, 0.5);
-        summaries_.push_back({quantile(g, 0.05), quantile(g, 0.25), median, quantile(g, 0.75), quantile(g, 0.95),
-                              mean_of(g), std::isnan(median)});
+        summaries_.push_back({quantile(g, 0.05), quantile(g, 0.25), median, quantile(g, 0.75),
+                              quantile(g, 0.95), mean_of(g), std::isnan(median)});
     }
 }
 
@@ -341,17 +362,22 @@ void Boxes::occupied(const Transform& to_points, std::vector<Point>& points) con
 
 void Rule::extend(Limits& limits) const {
     if (!o.counts) return;
-    if (o.vertical) limits.include_x(o.at);
-    else limits.include_y(o.at);
+    if (o.vertical)
+        limits.include_x(o.at);
+    else
+        limits.include_y(o.at);
 }
 
 void Rule::draw(Canvas& canvas, const Transform& to_points) const {
     const Rect& r = to_points.plot;
     const double at = o.vertical ? to_points.x(o.at) : to_points.y(o.at);
     if (!std::isfinite(at)) return;
-    const Point ends[] = {o.vertical ? Point{at, r.y1} : Point{r.x0, at}, o.vertical ? Point{at, r.y0} : Point{r.x1, at}};
-    if (o.dashes.empty()) canvas.stroke(ends, 1, o.color);
-    else canvas.stroke_dashed(ends, 1, o.color, o.dashes);
+    const Point ends[] = {o.vertical ? Point{at, r.y1} : Point{r.x0, at},
+                          o.vertical ? Point{at, r.y0} : Point{r.x1, at}};
+    if (o.dashes.empty())
+        canvas.stroke(ends, 1, o.color);
+    else
+        canvas.stroke_dashed(ends, 1, o.color, o.dashes);
 }
 
 void Rule::draw_labels(Canvas& canvas, const Transform& to_points) const {

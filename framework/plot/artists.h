@@ -1,5 +1,5 @@
-// What can stand in a pair of axes. Each artist knows the range of its data, draws itself, and tells the legend
-// what it looks like and which places to keep clear.
+// What can stand in a pair of axes. Each artist knows the range of its data, draws itself, and tells the
+// legend what it looks like and which places to keep clear.
 #pragma once
 
 #include <cmath>
@@ -17,8 +17,8 @@ enum class Scale { linear, log2, log10 };
 // Data to points. low may be above high: then the axis runs the other way.
 struct AxisMap {
     Scale scale = Scale::linear;
-    double low = 0, high = 1;     // data
-    double begin = 0, end = 1;    // points
+    double low = 0, high = 1;   // data
+    double begin = 0, end = 1;  // points
     double operator()(double value) const;
 };
 
@@ -112,6 +112,8 @@ struct Bars : Artist {
     std::optional<LegendEntry> legend() const override;
     // Where the bar and its error bar end; NaN when there is no such bar.
     double top(size_t i) const;
+    // Numbers of one panel have as many decimals as the largest needs for three digits: 3.53 beside 3.60.
+    std::string value_label(size_t i) const;
 };
 
 // A text between two bars, over a bracket at the height `y` (the taller of the two).
@@ -140,7 +142,8 @@ struct Steps : Artist {
     std::optional<LegendEntry> legend() const override;
 };
 
-// One box a group at x = 0, 1, ...: quartiles and median, whiskers to the 5th and 95th percentile, a dot at the mean.
+// One box a group at x = 0, 1, ...: quartiles and median, whiskers to the 5th and 95th percentile, a dot at
+// the mean.
 struct Boxes : Artist {
     struct Options {
         std::vector<std::vector<double>> groups;

@@ -21,8 +21,8 @@ class Axes {
         std::optional<double> low, high;  // in place of the range of the data
         bool integers = false;            // ticks at whole numbers only
         std::vector<std::string> names;   // texts at 0, 1, 2, ... in place of numbers
-        double names_angle = 0;           // 0 or 90
-        double tick_size = 9;
+        double names_angle = 0;           // 0 or 90; of the x axis
+        double tick_size = 9;             // names are drawn smaller where they would overlap
     };
 
     std::string title;
@@ -38,7 +38,8 @@ class Axes {
     // Over the bars i and j of one `bars` call made before.
     void ratio_bracket(size_t i, size_t j, const std::string& text);
     // Share of the values in each of `bins` equal bins over [low, high]; the last bin holds its upper end.
-    void histogram(const std::vector<double>& values, double low, double high, int bins, Steps::Options style);
+    void histogram(const std::vector<double>& values, double low, double high, int bins,
+                   Steps::Options style);
     void boxes(Boxes::Options options, std::vector<std::string> names);
     void heat_map(HeatMap::Options options);
     void hline(double at, const std::string& label, Color color = colors::muted, bool counts = false,
@@ -52,14 +53,19 @@ class Axes {
     void draw(Canvas& canvas, Rect plot) const;
 
     bool has_data() const;
-    Transform transform(const Rect& plot) const;  // of a plot area (after any change for square cells)
+    // Of a plot area (after any change for square cells). The y axis reaches higher where that lets the
+    // legend stand clear of the data.
+    Transform transform(const Rect& plot) const;
 
   private:
     struct Layout;
     Layout layout(Rect plot) const;
     Ticks ticks_of(const Axis& axis, double low, double high, double length, bool horizontal) const;
     Rect plot_area(Rect plot) const;  // square when it holds a heat map
+    Transform transform_with(const Rect& plot, double headroom) const;
     std::vector<LegendEntry> legend_entries() const;
+    Size legend_extent(const std::vector<LegendEntry>& entries) const;
+    std::vector<Point> occupied(const Transform& to_points) const;
     void draw_grid_and_frame(Canvas& canvas, const Layout& l) const;
     void draw_tick_labels(Canvas& canvas, const Layout& l) const;
     void draw_titles(Canvas& canvas, const Layout& l) const;
@@ -73,7 +79,11 @@ class Axes {
     std::string no_data_text_ = "no data";
 };
 
-// Where a legend of this size covers the fewest points: a corner (upper right first), else the middle of a side.
+// The largest size, up to `wanted` and not below 3, at which neighbouring names do not touch.
+// spacing: points from one name to the next; upright: names side by side, else rotated or above each other.
+double fitted_name_size(const std::vector<std::string>& names, double spacing, bool upright, double wanted);
+
+// Where a legend of this size covers the fewest points: a corner (upper right first), else along a side.
 Rect place_legend(const Rect& plot, Size legend, std::span<const Point> occupied);
 
 }  // namespace sieve::plot

@@ -1,5 +1,7 @@
 #include "framework/plot/canvas.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <numbers>
 
@@ -12,7 +14,8 @@ namespace {
 
 int pixels_of(double points, double scale) {
     const double pixels = std::round(points * scale);
-    if (!(pixels >= 1 && pixels <= 32768)) fail("canvas: a side has " + std::to_string(pixels) + " pixels");
+    if (!(pixels >= 1 && pixels <= 32768))
+        fail(fmt::format("canvas: a side has {} pixels, want 1 to 32768", pixels));
     return static_cast<int>(pixels);
 }
 
@@ -64,6 +67,8 @@ void add_crossings(Point a, Point b, double y_low, double y_high, std::vector<Cr
 Canvas::Canvas(Size points, double scale, Color background)
     : scale_(scale), width_(pixels_of(points.width, scale)), height_(pixels_of(points.height, scale)) {
     const auto count = static_cast<size_t>(width_) * static_cast<size_t>(height_);
+    // The PNG encoder counts bytes in an int.
+    if (count > (size_t{1} << 28)) fail(fmt::format("canvas: {} x {} pixels are too many", width_, height_));
     pixels_.resize(count);
     coverage_.assign(count, 0.0f);
     clear_clip();
@@ -81,8 +86,8 @@ void Canvas::set_pixel(int x, int y, const Color& color) {
 
 void Canvas::set_clip(const Rect& clip) {
     clear_clip();
-    clip_ = clipped_box(std::round(clip.x0 * scale_), std::round(clip.y0 * scale_), std::round(clip.x1 * scale_),
-                        std::round(clip.y1 * scale_));
+    clip_ = clipped_box(std::round(clip.x0 * scale_), std::round(clip.y0 * scale_),
+                        std::round(clip.x1 * scale_), std::round(clip.y1 * scale_));
 }
 
 void Canvas::clear_clip() {
@@ -172,7 +177,8 @@ void Canvas::fill_polygon(std::span<const Contour> contours, const Color& color)
         for (size_t i = 0; i < contour.size(); ++i) {
             const Point a = contour[i], b = contour[i + 1 < contour.size() ? i + 1 : 0];
             if (a.y == b.y) continue;
-            add_crossings({a.x * scale_, a.y * scale_}, {b.x * scale_, b.y * scale_}, box.y0, box.y1, crossings);
+            add_crossings({a.x * scale_, a.y * scale_}, {b.x * scale_, b.y * scale_}, box.y0, box.y1,
+                          crossings);
         }
     }
     std::sort(crossings.begin(), crossings.end(), [](const Crossing& a, const Crossing& b) {
@@ -199,10 +205,11 @@ void Canvas::fill_circle(Point center, double radius, const Color& color) {
 // Coverage of the segment by the distance of each pixel from it; the largest over all segments stays.
 void Canvas::cover_segment(Point a, Point b, double half_width, Box& dirty) {
     const double reach = half_width + 1;
-    const Rect visible = Rect{double(clip_.x0), double(clip_.y0), double(clip_.x1), double(clip_.y1)}.expanded(reach);
+    const Rect visible =
+        Rect{double(clip_.x0), double(clip_.y0), double(clip_.x1), double(clip_.y1)}.expanded(reach);
     if (!is_finite(a) || !is_finite(b) || !clip_segment(a, b, visible)) return;
-    const Box box = clipped_box(std::min(a.x, b.x) - reach, std::min(a.y, b.y) - reach, std::max(a.x, b.x) + reach,
-                                std::max(a.y, b.y) + reach);
+    const Box box = clipped_box(std::min(a.x, b.x) - reach, std::min(a.y, b.y) - reach,
+                                std::max(a.x, b.x) + reach, std::max(a.y, b.y) + reach);
     if (box.empty()) return;
     const double dx = b.x - a.x, dy = b.y - a.y, length2 = dx * dx + dy * dy;
     // A line thinner than a pixel is drawn one pixel wide and as much fainter.

@@ -29,7 +29,7 @@ using Contour = std::vector<Point>;
 
 class Canvas {
   public:
-    // Throws when a side is not between 1 and 32768 pixels.
+    // Throws when a side is not between 1 and 32768 pixels, or the picture has more than 2^28 of them.
     Canvas(Size points, double scale = 1, Color background = colors::white);
 
     int width() const { return width_; }    // pixels

@@ -29,7 +29,8 @@ Axes& Figure::at(int row, int column) {
     return axes_[index(row, column)];
 }
 
-// The space that labels need depends on the ticks, and these on the size of the plot areas: a few rounds settle it.
+// The space that labels need depends on the ticks, and these on the size of the plot areas: a few rounds
+// settle it.
 Figure::Grid Figure::measure() const {
     Grid grid{std::vector<Insets>(axes_.size()), {size_.width / columns_, size_.height / rows_}};
     for (int round = 0; round < 4; ++round) {
@@ -60,7 +61,8 @@ Figure::Grid Figure::measure() const {
 Canvas Figure::render() const {
     Canvas canvas(size_, scale_);
     const Grid grid = measure();
-    draw_text(canvas, {size_.width / 2, border}, title, {.size = title_size, .h = HAlign::center, .v = VAlign::top});
+    draw_text(canvas, {size_.width / 2, border}, title,
+              {.size = title_size, .h = HAlign::center, .v = VAlign::top});
     double y = border + title_height(title);
     for (int r = 0; r < rows_; ++r) {
         double x = border;

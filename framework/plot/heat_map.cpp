@@ -1,8 +1,8 @@
 #include "framework/plot/heat_map.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "framework/core/error.h"
 #include "framework/plot/ticks.h"
@@ -12,11 +12,11 @@ namespace {
 
 constexpr double bar_width = 10, tick_length = 3, tick_size = 8.5, label_size = 9.5, bar_height = 230;
 
-// Diagonal lines, 5 points apart, on the blank colour.
+// Diagonal lines, 6 points apart, on the blank colour.
 Color blank_color(int x, int y, double scale) {
-    const double period = 5 * scale;
+    const double period = 6 * scale;
     const double phase = std::fmod(x + y, period) / scale;
-    return std::abs(phase - 2.5) < 0.45 ? colors::bad_hatch : colors::bad;
+    return std::abs(phase - 2.25) < 0.3 ? colors::bad_hatch : colors::bad;
 }
 
 // The cells [first, last) that pixel [p, p + 1) shows: those whose middle part it covers, at least one.
@@ -82,7 +82,8 @@ void HeatMap::draw(Canvas& canvas, const Transform& to_points) const {
     const Point a = to_points(-0.5, -0.5), b = to_points(o.columns - 0.5, o.rows - 0.5);
     const int x0 = static_cast<int>(std::lround(a.x * s)), x1 = static_cast<int>(std::lround(b.x * s));
     const int y0 = static_cast<int>(std::lround(a.y * s)), y1 = static_cast<int>(std::lround(b.y * s));
-    const double per_x = static_cast<double>(o.columns) / (x1 - x0), per_y = static_cast<double>(o.rows) / (y1 - y0);
+    const double per_x = static_cast<double>(o.columns) / (x1 - x0),
+                 per_y = static_cast<double>(o.rows) / (y1 - y0);
     for (int y = y0; y < y1; ++y) {
         const auto [r0, r1] = cells_of((y - y0) * per_y, (y - y0 + 1) * per_y, o.rows);
         for (int x = x0; x < x1; ++x) {
@@ -95,7 +96,8 @@ void HeatMap::draw(Canvas& canvas, const Transform& to_points) const {
 
 // A legend may cover blank cells only.
 void HeatMap::occupied(const Transform& to_points, std::vector<Point>& points) const {
-    const int64_t row_step = std::max<int64_t>(1, o.rows / 64), column_step = std::max<int64_t>(1, o.columns / 64);
+    const int64_t row_step = std::max<int64_t>(1, o.rows / 64),
+                  column_step = std::max<int64_t>(1, o.columns / 64);
     for (int64_t r = 0; r < o.rows; r += row_step)
         for (int64_t c = 0; c < o.columns; c += column_step)
             if (std::isfinite(o.values[static_cast<size_t>(r * o.columns + c)]))
@@ -105,17 +107,20 @@ void HeatMap::occupied(const Transform& to_points, std::vector<Point>& points) c
 double HeatMap::color_bar_width() const {
     const Ticks ticks = linear_ticks(low_, high_, 6);
     double widest = 0;
-    for (const std::string& label : ticks.labels) widest = std::max(widest, measure_text(label, tick_size).width);
+    for (const std::string& label : ticks.labels)
+        widest = std::max(widest, measure_text(label, tick_size).width);
     return bar_width + tick_length + 3 + widest + (o.bar_label.empty() ? 0 : label_size + 6);
 }
 
 void HeatMap::draw_color_bar(Canvas& canvas, const Rect& bar) const {
+    // Whole pixels: a row that shared its pixels with the next would let the background shine through.
     const double s = canvas.scale(), x1 = bar.x0 + bar_width;
-    const int rows = static_cast<int>(std::lround(bar.height() * s));
-    for (int i = 0; i < rows; ++i) {
-        const double y = bar.y0 + i / s;
-        canvas.fill_rect({bar.x0, y, x1, y + 1 / s}, o.map.at(1 - (i + 0.5) / rows));
-    }
+    const int first = static_cast<int>(std::lround(bar.y0 * s)),
+              last = static_cast<int>(std::lround(bar.y1 * s));
+    const int left = static_cast<int>(std::lround(bar.x0 * s)), right = static_cast<int>(std::lround(x1 * s));
+    for (int y = first; y < last; ++y)
+        for (int x = left; x < right; ++x)
+            canvas.set_pixel(x, y, o.map.at(1 - (y - first + 0.5) / (last - first)));
     const double middle = (bar.x0 + x1) / 2;
     Contour frame = {{bar.x0, bar.y0}};
     if (clips_high_) frame.push_back({middle, bar.y0 - bar_width});
@@ -134,7 +139,8 @@ void HeatMap::draw_color_bar(Canvas& canvas, const Rect& bar) const {
         canvas.horizontal_line(x1, x1 + tick_length, y, 0.7, colors::ink);
         if (last_y - y < tick_size) continue;
         last_y = y;
-        draw_text(canvas, {x1 + tick_length + 3, y}, ticks.labels[i], {.size = tick_size, .v = VAlign::center});
+        draw_text(canvas, {x1 + tick_length + 3, y}, ticks.labels[i],
+                  {.size = tick_size, .v = VAlign::center});
         widest = std::max(widest, measure_text(ticks.labels[i], tick_size).width);
     }
     const std::string label = o.bar_label + (ticks.multiplier.empty() ? "" : " (" + ticks.multiplier + ")");

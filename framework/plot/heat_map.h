@@ -34,9 +34,9 @@ struct HeatMap : Artist {
     bool has_values() const { return has_values_; }
     double low() const { return low_; }
     double high() const { return high_; }
-    Color color_of(double value) const;  // of a finite value
-    double share_of(double value) const;   // its place on the colour bar, unclamped
-    bool clips_low() const { return clips_low_; }    // values lie below low, and `under` is not set
+    Color color_of(double value) const;            // of a finite value
+    double share_of(double value) const;           // its place on the colour bar, unclamped
+    bool clips_low() const { return clips_low_; }  // values lie below low, and `under` is not set
     bool clips_high() const { return clips_high_; }
 
     // The bar with its ticks and label inside `bar` and to its right.

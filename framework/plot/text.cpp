@@ -4,23 +4,23 @@
 #include <cstdio>
 #include <numbers>
 
-#include "framework/io/atomic_file.h"
 #include "framework/core/error.h"
+#include "framework/io/atomic_file.h"
 
 #define STBTT_STATIC
 #define STB_TRUETYPE_IMPLEMENTATION
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
-#include <stb/stb_truetype.h>
 #include <stb/stb_easy_font.h>
+#include <stb/stb_truetype.h>
 #pragma GCC diagnostic pop
 
 namespace sieve::plot {
 namespace {
 
-constexpr double line_height = 1.2;                     // of the font size
-constexpr double ascent = 0.76, descent = 0.24;         // of the font size: letters with accents excluded
-constexpr double cap_height = 0.73;                     // of the font size
+constexpr double line_height = 1.2;              // of the font size
+constexpr double ascent = 0.76, descent = 0.24;  // of the font size: letters with accents excluded
+constexpr double cap_height = 0.73;              // of the font size
 constexpr const char* font_path = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
 
 std::vector<std::string_view> lines_of(std::string_view text) {
@@ -37,15 +37,24 @@ std::vector<std::string_view> lines_of(std::string_view text) {
 std::string ascii_of(std::string_view text) {
     std::string out;
     for (const char32_t c : decode_utf8(text)) {
-        if (c >= 32 && c < 127) out += static_cast<char>(c);
-        else if (c == U'×') out += 'x';
-        else if (c == U'−' || c == U'⁻' || c == U'–') out += '-';
-        else if (c == U'²') out += "^2";
-        else if (c == U'≤') out += "<=";
-        else if (c == U'≥') out += ">=";
-        else if (c == U'±') out += "+-";
-        else if (c == U'·') out += '.';
-        else out += '?';
+        if (c >= 32 && c < 127)
+            out += static_cast<char>(c);
+        else if (c == U'×')
+            out += 'x';
+        else if (c == U'−' || c == U'⁻' || c == U'–')
+            out += '-';
+        else if (c == U'²')
+            out += "^2";
+        else if (c == U'≤')
+            out += "<=";
+        else if (c == U'≥')
+            out += ">=";
+        else if (c == U'±')
+            out += "+-";
+        else if (c == U'·')
+            out += '.';
+        else
+            out += '?';
     }
     return out;
 }
@@ -95,10 +104,14 @@ std::vector<Contour> easy_font_outlines(std::string_view line, double size) {
 double first_baseline(VAlign v, double size, size_t lines) {
     const double more = static_cast<double>(lines - 1) * line_height * size;
     switch (v) {
-        case VAlign::top: return ascent * size;
-        case VAlign::center: return (cap_height * size - more) / 2;
-        case VAlign::bottom: return -descent * size - more;
-        case VAlign::baseline: break;
+        case VAlign::top:
+            return ascent * size;
+        case VAlign::center:
+            return (cap_height * size - more) / 2;
+        case VAlign::bottom:
+            return -descent * size - more;
+        case VAlign::baseline:
+            break;
     }
     return 0;
 }
@@ -109,7 +122,11 @@ std::vector<char32_t> decode_utf8(std::string_view text) {
     std::vector<char32_t> out;
     for (size_t i = 0; i < text.size();) {
         const auto lead = static_cast<unsigned char>(text[i]);
-        const size_t length = lead < 0x80 ? 1 : (lead >> 5) == 6 ? 2 : (lead >> 4) == 14 ? 3 : (lead >> 3) == 30 ? 4 : 0;
+        const size_t length = lead < 0x80         ? 1
+                              : (lead >> 5) == 6  ? 2
+                              : (lead >> 4) == 14 ? 3
+                              : (lead >> 3) == 30 ? 4
+                                                  : 0;
         char32_t c = length == 1 ? lead : lead & (0xffu >> (length + 1));
         bool valid = length > 0 && i + length <= text.size();
         for (size_t j = 1; valid && j < length; ++j) {
@@ -140,8 +157,10 @@ Font::Font(const std::string& path) : data_(std::make_unique<Data>()) {
             return;
         std::fprintf(stderr, "%s: not a TrueType font; figures use plain built-in letters\n", path.c_str());
     } catch (const Error& e) {
-        std::fprintf(stderr, "%s; figures use plain built-in letters (Debian package fonts-dejavu-core has the font)\n",
-                     e.what());
+        std::fprintf(
+            stderr,
+            "%s; figures use plain built-in letters (Debian package fonts-dejavu-core has the font)\n",
+            e.what());
     }
     data_.reset();
 }
@@ -211,8 +230,10 @@ void draw_text(Canvas& canvas, Point anchor, std::string_view text, const TextSt
     draw_text(canvas, anchor, text, style, Font::standard());
 }
 
-void draw_text(Canvas& canvas, Point anchor, std::string_view text, const TextStyle& style, const Font& font) {
-    const double angle = style.angle * std::numbers::pi / 180, cosine = std::cos(angle), sine = std::sin(angle);
+void draw_text(Canvas& canvas, Point anchor, std::string_view text, const TextStyle& style,
+               const Font& font) {
+    const double angle = style.angle * std::numbers::pi / 180, cosine = std::cos(angle),
+                 sine = std::sin(angle);
     const std::vector<std::string_view> lines = lines_of(text);
     double y = first_baseline(style.v, style.size, lines.size());
     for (const std::string_view line : lines) {

@@ -20,7 +20,7 @@ struct TextStyle {
     Color color = colors::ink;
     HAlign h = HAlign::left;
     VAlign v = VAlign::baseline;
-    double angle = 0;  // degrees, counter-clockwise, around the anchor
+    double angle = 0;                // degrees, counter-clockwise, around the anchor
     std::optional<Color> halo = {};  // an outline that keeps text legible on top of lines
 };
 

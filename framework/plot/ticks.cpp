@@ -16,7 +16,8 @@ std::string superscript(int value) {
 }
 
 std::string with_minus_sign(std::string text) {
-    if (text.starts_with("-")) text.replace(0, 1, text.find_first_not_of("-0.") == std::string::npos ? "" : "−");
+    if (text.starts_with("-"))
+        text.replace(0, 1, text.find_first_not_of("-0.") == std::string::npos ? "" : "−");
     return text;
 }
 
@@ -80,7 +81,8 @@ Ticks power_ticks(int base, int first, int last, int most) {
 // 1, 2, ..., 9 times powers of ten inside the range, those whose digit is in `digits`.
 std::vector<double> digit_ticks(double low, double high, std::initializer_list<int> digits) {
     std::vector<double> at;
-    const int first = static_cast<int>(std::floor(std::log10(low))), last = static_cast<int>(std::ceil(std::log10(high)));
+    const int first = static_cast<int>(std::floor(std::log10(low))),
+              last = static_cast<int>(std::ceil(std::log10(high)));
     for (int e = first; e <= last; ++e)
         for (const int digit : digits) {
             const double v = digit * std::pow(10.0, e);
@@ -91,6 +93,11 @@ std::vector<double> digit_ticks(double low, double high, std::initializer_list<i
 
 }  // namespace
 
+int decimals_for(double value, int digits) {
+    if (!std::isfinite(value) || value == 0) return 0;
+    return std::clamp(digits - 1 - static_cast<int>(std::floor(std::log10(std::abs(value)))), 0, 12);
+}
+
 std::string format_number(double value, int digits) {
     if (!std::isfinite(value)) return "n/a";
     if (value == 0) return "0";
@@ -99,7 +106,7 @@ std::string format_number(double value, int digits) {
         const double mantissa = value / std::pow(10.0, exponent);
         return with_minus_sign(fmt::format("{:.{}g}", mantissa, digits)) + "×10" + superscript(exponent);
     }
-    const int decimals = std::clamp(digits - 1 - exponent, 0, 12);
+    const int decimals = decimals_for(value, digits);
     std::string text = fmt::format("{:.{}f}", value, decimals);
     if (decimals > 0) {
         while (text.back() == '0') text.pop_back();
@@ -140,16 +147,14 @@ Ticks log_ticks(double low, double high, int base, int most) {
         if (base == 10 && last - first < most) ticks.minor = digit_ticks(low, high, {2, 3, 4, 5, 6, 7, 8, 9});
         return ticks;
     }
-    if (base == 10) {
-        Ticks ticks;
-        ticks.at = digit_ticks(low, high, {1, 2, 5});
-        if (ticks.at.size() >= 3) {
-            for (const double v : ticks.at) ticks.labels.push_back(format_number(v));
-            ticks.minor = digit_ticks(low, high, {3, 4, 6, 7, 8, 9});
-            return ticks;
-        }
-    }
-    return linear_ticks(low, high, most);
+    if (base != 10) return linear_ticks(low, high, most);
+    Ticks ticks;
+    ticks.at = digit_ticks(low, high, {1, 2, 5});
+    if (ticks.at.size() < 3) ticks.at = digit_ticks(low, high, {1, 2, 3, 4, 6, 8});
+    if (ticks.at.size() < 3) return linear_ticks(low, high, most);
+    for (const double v : ticks.at) ticks.labels.push_back(format_number(v));
+    ticks.minor = digit_ticks(low, high, {1, 2, 3, 4, 5, 6, 7, 8, 9});
+    return ticks;
 }
 
 }  // namespace sieve::plot

@@ -72,8 +72,8 @@ TEST_CASE("png: decodes to the pixels that were drawn") {
     canvas.fill_rect({3, 3, 9, 9}, colors::orange);
     const std::string png = canvas.png();
     int width = 0, height = 0, channels = 0;
-    stbi_uc* pixels = stbi_load_from_memory(reinterpret_cast<const stbi_uc*>(png.data()), static_cast<int>(png.size()),
-                                            &width, &height, &channels, 3);
+    stbi_uc* pixels = stbi_load_from_memory(reinterpret_cast<const stbi_uc*>(png.data()),
+                                            static_cast<int>(png.size()), &width, &height, &channels, 3);
     REQUIRE(pixels != nullptr);
     CHECK(width == 60);
     CHECK(height == 40);
@@ -89,7 +89,8 @@ TEST_CASE("png: decodes to the pixels that were drawn") {
 
 TEST_CASE("text: longer is wider, larger is wider, empty is nothing, foreign bytes are drawn as such") {
     CHECK(measure_text("loss and more", 10).width > measure_text("loss", 10).width);
-    CHECK(measure_text("loss", 20).width == doctest::Approx(2 * measure_text("loss", 10).width).epsilon(0.01));
+    CHECK(measure_text("loss", 20).width ==
+          doctest::Approx(2 * measure_text("loss", 10).width).epsilon(0.01));
     CHECK(measure_text("", 10).width == 0);
     CHECK(decode_utf8("a\xc3\x97\xff").size() == 3);
     CHECK(decode_utf8("\xff")[0] == 0xFFFD);
@@ -109,7 +110,8 @@ TEST_CASE("ticks: round numbers inside the range, three to ten of them") {
             CHECK(ticks.at.size() <= 10);
             CHECK(ticks.at.size() == ticks.labels.size());
             for (const double at : ticks.at)
-                CHECK((at >= low - 1e-9 * std::abs(low) - 1e-9 * span && at <= high + 1e-9 * std::abs(high) + 1e-9 * span));
+                CHECK((at >= low - 1e-9 * std::abs(low) - 1e-9 * span &&
+                       at <= high + 1e-9 * std::abs(high) + 1e-9 * span));
             for (size_t i = 1; i < ticks.at.size(); ++i) CHECK(ticks.at[i] > ticks.at[i - 1]);
         }
     const Ticks simple = linear_ticks(0, 10, 6);
@@ -138,7 +140,8 @@ TEST_CASE("heat map: a cell without a value looks like no colour of the map") {
         for (int i = 0; i <= 100; ++i)
             for (const Color& blank : {colors::bad, colors::bad_hatch}) {
                 const Color c = map.at(i / 100.0);
-                const double apart = std::abs(c.r - blank.r) + std::abs(c.g - blank.g) + std::abs(c.b - blank.b);
+                const double apart =
+                    std::abs(c.r - blank.r) + std::abs(c.g - blank.g) + std::abs(c.b - blank.b);
                 CHECK(apart > 0.05);
             }
     CHECK_THROWS_AS(HeatMap({.rows = 2, .columns = 2, .values = {1, 2, 3}}), Error);
@@ -167,4 +170,129 @@ TEST_CASE("figures: an unwritable place is one clear error and the old file stay
     fail_file_step_after(0);
     CHECK(read_file(folder / "a.png") == before);
     CHECK_THROWS_AS(figure.save("/nowhere/a.png"), Error);
+}
+
+TEST_CASE("color bar: shows the colours of its map, undiluted, wherever it stands") {
+    HeatMap::Options options{.rows = 1, .columns = 2, .values = {0, 1}, .map = ColorMap::magma()};
+    const HeatMap map(options);
+    for (const double offset : {0.0, 0.2, 0.37}) {
+        Canvas canvas({60, 120}, 2);
+        const Rect bar{10, 10 + offset, 20, 110 + offset};
+        map.draw_color_bar(canvas, bar);
+        for (const double share : {0.02, 0.25, 0.5, 0.75, 0.98}) {
+            const double y = bar.y1 - share * bar.height();
+            const Pixel p = canvas.pixel(30, static_cast<int>(y * 2));
+            const Color want = options.map.at(share);
+            CHECK(std::abs(p.r / 255.0 - want.r) < 0.03);
+            CHECK(std::abs(p.g / 255.0 - want.g) < 0.03);
+            CHECK(std::abs(p.b / 255.0 - want.b) < 0.03);
+        }
+    }
+}
+
+TEST_CASE("legend: the axes make room when it would cover data") {
+    Axes axes;
+    axes.bars({.values = {3.5, 3.6}, .label = "classic", .offset = -0.2, .width = 0.34}, {"last", "best"});
+    axes.bars({.values = {3.6, 3.5}, .label = "sparse", .offset = 0.2, .width = 0.34}, {"last", "best"});
+    const Rect plot{0, 0, 240, 200};
+    const double with_legend = axes.transform(plot).y.high;
+    axes.show_legend = false;
+    CHECK(with_legend > 1.05 * axes.transform(plot).y.high);
+    axes.show_legend = true;
+    axes.y.high = 4;
+    CHECK(axes.transform(plot).y.high == 4);
+}
+
+TEST_CASE("legend: stands between two lines rather than on one") {
+    std::vector<Point> points;
+    for (int x = 0; x <= 200; x += 2)
+        for (const double y : {10.0, 40.0, 130.0}) points.push_back({double(x), y});
+    const Rect box = place_legend({0, 0, 200, 150}, {80, 50}, points);
+    for (const Point& p : points) CHECK(!box.contains(p));
+}
+
+TEST_CASE("names: shrink until neighbours do not touch, and not below what can be read") {
+    const std::vector<std::string> names = {"classic", "sparse"};
+    CHECK(fitted_name_size(names, 100, true, 9) == 9);
+    const double size = fitted_name_size(names, 30, true, 9);
+    CHECK(size < 9);
+    CHECK(measure_text("classic", size).width < 30);
+    CHECK(fitted_name_size(names, 5, false, 9) <= 5);
+    CHECK(fitted_name_size(names, 0.1, false, 9) == 3);
+}
+
+TEST_CASE("bars: the numbers of one panel have equally many decimals") {
+    const Bars bars({.values = {3.53, 3.6, -0.25, NAN}});
+    CHECK(bars.value_label(0) == "3.53");
+    CHECK(bars.value_label(1) == "3.60");
+    CHECK(bars.value_label(2) == "−0.25");
+    CHECK(std::isnan(bars.top(3)));
+    CHECK(Bars({.values = {412.3}}).value_label(0) == "412");
+    CHECK(Bars({.values = {1, 2}, .value_labels = {"one", "two"}}).value_label(1) == "two");
+}
+
+TEST_CASE("ticks: logarithmic ones are round, ascending, inside, and three to ten") {
+    for (const int base : {2, 10})
+        for (const double low : {1e-7, 0.3, 1.0, 150.0, 256.0})
+            for (const double ratio : {1.01, 1.5, 6.0, 40.0, 1000.0, 1e9}) {
+                INFO("base " << base << " from " << low << " times " << ratio);
+                const Ticks ticks = log_ticks(low, low * ratio, base, 8);
+                CHECK(ticks.at.size() >= 3);
+                CHECK(ticks.at.size() <= 10);
+                CHECK(ticks.at.size() == ticks.labels.size());
+                for (size_t i = 0; i < ticks.at.size(); ++i) {
+                    CHECK(ticks.at[i] >= low * (1 - 1e-9));
+                    CHECK(ticks.at[i] <= low * ratio * (1 + 1e-9));
+                    if (i > 0) CHECK(ticks.at[i] > ticks.at[i - 1]);
+                }
+            }
+    CHECK(log_ticks(256, 16384, 2, 9).labels ==
+          std::vector<std::string>{"256", "512", "1024", "2048", "4096", "8192", "16384"});
+    CHECK(log_ticks(150, 900, 10, 8).labels == std::vector<std::string>{"200", "300", "400", "600", "800"});
+    CHECK(format_number(-3.1e-7, 2) == "−3.1×10⁻⁷");
+    CHECK(format_number(-0.0) == "0");
+}
+
+TEST_CASE("figures: axes without data say so and draw no numbers") {
+    Figure empty(1, 1, {200, 150}), filled(1, 1, {200, 150});
+    empty.at(0, 0).line({.x = {1, 2}, .y = {NAN, NAN}});
+    empty.at(0, 0).heat_map({});
+    CHECK(!empty.at(0, 0).has_data());
+    filled.at(0, 0).no_data_text("");
+    CHECK(dark_pixels(empty.render()) > dark_pixels(filled.render()));
+}
+
+TEST_CASE("heat map: cells are where they belong, and blank ones are hatched") {
+    Axes axes;
+    axes.heat_map({.rows = 2, .columns = 2, .values = {0, -INFINITY, 0.5, 1}, .color_bar = false});
+    Canvas canvas({100, 100}, 1);
+    const Rect plot{20, 20, 80, 80};
+    axes.draw(canvas, plot);
+    const auto near = [&](int x, int y, const Color& c) {
+        const Pixel p = canvas.pixel(x, y);
+        return std::abs(p.r - 255 * c.r) + std::abs(p.g - 255 * c.g) + std::abs(p.b - 255 * c.b) < 6;
+    };
+    CHECK(near(35, 35, ColorMap::viridis().at(0)));
+    CHECK(near(35, 65, ColorMap::viridis().at(0.5)));
+    CHECK(near(65, 65, ColorMap::viridis().at(1)));
+    int plain = 0, hatch = 0;
+    for (int y = 25; y < 45; ++y)
+        for (int x = 55; x < 75; ++x)
+            plain += near(x, y, colors::bad), hatch += near(x, y, colors::bad_hatch);
+    CHECK(plain + hatch == 400);
+    CHECK(plain > hatch);
+    CHECK(hatch > 0);
+}
+
+TEST_CASE("text: without the font file the built-in letters do") {
+    const Font font("/nowhere/DejaVuSans.ttf");
+    CHECK(font.is_built_in());
+    CHECK(font.measure("loss and more", 10).width > font.measure("loss", 10).width);
+    Canvas canvas({120, 30}, 2);
+    draw_text(canvas, {5, 20}, "x ≤ 2×10²", {.size = 12}, font);
+    CHECK(dark_pixels(canvas) > 50);
+}
+
+TEST_CASE("canvas: refuses a picture too large to encode") {
+    check_error("canvas: 32768 x 32768 pixels are too many", [] { Canvas canvas({32768, 32768}); });
 }
