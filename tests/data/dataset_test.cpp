@@ -6,6 +6,7 @@
 #include "framework/core/error.h"
 #include "framework/data/corpus.h"
 #include "framework/io/atomic_file.h"
+#include "tests/support/source_dir.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/testing.h"
 
@@ -17,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string some_text() {
-    return read_file(SIEVE_SOURCE_DIR "/data/excerpt/persuasion.txt").substr(0, 40000);
+    return read_file(testing::source_dir() + "/data/excerpt/persuasion.txt").substr(0, 40000);
 }
 
 void write(const std::string& path, const std::string& text) {

@@ -8,6 +8,7 @@
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/json_file.h"
+#include "tests/support/source_dir.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/testing.h"
 
@@ -17,10 +18,10 @@ using nlohmann::ordered_json;
 
 namespace {
 
-const std::string fixtures = SIEVE_SOURCE_DIR "/tests/data/fixtures/";
+const std::string fixtures = testing::source_dir() + "/tests/data/fixtures/";
 
 const std::string& excerpt() {
-    static const std::string text = read_file(SIEVE_SOURCE_DIR "/data/excerpt/persuasion.txt");
+    static const std::string text = read_file(testing::source_dir() + "/data/excerpt/persuasion.txt");
     return text;
 }
 

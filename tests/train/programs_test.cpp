@@ -11,6 +11,7 @@
 #include "framework/io/atomic_file.h"
 #include "framework/io/json_file.h"
 #include "tests/support/python.h"
+#include "tests/support/source_dir.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/testing.h"
 
@@ -20,7 +21,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const std::string root = SIEVE_SOURCE_DIR;
+const std::string root = testing::source_dir();
 const std::string tiny =
     " --preset small --d_model 32 --n_heads 2 --n_layers 2 --d_ff 32 --max_seq_len 24 --batch_size 4 "
     "--indexer_dim 8 "

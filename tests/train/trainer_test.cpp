@@ -7,6 +7,7 @@
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
 #include "framework/train/checkpoint.h"
+#include "tests/support/source_dir.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/testing.h"
 
@@ -30,7 +31,7 @@ ExperimentConfig tiny(const std::string& attention) {
 }
 
 const Dataset& excerpt() {
-    static const Dataset data = load_dataset({.data = SIEVE_SOURCE_DIR "/data/excerpt",
+    static const Dataset data = load_dataset({.data = testing::source_dir() + "/data/excerpt",
                                               .vocab_size = 300,
                                               .max_tokens = 20000,
                                               .cache_dir = "",
