@@ -89,10 +89,15 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
     for (const ConfigKey& key : config_keys(config))
         std::visit(
             [&](auto* value) {
-                app.add_option(std::string("--") + key.name, *value, key.help)
-                    ->group(key.group)
-                    ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
-                    ->capture_default_str();
+                using T = std::decay_t<decltype(*value)>;
+                const std::string flag = std::string("--") + key.name;
+                if constexpr (std::is_same_v<T, bool>)
+                    app.add_flag(flag, *value, key.help)->group(key.group);
+                else
+                    app.add_option(flag, *value, key.help)
+                        ->group(key.group)
+                        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+                        ->capture_default_str();
             },
             key.value);
     try {

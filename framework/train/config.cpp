@@ -74,6 +74,8 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"memory_limit_mb", "Running", "refuse to use more tensor memory than this; 0: no limit",
          &c.memory_limit_mb, false},
         {"checkpoint_every", "Running", "steps between checkpoints for --resume", &c.checkpoint_every, false},
+        {"tensorboard", "Running", "also write TensorBoard event files beside metrics.jsonl and metrics.csv",
+         &c.tensorboard, false},
     };
 }
 
@@ -184,6 +186,11 @@ void assign(const nlohmann::ordered_json& from, double* to) {
 void assign(const nlohmann::ordered_json& from, std::string* to) {
     if (!from.is_string()) throw std::invalid_argument("a text");
     *to = from.get<std::string>();
+}
+
+void assign(const nlohmann::ordered_json& from, bool* to) {
+    if (!from.is_boolean()) throw std::invalid_argument("true or false");
+    *to = from.get<bool>();
 }
 
 }  // namespace

@@ -41,13 +41,14 @@ struct ExperimentConfig {
     int64_t threads = 0;          // 0: all cores
     int64_t memory_limit_mb = 0;  // 0: none
     int64_t checkpoint_every = 100;
+    bool tensorboard = false;
 };
 
 struct ConfigKey {
     const char* name;
     const char* group;
     const char* help;
-    std::variant<int64_t*, double*, std::string*> value;
+    std::variant<int64_t*, double*, std::string*, bool*> value;
     bool saved;  // part of config.json: it shapes the result, not only where and how the run happens
 };
 

@@ -184,7 +184,9 @@ void warn_about_earlier_results(const ExperimentCommand& command, const ResultPa
                        "{}: an interrupted run is here; --resume would continue it, this run replaces it\n",
                        folder);
         else if (fs::exists(folder + "/final_model.pt"))
-            fmt::print(stderr, "{}: holds an earlier run, whose files are replaced as this one finishes\n",
+            fmt::print(stderr,
+                       "{}: holds an earlier run; its logs are replaced now, its other files as this one "
+                       "finishes\n",
                        folder);
     }
 }

@@ -19,6 +19,7 @@
 #include "framework/optim/schedule.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/interrupt.h"
+#include "framework/train/metrics_log.h"
 
 namespace sieve {
 namespace {
@@ -169,7 +170,7 @@ class TrainingSession {
         : run_(run), history_(history), stages_(stages_of(run.config)) {}
 
     TrainingOutcome run(bool resume) {
-        restore(resume);
+        begin_log(restore(resume));
         for (; stage_ < stages_.size(); ++stage_, step_ = 0) {
             if (!runner_ || runner_->stage().kind != stages_[stage_].kind)
                 runner_ = std::make_unique<StageRunner>(run_.config, run_.model, stages_[stage_]);
@@ -183,8 +184,9 @@ class TrainingSession {
   private:
     std::string checkpoint_path() const { return run_.folder + "/checkpoint.pt"; }
 
-    void restore(bool resume) {
-        if (!resume || !std::filesystem::exists(checkpoint_path())) return;
+    // Whether there was a checkpoint to go on from.
+    bool restore(bool resume) {
+        if (!resume || !std::filesystem::exists(checkpoint_path())) return false;
         const Checkpoint checkpoint = read_checkpoint(checkpoint_path(), run_.config);
         run_.model.load_state(checkpoint.model, checkpoint_path());
         stage_ = static_cast<size_t>(checkpoint.stage);
@@ -197,6 +199,7 @@ class TrainingSession {
         Progress(name_of(stages_[stage_].kind), run_.quiet)
             .line(fmt::format("resuming {} at step {} of {}", name_of(stages_[stage_].kind), step_,
                               stages_[stage_].steps));
+        return true;
     }
 
     void save() {
@@ -215,10 +218,13 @@ class TrainingSession {
             const auto start = Clock::now();
             const StageRunner::StepResult result = runner_->step(step_, run_.data.batch(step_));
             ++step_;
-            note_step(result, seconds_since(start), progress);
+            const double seconds = seconds_since(start);
+            note_step(result, seconds, progress);
             const bool last = step_ == stage.steps;
-            if (stage.kind != StageKind::warmup && (step_ % run_.config.eval_every == 0 || last))
-                note_evaluation(result, progress);
+            const bool evaluates =
+                stage.kind != StageKind::warmup && (step_ % run_.config.eval_every == 0 || last);
+            if (evaluates) note_evaluation(result, progress);
+            log_step(result, seconds, evaluates);
             const bool stop = interrupted() != 0 && !(last && stage_ + 1 == stages_.size());
             if (step_ % run_.config.checkpoint_every == 0 || stop) save();
             if (stop) return TrainingOutcome::interrupted;
@@ -303,10 +309,39 @@ class TrainingSession {
                            e.mean_recall(), e.mean_covered_mass());
     }
 
+    void begin_log(bool resumed) {
+        std::vector<MetricsRow> kept;
+        if (resumed) kept = rows_until(read_metrics(run_.folder), stages_[stage_].kind, step_);
+        log_ = std::make_unique<MetricsLog>(run_.folder, run_.config.tensorboard, kept);
+    }
+
+    void log_step(const StageRunner::StepResult& result, double seconds, bool evaluated) {
+        const ExperimentConfig& c = run_.config;
+        MetricsRow row{.stage = stages_[stage_].kind,
+                       .step = step_,
+                       .loss = result.loss,
+                       .learning_rate = result.learning_rate,
+                       .grad_norm = result.grad_norm,
+                       .tokens_per_second = static_cast<double>(c.batch_size * c.model.max_seq_len) / seconds,
+                       .seconds = seconds};
+        if (evaluated) {
+            row.val_loss = history_.val_loss.back();
+            row.val_accuracy = history_.val_accuracy.back();
+            row.val_perplexity = history_.val_perplexity.back();
+        }
+        if (evaluated && c.model.is_sparse()) {
+            row.indexer_kl = history_.indexer_kl.back();
+            row.indexer_recall = history_.indexer_recall.back();
+            row.indexer_covered_mass = history_.indexer_covered_mass.back();
+        }
+        log_->append(row);
+    }
+
     const TrainingRun& run_;
     TrainingHistory& history_;
     std::vector<Stage> stages_;
     std::unique_ptr<StageRunner> runner_;
+    std::unique_ptr<MetricsLog> log_;
     size_t stage_ = 0;
     int64_t step_ = 0;
     double seconds_since_evaluation_ = 0;

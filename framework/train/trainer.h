@@ -90,7 +90,7 @@ struct TrainingRun {
     const ExperimentConfig& config;  // config.model.attention says which variant
     const Dataset& data;
     const Transformer& model;
-    std::string folder;                          // where checkpoint.pt goes
+    std::string folder;                          // where checkpoint.pt and the logs (metrics_log.h) go
     double seconds_after = 0;                    // estimate of what follows this run, for the ETA
     std::vector<double> estimated_step_seconds;  // per stage
     bool quiet = false;                          // print nothing

@@ -2,6 +2,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -44,7 +45,11 @@ void check_run(const std::string& command, int status, const std::string& text) 
     CHECK(output.find(text) != std::string::npos);
 }
 
-const std::vector<std::string> every_file = {"classic/training_results.json",
+const std::vector<std::string> every_file = {"classic/metrics.jsonl",
+                                             "classic/metrics.csv",
+                                             "sparse/metrics.jsonl",
+                                             "sparse/metrics.csv",
+                                             "classic/training_results.json",
                                              "classic/training_curves.png",
                                              "classic/final_model.pt",
                                              "classic/config.json",
@@ -105,6 +110,10 @@ TEST_CASE("exp4: interrupted and resumed, it ends with the bits of an undisturbe
     REQUIRE(status == 0);
     CHECK(read_json(whole + "/classic/training_results.json").at("step_loss") ==
           read_json(stopped + "/classic/training_results.json").at("step_loss"));
+    for (const std::string& results : {whole, stopped}) {
+        const std::string log = read_file(results + "/classic/metrics.csv");
+        CHECK(std::count(log.begin(), log.end(), '\n') == 61);  // a header and each step once
+    }
 }
 
 TEST_CASE("exp4: bad input gets one clear line and the documented exit code") {

@@ -7,6 +7,7 @@
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
 #include "framework/train/checkpoint.h"
+#include "framework/train/metrics_log.h"
 #include "tests/support/source_dir.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/testing.h"
@@ -43,6 +44,7 @@ const Dataset& excerpt() {
 struct Trained {
     TrainingHistory history;
     std::vector<Tensor> weights;
+    std::vector<MetricsRow> log;
 };
 
 Trained train_in(const std::string& folder, const ExperimentConfig& config, bool resume) {
@@ -56,6 +58,7 @@ Trained train_in(const std::string& folder, const ExperimentConfig& config, bool
                    .quiet = true},
                   resume, result.history) == TrainingOutcome::finished);
     for (const Parameter& p : model.parameters()) result.weights.push_back(p.tensor);
+    result.log = read_metrics(folder);
     return result;
 }
 
@@ -66,6 +69,12 @@ void check_same(const Trained& a, const Trained& b) {
     CHECK(a.history.val_loss == b.history.val_loss);
     CHECK(a.history.warmup_loss == b.history.warmup_loss);
     CHECK(a.history.steps == b.history.steps);
+    REQUIRE(a.log.size() == b.log.size());
+    for (size_t i = 0; i < a.log.size(); ++i) {
+        CHECK(a.log[i].stage == b.log[i].stage);
+        CHECK(a.log[i].step == b.log[i].step);
+        CHECK(a.log[i].loss == b.log[i].loss);
+    }
 }
 
 }  // namespace
@@ -79,9 +88,16 @@ TEST_CASE("training: thirty steps lower the loss, in both variants") {
         CHECK(h.val_loss.back() < h.val_loss.front());
         CHECK(h.steps == std::vector<int64_t>{10, 20, 30});
         CHECK(h.peak_memory_bytes > 0);
+        const std::vector<MetricsRow> log = read_metrics(folder.path().string());
+        CHECK(log.size() == h.warmup_loss.size() + h.step_loss.size());
+        CHECK(log.back().loss == h.step_loss.back());
+        CHECK(log.back().val_loss == h.val_loss.back());
+        CHECK(std::isnan(log[log.size() - 2].val_loss));
         if (std::string(attention) == "sparse") {
             CHECK(h.warmup_loss.size() == 5);
             CHECK(h.indexer_recall.size() == 3);
+            CHECK(log.back().indexer_recall == h.indexer_recall.back());
+            CHECK(log.front().loss == h.warmup_loss.front());
             for (const double recall : h.indexer_recall) CHECK((recall > 0.3 && recall <= 1.0));
         }
     }
