@@ -29,6 +29,7 @@ struct DataConfig {
     uint64_t seed = 42;
     int64_t seq_len = 128;
     int64_t batch_size = 16;
+    bool operator==(const DataConfig&) const = default;
 };
 
 class Dataset {

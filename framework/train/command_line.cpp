@@ -64,9 +64,23 @@ std::string find_preset(int argc, char** argv, const std::string& fallback) {
     return preset;
 }
 
+void add_option(CLI::App& app, const ProgramOption& option) {
+    std::visit(
+        [&](auto* value) {
+            using T = std::decay_t<decltype(*value)>;
+            CLI::Option* added = app.add_option("--" + option.name, *value, option.help)->group("Start here");
+            if constexpr (std::is_same_v<T, std::vector<std::string>>)
+                added->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+            else
+                added->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)->capture_default_str();
+        },
+        option.value);
+}
+
 }  // namespace
 
-ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description) {
+ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description,
+                                   const std::vector<ProgramOption>& options) {
     ExperimentCommand command;
     ExperimentConfig& config = command.config;
     apply_preset(config, find_preset(argc, argv, config.preset));
@@ -86,6 +100,7 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
         ->group("Start here");
     app.add_flag("--print_config", command.print_config, "print the configuration as TOML and exit")
         ->group("Start here");
+    for (const ProgramOption& option : options) add_option(app, option);
     for (const ConfigKey& key : config_keys(config))
         std::visit(
             [&](auto* value) {

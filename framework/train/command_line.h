@@ -17,8 +17,15 @@ struct ExperimentCommand {
     bool help_shown = false;  // --help was given and printed: nothing is left to do
 };
 
+// A flag of one program beside the keys of the configuration. A list takes one value each time it is given.
+struct ProgramOption {
+    std::string name, help;
+    std::variant<int64_t*, std::string*, std::vector<std::string>*> value;
+};
+
 // Precedence: preset < --config FILE (TOML) < flags. Unknown flags throw a usage error with a suggestion.
-ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description);
+ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description,
+                                   const std::vector<ProgramOption>& options = {});
 
 // The same config as TOML, for --print_config and as a --config file.
 std::string config_to_toml(const ExperimentConfig& config);

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -77,6 +79,56 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"tensorboard", "Running", "also write TensorBoard event files beside metrics.jsonl and metrics.csv",
          &c.tensorboard, false},
     };
+}
+
+namespace {
+
+ConfigKey find_key(ExperimentConfig& config, const std::string& name) {
+    std::vector<std::string> known;
+    for (const ConfigKey& key : config_keys(config)) {
+        if (key.name == name) return key;
+        known.emplace_back(key.name);
+    }
+    const std::string nearest = nearest_name(name, known);
+    fail_usage(fmt::format("unknown key '{}'{} (--help lists all)", name,
+                           nearest.empty() ? "" : fmt::format(", did you mean {}?", nearest)));
+}
+
+template <class Number>
+bool parse_number(const std::string& text, Number& value) {
+    const char* end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data(), end, value);
+    return parsed.ec == std::errc() && parsed.ptr == end && std::isfinite(static_cast<double>(value));
+}
+
+void parse(const std::string& text, int64_t* value) {
+    if (!parse_number(text, *value)) throw std::invalid_argument("a whole number");
+}
+void parse(const std::string& text, double* value) {
+    if (!parse_number(text, *value)) throw std::invalid_argument("a number");
+}
+void parse(const std::string& text, std::string* value) {
+    *value = text;
+}
+void parse(const std::string& text, bool* value) {
+    if (text != "true" && text != "false") throw std::invalid_argument("true or false");
+    *value = text == "true";
+}
+
+}  // namespace
+
+void set_config_value(ExperimentConfig& config, const std::string& name, const std::string& text) {
+    const ConfigKey key = find_key(config, name);
+    try {
+        std::visit([&](auto* value) { parse(text, value); }, key.value);
+    } catch (const std::invalid_argument& wanted) {
+        fail_usage(fmt::format("{}: '{}', want {}", name, text, wanted.what()));
+    }
+}
+
+std::string config_value(const ExperimentConfig& config, const std::string& name) {
+    ExperimentConfig copy = config;
+    return std::visit([](auto* value) { return fmt::format("{}", *value); }, find_key(copy, name).value);
 }
 
 void apply_preset(ExperimentConfig& c, const std::string& name) {

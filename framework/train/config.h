@@ -54,6 +54,11 @@ struct ConfigKey {
 
 std::vector<ConfigKey> config_keys(ExperimentConfig& config);
 
+// One key by its name. set_config_value reads the text as the command line would and throws a usage error for
+// an unknown key (with the nearest name) and for a text that is not of the key's type.
+void set_config_value(ExperimentConfig& config, const std::string& key, const std::string& text);
+std::string config_value(const ExperimentConfig& config, const std::string& key);
+
 // small, medium, large. Throws a usage error that lists them.
 void apply_preset(ExperimentConfig& config, const std::string& name);
 // Throws a usage error naming the key, its value and the remedy.

@@ -45,16 +45,9 @@ std::unique_ptr<Transformer> make_model(const ExperimentConfig& c) {
         c.model, ParameterInit{.seed = static_cast<uint64_t>(c.seed), .std = c.model.init_std});
 }
 
-// One variant that is still to be trained, with what trial steps say about its cost.
-struct PlannedVariant {
-    ExperimentConfig config;
-    std::vector<double> step_seconds;  // per stage
-    int64_t trial_bytes = 0;
-    double seconds = 0;  // of the whole variant, evaluation included
-};
+}  // namespace
 
-bool is_finished(const ResultPaths& paths, const ExperimentConfig& config) {
-    const std::string folder = paths.variant(config.model.attention);
+bool is_finished(const std::string& folder, const ExperimentConfig& config) {
     if (!fs::exists(folder + "/final_model.pt") || !fs::exists(folder + "/training_results.json"))
         return false;
     if (fs::exists(folder + "/checkpoint.pt")) return false;
@@ -80,38 +73,39 @@ void estimate(PlannedVariant& variant, const Dataset& data) {
     variant.trial_bytes = memory_stats().peak_bytes - before;
 }
 
-void print_header(const ExperimentConfig& c, const Dataset& data) {
-    ExperimentConfig sparse = c;
-    sparse.model.attention = "sparse";
-    const auto model = make_model(sparse);
+void print_header(const std::string& title, const ExperimentConfig& c, const Dataset& data, bool sparse) {
+    ExperimentConfig largest = c;
+    largest.model.attention = sparse ? "sparse" : "classic";
+    const auto model = make_model(largest);
     const ModelConfig& m = c.model;
-    fmt::print("Sieve experiment 4: classic against sparse attention ({} preset, seed {})\n", c.preset,
-               c.seed);
+    fmt::print("{} ({} preset, seed {})\n", title, c.preset, c.seed);
     fmt::print("  device      cpu, {} threads, matrix products by {}\n", thread_count(), cpu::gemm_backend());
     fmt::print("  model       d_model {}, {} heads, {} layers, {} experts (top {}), d_ff {}, length {}\n",
                m.d_model, m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
-    fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", m.indexer, m.indexer_heads, m.indexer_dim,
-               m.sparse_top_k);
-    fmt::print("  parameters  {} (classic), + {} in the indexers (sparse)\n",
-               human_count(count_elements(model->main_parameters())),
-               human_count(count_elements(model->indexer_parameters())));
+    if (sparse)
+        fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", m.indexer, m.indexer_heads,
+                   m.indexer_dim, m.sparse_top_k);
+    fmt::print("  parameters  {} (classic)", human_count(count_elements(model->main_parameters())));
+    if (sparse)
+        fmt::print(", + {} in the indexers (sparse)",
+                   human_count(count_elements(model->indexer_parameters())));
+    fmt::print("\n");
     fmt::print("  data        {}\n", data.source());
     fmt::print("  tokens      {}\n", data.token_line());
     fmt::print("  protocol    {}\n", data.protocol());
     fmt::print("  results     {}/\n", c.results_dir);
 }
 
-// Trains one variant and writes its folder. The trained model's file appears last.
-TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, const ResultPaths& paths,
-                            bool resume, double seconds_after) {
+TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, bool resume,
+                            double seconds_after) {
     const ExperimentConfig& c = variant.config;
-    const std::string folder = paths.variant(c.model.attention);
+    const std::string& folder = variant.folder;
     release_cached_memory();
     reset_peak_memory();
     const auto model = make_model(c);
     const bool from_checkpoint = resume && fs::exists(folder + "/checkpoint.pt");
     if (c.model.is_sparse() && c.sparse_init == "classic" && !from_checkpoint) {
-        const std::string source = paths.variant("classic") + "/final_model.pt";
+        const std::string& source = variant.classic_model;
         if (!fs::exists(source))
             fail_bad_file(
                 fmt::format("{}: not found; --sparse_init classic needs the trained classic model, so run "
@@ -141,14 +135,18 @@ TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, 
     return outcome;
 }
 
+namespace {
+
 std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultPaths& paths,
                                  const Dataset& data) {
     std::vector<PlannedVariant> variants;
     for (const char* attention : {"classic", "sparse"}) {
         if (!runs(command.config, attention)) continue;
-        PlannedVariant variant{.config = command.config};
+        PlannedVariant variant{.config = command.config,
+                               .folder = paths.variant(attention),
+                               .classic_model = paths.variant("classic") + "/final_model.pt"};
         variant.config.model.attention = attention;
-        if (command.resume && is_finished(paths, variant.config)) {
+        if (command.resume && is_finished(variant.folder, variant.config)) {
             fmt::print("  {} was finished by an earlier run and is kept\n", attention);
             continue;
         }
@@ -174,24 +172,19 @@ void print_plan(const std::vector<PlannedVariant>& variants) {
     std::fflush(stdout);
 }
 
-void warn_about_earlier_results(const ExperimentCommand& command, const ResultPaths& paths) {
-    if (command.resume) return;
-    for (const char* attention : {"classic", "sparse"}) {
-        const std::string folder = paths.variant(attention);
-        if (!runs(command.config, attention)) continue;
-        if (fs::exists(folder + "/checkpoint.pt"))
-            fmt::print(stderr,
-                       "{}: an interrupted run is here; --resume would continue it, this run replaces it\n",
-                       folder);
-        else if (fs::exists(folder + "/final_model.pt"))
-            fmt::print(stderr,
-                       "{}: holds an earlier run; its logs are replaced now, its other files as this one "
-                       "finishes\n",
-                       folder);
-    }
-}
-
 }  // namespace
+
+void warn_about_earlier_run(const std::string& folder) {
+    if (fs::exists(folder + "/checkpoint.pt"))
+        fmt::print(stderr,
+                   "{}: an interrupted run is here; --resume would continue it, this run replaces it\n",
+                   folder);
+    else if (fs::exists(folder + "/final_model.pt"))
+        fmt::print(
+            stderr,
+            "{}: holds an earlier run; its logs are replaced now, its other files as this one finishes\n",
+            folder);
+}
 
 DataConfig data_config(const ExperimentConfig& c) {
     return {.data = c.data,
@@ -207,19 +200,29 @@ DataConfig data_config(const ExperimentConfig& c) {
             .batch_size = c.batch_size};
 }
 
-int run_experiment(const ExperimentCommand& given) {
-    ExperimentCommand command = given;
-    ExperimentConfig& config = command.config;
+Dataset load_data(ExperimentConfig& config) {
+    Dataset data =
+        load_dataset(data_config(config), [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
+    config.model.vocab_size = data.tokenizer().vocab_size();
+    return data;
+}
+
+void prepare_machine(const ExperimentConfig& config) {
     choose_device(config);
     if (config.threads) set_thread_count(static_cast<int>(config.threads));
     set_memory_limit(config.memory_limit_mb << 20);
-    const Dataset data =
-        load_dataset(data_config(config), [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
-    config.model.vocab_size = data.tokenizer().vocab_size();  // a given tokenizer brings its own
+}
+
+int run_experiment(const ExperimentCommand& given) {
+    ExperimentCommand command = given;
+    ExperimentConfig& config = command.config;
+    prepare_machine(config);
+    const Dataset data = load_data(config);
     const ResultPaths paths(config.results_dir);
     paths.make_folders();
-    warn_about_earlier_results(command, paths);
-    print_header(config, data);
+    for (const char* attention : {"classic", "sparse"})
+        if (!command.resume && runs(config, attention)) warn_about_earlier_run(paths.variant(attention));
+    print_header("Sieve experiment 4: classic against sparse attention", config, data, true);
     const std::vector<PlannedVariant> variants = plan(command, paths, data);
     if (!variants.empty()) print_plan(variants);
 
@@ -227,8 +230,7 @@ int run_experiment(const ExperimentCommand& given) {
     for (size_t i = 0; i < variants.size(); ++i) {
         double after = 0;
         for (size_t j = i + 1; j < variants.size(); ++j) after += variants[j].seconds;
-        if (run_variant(variants[i], data, paths, command.resume, after) == TrainingOutcome::finished)
-            continue;
+        if (run_variant(variants[i], data, command.resume, after) == TrainingOutcome::finished) continue;
         fmt::print("\ninterrupted; the state is saved. To go on: the same command with --resume\n");
         return interrupted();
     }

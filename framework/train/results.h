@@ -1,6 +1,7 @@
 // The results folder: what each file holds, how it is written and read back.
 //
 //   results/{classic,sparse}/   training_results.json, training_curves.png, final_model.pt, config.json
+//   results/exp3/               the same of experiment 3, the dense baseline (baseline.h)
 //   results/comparison/         comparison_metrics.json, performance_comparison.png and the attention
 //   pictures
 #pragma once
@@ -17,6 +18,7 @@ struct ResultPaths {
     explicit ResultPaths(const std::string& results_dir);
     std::string variant(const std::string& attention) const;  // folder of "classic" or "sparse"
     std::string comparison() const;
+    std::string baseline() const;  // of experiment 3
     // Makes the folders; throws when they cannot be written.
     void make_folders() const;
 

@@ -296,3 +296,22 @@ TEST_CASE("text: without the font file the built-in letters do") {
 TEST_CASE("canvas: refuses a picture too large to encode") {
     check_error("canvas: 32768 x 32768 pixels are too many", [] { Canvas canvas({32768, 32768}); });
 }
+
+TEST_CASE("lines: error bars are drawn, and the axis reaches out for them") {
+    Axes axes;
+    axes.line({.x = {0, 1, 2}, .y = {5, 5, 5}, .color = colors::black, .width = 1, .errors = {0, 3, NAN}});
+    const Rect plot{20, 20, 120, 120};
+    const Transform t = axes.transform(plot);
+    CHECK(t.y.low <= 2);
+    CHECK(t.y.high >= 8);
+    Canvas canvas({140, 140}, 2);
+    axes.draw(canvas, plot);
+    const auto dark_at = [&](double x, double y) {
+        const Point p = t(x, y);
+        return canvas.pixel(static_cast<int>(2 * p.x), static_cast<int>(2 * p.y)).r < 200;
+    };
+    CHECK(dark_at(1, 7));
+    CHECK(dark_at(1, 3));
+    CHECK(!dark_at(0.05, 7));
+    CHECK(!dark_at(1.95, 3));
+}

@@ -40,6 +40,51 @@ TEST_CASE("command line: what --print_config prints is a config file that gives 
     ExperimentConfig c = parse({"--preset", "small", "--sparse_top_k", "7", "--data", "my text.txt"}).config;
     std::ofstream(folder / "c.toml") << config_to_toml(c);
     CHECK(config_to_json(parse({"--config", folder / "c.toml"}).config) == config_to_json(c));
+    CHECK(!parse({"--config", folder / "c.toml"}).config.tensorboard);
+    c.tensorboard = true;
+    std::ofstream(folder / "c.toml") << config_to_toml(c);
+    CHECK(parse({"--config", folder / "c.toml"}).config.tensorboard);
+}
+
+TEST_CASE("command line: switches, and options that one program adds") {
+    CHECK(parse({"--tensorboard"}).config.tensorboard);
+    CHECK(!parse({"--tensorboard=false"}).config.tensorboard);
+    std::vector<std::string> arguments{"exp4",   "--list", "a,b",    "--steps", "3",
+                                       "--list", "c",      "--d_ff", "48"};
+    std::vector<char*> argv;
+    for (std::string& a : arguments) argv.push_back(a.data());
+    std::vector<std::string> list;
+    int64_t steps = 0;
+    const ExperimentCommand command =
+        parse_experiment(static_cast<int>(argv.size()), argv.data(), "test",
+                         {{"list", "a list", &list}, {"steps", "a number", &steps}});
+    CHECK(list == std::vector<std::string>{"a,b", "c"});
+    CHECK(steps == 3);
+    CHECK(command.config.model.d_ff == 48);
+}
+
+TEST_CASE("config: one key by its name, from text and as text") {
+    ExperimentConfig c;
+    set_config_value(c, "sparse_top_k", "7");
+    set_config_value(c, "learning_rate", "1e-4");
+    set_config_value(c, "indexer", "deepseek");
+    set_config_value(c, "tensorboard", "true");
+    CHECK(c.model.sparse_top_k == 7);
+    CHECK(c.learning_rate == 1e-4);
+    CHECK(c.model.indexer == "deepseek");
+    CHECK(c.tensorboard);
+    for (const char* key : {"sparse_top_k", "learning_rate", "indexer", "tensorboard", "seed"}) {
+        ExperimentConfig copy;
+        set_config_value(copy, key, config_value(c, key));
+        CHECK(config_value(copy, key) == config_value(c, key));
+    }
+    check_error("sparse_top_k: '7x', want a whole number",
+                [&] { set_config_value(c, "sparse_top_k", "7x"); });
+    check_error("sparse_top_k: '', want a whole number", [&] { set_config_value(c, "sparse_top_k", ""); });
+    check_error("learning_rate: 'inf', want a number", [&] { set_config_value(c, "learning_rate", "inf"); });
+    check_error("tensorboard: 'yes', want true or false", [&] { set_config_value(c, "tensorboard", "yes"); });
+    check_error("unknown key 'd_modle', did you mean d_model? (--help lists all)",
+                [&] { set_config_value(c, "d_modle", "8"); });
 }
 
 TEST_CASE("command line: mistakes get one clear line") {
