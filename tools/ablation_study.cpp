@@ -50,7 +50,7 @@ int main_of(int argc, char** argv) {
                    .seeds = seeds};
     if (name.empty()) name = default_name(keys);
     plan.folder = command.config.results_dir + "/ablation/" + name;
-    plan.title = fmt::format("Ablation study {} ({} preset)", name, command.config.preset);
+    plan.title = "Ablation study: " + name;
     return run_ablation(plan);
 }
 

@@ -3,12 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
+#include <cctype>
 #include <new>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <sstream>
+#include <tuple>
 
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
@@ -248,11 +249,11 @@ class StudyTrainer {
         }
     }
 
-    // An earlier run that costs the same, as far as it was measured.
+    // An earlier run that costs the same, when all of its stages were measured.
     const PlannedVariant* planned_with_other_seed(size_t i) const {
         for (size_t j = 0; j < i; ++j)
-            if (runs_[j].variant == runs_[i].variant && runs_[j].values == runs_[i].values &&
-                !planned_[j].step_seconds.empty())
+            if (runs_[j].status == RunStatus::pending && runs_[j].variant == runs_[i].variant &&
+                runs_[j].values == runs_[i].values)
                 return &planned_[j];
         return nullptr;
     }

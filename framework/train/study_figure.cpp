@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 
 #include "framework/plot/figure.h"
 #include "framework/train/study.h"
@@ -133,7 +134,7 @@ void write_study_figure(const std::string& path, const StudyPlan& plan, const st
         if (any_sparse || !metric.sparse_only) shown.push_back(metric);
     const int columns = any_sparse ? 4 : 3, count = static_cast<int>(shown.size());
     plot::Figure figure((count + columns - 1) / columns, columns, {columns * 310.0, 580});
-    figure.title = plan.title;
+    figure.title = fmt::format("{}, {} preset", plan.title, plan.base.preset);
     if (plan.seeds > 1)
         figure.title += fmt::format(": mean and standard deviation over {} seeds", plan.seeds);
     for (int i = 0; i < count; ++i)

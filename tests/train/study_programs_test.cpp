@@ -108,7 +108,7 @@ TEST_CASE("ablation_study: a run that fails is noted, the others are trained, th
     CHECK(rates[0].at("error") == "diverged");
     CHECK(rates[1].at("status") == "finished");
 
-    check_run(ablation(results, "--vary batch_size --values 640,4 --seeds 1 --memory_limit_mb 3"), 1,
+    check_run(ablation(results, "--vary batch_size --values 640,4 --seeds 2 --memory_limit_mb 3"), 1,
               "out of memory");
     const auto sizes = read_json(results + "/ablation/batch_size/study.json").at("runs");
     CHECK(sizes[0].at("error") == "out of memory");
