@@ -21,6 +21,19 @@ void require_one_of(const char* key, const std::string& value, const char* a, co
     if (value != a && value != b) fail_usage(fmt::format("{}: '{}', want {} or {}", key, value, a, b));
 }
 
+std::string divisors_of(int64_t n) {
+    std::string list;
+    for (int64_t i = 1; i <= n; ++i)
+        if (n % i == 0) list += fmt::format("{}{}", list.empty() ? "" : (i == n ? " or " : ", "), i);
+    return list;
+}
+
+void check_kv_heads(const ModelConfig& c) {
+    if (c.n_kv_heads < 1 || c.n_heads % c.n_kv_heads != 0)
+        fail_usage(fmt::format("n_kv_heads: {} does not divide n_heads {}; choose {}", c.n_kv_heads,
+                               c.n_heads, divisors_of(c.n_heads)));
+}
+
 void check_heads(const ModelConfig& c) {
     if (c.d_model % c.n_heads != 0)
         fail_usage(
@@ -37,6 +50,9 @@ void check_heads(const ModelConfig& c) {
 
 void validate(const ModelConfig& c) {
     require_one_of("attention", c.attention, "classic", "sparse");
+    require_one_of("attention_type", c.attention_type, "mha", "gqa");
+    require_one_of("ffn", c.ffn, "silu", "swiglu");
+    require_one_of("router", c.router, "softmax", "sigmoid_bias");
     require_one_of("indexer", c.indexer, "plain", "deepseek");
     require_at_least_one("vocab_size", c.vocab_size);
     require_at_least_one("d_model", c.d_model);
@@ -51,6 +67,11 @@ void validate(const ModelConfig& c) {
     require_at_least_one("sparse_top_k", c.sparse_top_k);
     require_rate("dropout", c.dropout);
     check_heads(c);
+    if (c.attention_type == "gqa") check_kv_heads(c);
+    if (c.shared_experts < 0)
+        fail_usage(fmt::format("shared_experts: {}, want at least 0 (none)", c.shared_experts));
+    if (!(c.routed_scaling_factor > 0))
+        fail_usage(fmt::format("routed_scaling_factor: {}, want more than 0", c.routed_scaling_factor));
     if (c.expert_top_k > c.num_experts)
         fail_usage(fmt::format("expert_top_k: {} is more than num_experts {}; lower it or add experts",
                                c.expert_top_k, c.num_experts));

@@ -13,14 +13,20 @@ struct ModelConfig {
     int64_t vocab_size = 4096;
     int64_t d_model = 256, n_heads = 8, n_layers = 6, d_ff = 512;
     int64_t max_seq_len = 128;
-    int64_t num_experts = 4, expert_top_k = 2;
-    std::string indexer = "plain";  // plain | deepseek
+    std::string attention_type = "mha";  // mha | gqa
+    int64_t n_kv_heads = 2;              // gqa only
+    int64_t num_experts = 4, expert_top_k = 2, shared_experts = 0;
+    std::string ffn = "silu";          // silu | swiglu
+    std::string router = "softmax";    // softmax | sigmoid_bias
+    double routed_scaling_factor = 1;  // sigmoid_bias only
+    std::string indexer = "plain";     // plain | deepseek
     int64_t indexer_heads = 4, indexer_dim = 64, sparse_top_k = 64;
     double indexer_scale = 0;  // 0: 1 for plain, indexer_heads^-0.5 * indexer_dim^-0.5 for deepseek
     double dropout = 0.1, router_noise = 0.1;
     double norm_eps = 1.1920929e-07, rope_base = 10000, init_std = 0.02;
 
     bool is_sparse() const { return attention == "sparse"; }
+    int64_t kv_heads() const { return attention_type == "gqa" ? n_kv_heads : n_heads; }
 };
 
 // Throws a usage error that names the key, its value and the remedy.

@@ -18,6 +18,7 @@ namespace {
 AttentionConfig attention_config(const ModelConfig& config, const IndexerConfig& indexer) {
     return {.d_model = config.d_model,
             .n_heads = config.n_heads,
+            .n_kv_heads = config.kv_heads(),
             .rope_base = config.rope_base,
             .indexer = config.is_sparse() ? &indexer : nullptr};
 }
@@ -27,6 +28,10 @@ MixtureOfExpertsConfig experts_config(const ModelConfig& config) {
             .d_ff = config.d_ff,
             .num_experts = config.num_experts,
             .top_k = config.expert_top_k,
+            .shared_experts = config.shared_experts,
+            .ffn = config.ffn == "swiglu" ? FeedForwardKind::swiglu : FeedForwardKind::silu,
+            .router = config.router == "sigmoid_bias" ? RouterKind::sigmoid_bias : RouterKind::softmax,
+            .routed_scaling = config.routed_scaling_factor,
             .dropout = config.dropout,
             .router_noise = config.router_noise};
 }
@@ -84,6 +89,7 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
         const MixtureOfExpertsOutput experts =
             block->feed_forward(reshape(block->norm2(h), rows), options.rng);
         output.load_balancing = sum_of(output.load_balancing, experts.load_balancing);
+        output.assignments.push_back(experts.assignments);
         h = add_residual(h, reshape(experts.y, cube), config_.dropout, options.rng);
         ++layer;
     }
@@ -93,12 +99,18 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
     return output;
 }
 
+void Transformer::balance_routers(const std::vector<std::vector<int64_t>>& assignments, double speed) const {
+    for (size_t i = 0; i < blocks_.size(); ++i)
+        blocks_[i]->feed_forward.router().balance(assignments[i], speed);
+}
+
 bool is_indexer_parameter(const std::string& name) {
     return name.find(".indexer.") != std::string::npos;
 }
 
 std::vector<Parameter> Transformer::state() const {
     std::vector<Parameter> all = parameters();
+    for (Parameter& buffer : buffers()) all.push_back(std::move(buffer));
     all.push_back({"lm_head.weight", embed_.weight()});
     return all;
 }

@@ -1,7 +1,5 @@
 #include "framework/nn/attention.h"
 
-#include <cmath>
-
 #include "framework/core/error.h"
 #include "framework/ops/dense_attention/dense_attention.h"
 #include "framework/ops/indexer_kl/indexer_kl.h"
@@ -42,14 +40,10 @@ IndexerProjections Indexer::operator()(const Tensor& x) const {
 
 SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_name,
                              const AttentionConfig& config)
-    : heads_(config.n_heads),
-      scale_(1.0 / std::sqrt(static_cast<double>(config.d_model / config.n_heads))),
-      rope_{.layout = RopeLayout::interleaved,
-            .rotary_dims = config.d_model / config.n_heads,
-            .base = config.rope_base},
-      qkv_(init, full_name + ".qkv", config.d_model, 3 * config.d_model),
-      w_o_(init, full_name + ".w_o", config.d_model, config.d_model) {
-    add_child("qkv", qkv_);
+    : projections_(std::make_unique<GroupedQueryProjections>(init, full_name, config.d_model, config.n_heads,
+                                                             config.n_kv_heads, config.rope_base)),
+      w_o_(init, full_name + ".w_o", projections_->out_width(), config.d_model) {
+    add_child("", *projections_);
     add_child("w_o", w_o_);
     if (!config.indexer) return;
     indexer_ = std::make_unique<Indexer>(init, full_name + ".indexer", config.d_model, *config.indexer,
@@ -59,31 +53,31 @@ SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_
 
 Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss,
                                  AttentionTrace& trace) const {
-    const QkvHeads heads = split_qkv_rope(qkv_(x), heads_, heads_, rope_);
+    const AttentionHeads heads = projections_->heads(x);
     trace.q = heads.q;
     trace.k = heads.k;
     trace.v = heads.v;
-    trace.scale = scale_;
+    trace.scale = projections_->scale();
     if (indexer_) trace.indexer = (*indexer_)(x);
-    return w_o_(attend(stage, with_indexer_loss, trace));
+    return w_o_(projections_->values(attend(stage, with_indexer_loss, trace)));
 }
 
 Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& t) const {
     if (!indexer_ || stage == AttentionStage::dense) {
-        const AttentionOutput attention = dense_attention(t.q, t.k, t.v, scale_);
+        const AttentionOutput attention = dense_attention(t.q, t.k, t.v, t.scale);
         t.lse = attention.lse;
         if (indexer_ && with_indexer_loss)
             t.indexer_loss = indexer_kl_dense(t.indexer.q, t.indexer.k, t.indexer.w, indexer_->config().scale,
-                                              t.q, t.k, t.lse, scale_);
+                                              t.q, t.k, t.lse, t.scale);
         return attention.out;
     }
     const IndexerConfig& config = indexer_->config();
     t.selection = indexer_select(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, config.top_k);
-    const AttentionOutput attention = sparse_attention(t.q, t.k, t.v, t.selection, scale_);
+    const AttentionOutput attention = sparse_attention(t.q, t.k, t.v, t.selection, t.scale);
     t.lse = attention.lse;
     if (with_indexer_loss)
         t.indexer_loss = indexer_kl_sparse(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, t.q, t.k,
-                                           t.lse, scale_, t.selection);
+                                           t.lse, t.scale, t.selection);
     return attention.out;
 }
 

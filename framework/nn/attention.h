@@ -5,8 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "framework/nn/layers.h"
-#include "framework/ops/rope/rope.h"
+#include "framework/nn/attention_projections.h"
 #include "framework/ops/top_k/selection.h"
 
 namespace sieve {
@@ -24,6 +23,7 @@ struct IndexerConfig {
 
 struct AttentionConfig {
     int64_t d_model, n_heads;
+    int64_t n_kv_heads;  // n_heads: classic multi-head attention
     double rope_base;
     const IndexerConfig* indexer = nullptr;  // null: classic attention
 };
@@ -59,7 +59,7 @@ enum class AttentionStage {
 
 // Everything that one attention layer computed on the way, for losses, evaluation and pictures.
 struct AttentionTrace {
-    Tensor q, k, v;  // [B,H,T,dh], after RoPE
+    Tensor q, k, v;  // [B,H,T,dh], [B,G,T,dh], [B,G,T,dv], after RoPE
     Tensor lse;      // [B,H,T], over the keys that attention read
     double scale = 0;
     IndexerProjections indexer;  // sparse model only, like all below
@@ -78,10 +78,8 @@ class SelfAttention : public Module {
   private:
     Tensor attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace) const;
 
-    int64_t heads_;
-    double scale_;
-    RopeConfig rope_;
-    Linear qkv_, w_o_;
+    std::unique_ptr<AttentionProjections> projections_;
+    Linear w_o_;
     std::unique_ptr<Indexer> indexer_;
 };
 

@@ -16,11 +16,20 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"vocab_size", "Model", "vocabulary of the tokenizer that is trained", &m.vocab_size, true},
         {"d_model", "Model", "model width", &m.d_model, true},
         {"n_heads", "Model", "attention heads; the head size is d_model / n_heads", &m.n_heads, true},
+        {"attention_type", "Model", "mha, or gqa: query heads share key and value heads", &m.attention_type,
+         true},
+        {"n_kv_heads", "Model", "key and value heads of --attention_type gqa", &m.n_kv_heads, true},
         {"n_layers", "Model", "blocks", &m.n_layers, true},
         {"d_ff", "Model", "hidden width of an expert", &m.d_ff, true},
         {"max_seq_len", "Model", "tokens in a training window", &m.max_seq_len, true},
         {"num_experts", "Model", "experts per block", &m.num_experts, true},
         {"expert_top_k", "Model", "experts that each token uses", &m.expert_top_k, true},
+        {"shared_experts", "Model", "experts beside those that every token uses", &m.shared_experts, true},
+        {"ffn", "Model", "silu, or swiglu: an expert is linear2(silu(linear1 x) * linear3 x)", &m.ffn, true},
+        {"router", "Model", "softmax, or sigmoid_bias (DeepSeek-V3: a bias balances the experts)", &m.router,
+         true},
+        {"routed_scaling_factor", "Model", "what the weights of a token's experts sum to with sigmoid_bias",
+         &m.routed_scaling_factor, true},
         {"dropout", "Model", "dropout rate", &m.dropout, true},
         {"router_noise", "Model", "std of the noise on router logits in training", &m.router_noise, true},
         {"norm_eps", "Model", "epsilon of RMSNorm", &m.norm_eps, true},
@@ -53,6 +62,8 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"grad_clip", "Training", "largest global gradient norm", &c.grad_clip, true},
         {"load_balancing_weight", "Training", "weight of the experts' load-balancing loss",
          &c.load_balancing_weight, true},
+        {"bias_update_speed", "Training", "change of a router's bias per step with --router sigmoid_bias",
+         &c.bias_update_speed, true},
         {"eval_every", "Training", "steps between evaluations", &c.eval_every, true},
         {"eval_batches", "Training", "validation batches per evaluation; 0: all", &c.eval_batches, true},
         {"seed", "Training", "of weights, batches and dropout", &c.seed, true},
@@ -145,6 +156,7 @@ void validate(const ExperimentConfig& c) {
     require_not_negative("warmup_lr", c.warmup_lr);
     require_not_negative("sparse_learning_rate", c.sparse_learning_rate);
     require_not_negative("weight_decay", c.weight_decay);
+    require_not_negative("bias_update_speed", c.bias_update_speed);
     require_not_negative("load_balancing_weight", c.load_balancing_weight);
     require_not_negative("indexer_loss_weight", c.indexer_loss_weight);
     if (!(c.grad_clip > 0)) fail_usage(fmt::format("grad_clip: {}, want more than 0", c.grad_clip));

@@ -58,8 +58,9 @@ bool is_finished(const ResultPaths& paths, const ExperimentConfig& config) {
     if (!fs::exists(folder + "/final_model.pt") || !fs::exists(folder + "/training_results.json"))
         return false;
     if (fs::exists(folder + "/checkpoint.pt")) return false;
+    const std::string saved = folder + "/config.json";
     return read_final_model(folder + "/final_model.pt").config.model.attention == config.model.attention &&
-           read_json(folder + "/config.json") == config_to_json(config);
+           config_to_json(config_from_json(read_json(saved), saved, true)) == config_to_json(config);
 }
 
 void estimate(PlannedVariant& variant, const Dataset& data) {
@@ -80,6 +81,16 @@ void estimate(PlannedVariant& variant, const Dataset& data) {
     variant.trial_bytes = memory_stats().peak_bytes - before;
 }
 
+// What differs from the plain model; nothing for the presets.
+void print_model_variants(const ModelConfig& m) {
+    if (m.attention_type == "gqa")
+        fmt::print("  attention   gqa, {} query heads over {} key and value heads\n", m.n_heads,
+                   m.n_kv_heads);
+    if (m.ffn != "silu" || m.router != "softmax" || m.shared_experts > 0)
+        fmt::print("  experts     {}, {} router, {} shared by all tokens\n", m.ffn, m.router,
+                   m.shared_experts);
+}
+
 void print_header(const ExperimentConfig& c, const Dataset& data) {
     ExperimentConfig sparse = c;
     sparse.model.attention = "sparse";
@@ -90,6 +101,7 @@ void print_header(const ExperimentConfig& c, const Dataset& data) {
     fmt::print("  device      cpu, {} threads, matrix products by {}\n", thread_count(), cpu::gemm_backend());
     fmt::print("  model       d_model {}, {} heads, {} layers, {} experts (top {}), d_ff {}, length {}\n",
                m.d_model, m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
+    print_model_variants(m);
     fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", m.indexer, m.indexer_heads, m.indexer_dim,
                m.sparse_top_k);
     fmt::print("  parameters  {} (classic), + {} in the indexers (sparse)\n",

@@ -24,7 +24,7 @@ template <class Reads>
 std::vector<float> head_weights(const AttentionTrace& t, int64_t head, const Reads& reads) {
     const int64_t T = t.q.dim(2), dh = t.q.dim(3);
     const float* q = t.q.data<float>() + head * T * dh;
-    const float* k = t.k.data<float>() + head * T * dh;
+    const float* k = t.k.data<float>() + head / (t.q.dim(1) / t.k.dim(1)) * T * dh;
     const float* lse = t.lse.data<float>() + head * T;
     std::vector<float> weights(static_cast<size_t>(T * T), blank);
     for (int64_t i = 0; i < T; ++i)

@@ -197,5 +197,14 @@ TEST_CASE("model config: impossible combinations are named") {
                c.indexer = "deepseek";
                c.indexer_dim = 6;
            });
+    refuse("attention_type: 'mqa', want mha or gqa", [](ModelConfig& c) { c.attention_type = "mqa"; });
+    refuse("n_kv_heads: 3 does not divide n_heads 4; choose 1, 2 or 4", [](ModelConfig& c) {
+        c.attention_type = "gqa";
+        c.n_heads = 4, c.n_kv_heads = 3;
+    });
+    refuse("ffn: 'gelu', want silu or swiglu", [](ModelConfig& c) { c.ffn = "gelu"; });
+    refuse("router: 'sigmoid', want softmax or sigmoid_bias", [](ModelConfig& c) { c.router = "sigmoid"; });
+    refuse("shared_experts: -1, want at least 0 (none)", [](ModelConfig& c) { c.shared_experts = -1; });
+    refuse("routed_scaling_factor: 0, want more than 0", [](ModelConfig& c) { c.routed_scaling_factor = 0; });
     refuse("n_heads: 0, want at least 1", [](ModelConfig& c) { c.n_heads = 0; });
 }

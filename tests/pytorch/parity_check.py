@@ -44,6 +44,15 @@ CASES = [
      "nested"),
     ("plain, T = 131 over many tiles", "sparse", (1, 131), dict(SPARSE, sparse_top_k=32, max_seq_len=131), "flat"),
     ("plain, T = 131 over many tiles, dense stage", "dense", (1, 131), dict(SPARSE, max_seq_len=131), "flat"),
+    ("gqa", "dense", (2, 24), dict(attention_type="gqa", n_kv_heads=2), "flat"),
+    ("gqa, one key head, plain, sparse stage", "sparse", (2, 37), dict(SPARSE, attention_type="gqa", n_kv_heads=1), "flat"),
+    ("gqa, deepseek, dense stage", "dense", (1, 24), dict(SPARSE, indexer="deepseek", attention_type="gqa"), "flat"),
+    ("swiglu", "dense", (2, 24), dict(ffn="swiglu", d_ff=19), "flat"),
+    ("shared experts", "dense", (2, 13), dict(shared_experts=2, d_ff=11), "flat"),
+    ("sigmoid_bias", "dense", (2, 24), dict(router="sigmoid_bias", routed_scaling_factor=2.5), "flat"),
+    ("sigmoid_bias, top-1 of 3, swiglu, shared, gqa, sparse stage", "sparse", (2, 31),
+     dict(SPARSE, router="sigmoid_bias", num_experts=3, expert_top_k=1, ffn="swiglu", shared_experts=1,
+          attention_type="gqa"), "nested"),
     ("equal tokens tie", "sparse", (2, 21), dict(SPARSE, sparse_top_k=4, vocab_size=2, n_layers=1), "flat"),
 ]
 
@@ -58,6 +67,8 @@ def build_model(config, dtype, seed):
                 p.copy_(("bias" not in name) + 0.3 * torch.randn(p.shape))
             else:
                 p.copy_(torch.randn(p.shape) * (0.5 if name == "embed.weight" else p.shape[1] ** -0.5))
+        for b in model.buffers():
+            b.copy_(0.2 * torch.randn(b.shape))
     return model.eval()
 
 

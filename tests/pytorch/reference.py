@@ -14,7 +14,8 @@ from torch import nn
 DEFAULTS = dict(vocab_size=4096, attention="classic", d_model=256, n_heads=8, n_layers=6, d_ff=512, max_seq_len=128,
                 num_experts=4, expert_top_k=2, indexer="plain", indexer_heads=4, indexer_dim=64, sparse_top_k=64,
                 indexer_scale=0.0, load_balancing_weight=0.01, indexer_loss_weight=1.0, dropout=0.1, router_noise=0.1,
-                norm_eps=1.1920929e-07, rope_base=10000.0)
+                norm_eps=1.1920929e-07, rope_base=10000.0, attention_type="mha", n_kv_heads=2, shared_experts=0,
+                ffn="silu", router="softmax", routed_scaling_factor=1.0)
 
 PRESETS = {
     "small": dict(d_model=128, n_heads=4, n_layers=4, d_ff=256, max_seq_len=64, batch_size=32, num_experts=2,
@@ -32,7 +33,9 @@ class Config:
     def __init__(self, **keys):
         for key, value in {**DEFAULTS, **keys}.items():
             setattr(self, key, value)
-        for key, known in (("attention", ("classic", "sparse")), ("indexer", ("plain", "deepseek"))):
+        for key, known in (("attention", ("classic", "sparse")), ("indexer", ("plain", "deepseek")),
+                           ("attention_type", ("mha", "gqa")), ("ffn", ("silu", "swiglu")),
+                           ("router", ("softmax", "sigmoid_bias"))):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key}: '{getattr(self, key)}', want {' or '.join(known)}")
 
@@ -143,14 +146,19 @@ class Attention(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.heads, self.base, self.top_k = config.n_heads, config.rope_base, config.sparse_top_k
-        self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
+        self.kv_heads = config.n_kv_heads if config.attention_type == "gqa" else config.n_heads
+        width = config.d_model // config.n_heads
+        self.qkv = nn.Linear(config.d_model, (self.heads + 2 * self.kv_heads) * width, bias=False)
         self.w_o = nn.Linear(config.d_model, config.d_model, bias=False)
         self.indexer = Indexer(config) if config.is_sparse else None
 
     def project(self, x):
-        """q, k, v, each [B,H,T,dh], q and k rotated."""
-        q, k, v = self.qkv(x).view(*x.shape[:2], 3, self.heads, -1).unbind(2)
+        """q, k, v, each [B,H,T,dh], q and k rotated; the query heads of a group see the same key and value head."""
+        parts = self.qkv(x).view(*x.shape[:2], self.heads + 2 * self.kv_heads, -1)
+        q, k, v = parts.split([self.heads, self.kv_heads, self.kv_heads], 2)
         q, k = rope_interleaved(q, self.base), rope_interleaved(k, self.base)
+        if self.kv_heads != self.heads:
+            k, v = (t.repeat_interleave(self.heads // self.kv_heads, 2) for t in (k, v))
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
     def forward(self, x, stage, exact_ties=True):
@@ -168,14 +176,18 @@ class Attention(nn.Module):
 
 
 class Expert(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config, width):
         super().__init__()
-        self.linear1 = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.linear2 = nn.Linear(config.d_ff, config.d_model, bias=False)
+        self.linear1 = nn.Linear(config.d_model, width, bias=False)
+        self.linear2 = nn.Linear(width, config.d_model, bias=False)
+        self.linear3 = nn.Linear(config.d_model, width, bias=False) if config.ffn == "swiglu" else None
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x):
-        return self.linear2(self.dropout(F.silu(self.linear1(x))))
+        hidden = F.silu(self.linear1(x))
+        if self.linear3 is not None:
+            hidden = hidden * self.linear3(x)
+        return self.linear2(self.dropout(hidden))
 
 
 class Router(nn.Module):
@@ -183,23 +195,36 @@ class Router(nn.Module):
         super().__init__()
         self.gate = nn.Linear(config.d_model, config.num_experts, bias=False)
         self.top_k, self.noise = config.expert_top_k, config.router_noise
+        self.scaling = config.routed_scaling_factor
+        self.is_sigmoid = config.router == "sigmoid_bias"
+        if self.is_sigmoid:
+            self.gate.register_buffer("e_score_correction_bias", torch.zeros(config.num_experts))
 
     def forward(self, x):
         """x [N,d] -> weights [N,top_k], experts [N,top_k], load-balancing loss."""
         logits = self.gate(x)
         if self.training and self.noise > 0:
             logits = logits + self.noise * torch.randn_like(logits)
-        best, experts = (part[:, :self.top_k] for part in torch.sort(logits, dim=-1, descending=True, stable=True))
+        scores = logits.sigmoid() if self.is_sigmoid else logits
+        ranked = scores.detach() + self.gate.e_score_correction_bias if self.is_sigmoid else scores
+        experts = torch.sort(ranked, dim=-1, descending=True, stable=True)[1][:, :self.top_k]
+        best = scores.gather(-1, experts)
+        if self.is_sigmoid:
+            weights = self.scaling * best / (best.sum(-1, keepdim=True) + 1e-20)
+            probabilities = scores / (scores.sum(-1, keepdim=True) + 1e-20)
+        else:
+            weights, probabilities = best.softmax(-1), logits.softmax(-1)
         share = torch.bincount(experts.flatten(), minlength=logits.shape[1]).to(logits) / experts.numel()
-        balance = logits.shape[1] * (share * logits.softmax(-1).mean(0)).sum()
-        return best.softmax(-1), experts, balance
+        balance = logits.shape[1] * (share * probabilities.mean(0)).sum()
+        return weights, experts, balance
 
 
 class MixtureOfExperts(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.router = Router(config)
-        self.experts = nn.ModuleList(Expert(config) for _ in range(config.num_experts))
+        self.experts = nn.ModuleList(Expert(config, config.d_ff) for _ in range(config.num_experts))
+        self.shared_experts = Expert(config, config.shared_experts * config.d_ff) if config.shared_experts else None
 
     def forward(self, x):
         rows = x.flatten(0, 1)
@@ -208,6 +233,8 @@ class MixtureOfExperts(nn.Module):
         for e, expert in enumerate(self.experts):
             token, slot = (chosen == e).nonzero(as_tuple=True)
             y = y.index_add(0, token, expert(rows[token]) * weights[token, slot, None])
+        if self.shared_experts is not None:
+            y = y + self.shared_experts(rows)
         return y.view_as(x), balance
 
 

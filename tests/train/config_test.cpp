@@ -37,7 +37,28 @@ TEST_CASE("command line: presets, files and flags in that order") {
 
 TEST_CASE("command line: what --print_config prints is a config file that gives the same configuration") {
     const TemporaryFolder folder;
-    ExperimentConfig c = parse({"--preset", "small", "--sparse_top_k", "7", "--data", "my text.txt"}).config;
+    ExperimentConfig c = parse({"--preset",
+                                "small",
+                                "--sparse_top_k",
+                                "7",
+                                "--data",
+                                "my text.txt",
+                                "--attention_type",
+                                "gqa",
+                                "--n_kv_heads",
+                                "4",
+                                "--ffn",
+                                "swiglu",
+                                "--router",
+                                "sigmoid_bias",
+                                "--shared_experts",
+                                "2",
+                                "--routed_scaling_factor",
+                                "2.5",
+                                "--bias_update_speed",
+                                "0.002"})
+                             .config;
+    CHECK(c.model.routed_scaling_factor == 2.5);
     std::ofstream(folder / "c.toml") << config_to_toml(c);
     CHECK(config_to_json(parse({"--config", folder / "c.toml"}).config) == config_to_json(c));
 }
