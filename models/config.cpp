@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "framework/core/error.h"
 
@@ -17,8 +19,11 @@ void require_rate(const char* key, double value) {
     if (!(value >= 0 && value < 1)) fail_usage(fmt::format("{}: {}, want 0 <= {} < 1", key, value, key));
 }
 
-void require_one_of(const char* key, const std::string& value, const char* a, const char* b) {
-    if (value != a && value != b) fail_usage(fmt::format("{}: '{}', want {} or {}", key, value, a, b));
+void require_one_of(const char* key, const std::string& value, const std::vector<std::string>& known) {
+    if (std::find(known.begin(), known.end(), value) != known.end()) return;
+    std::string list = known.front();
+    for (size_t i = 1; i < known.size(); ++i) list += (i + 1 == known.size() ? " or " : ", ") + known[i];
+    fail_usage(fmt::format("{}: '{}', want {}", key, value, list));
 }
 
 std::string divisors_of(int64_t n) {
@@ -46,14 +51,25 @@ void check_heads(const ModelConfig& c) {
             c.d_model, c.n_heads, c.d_model / c.n_heads));
 }
 
+void check_latent(const ModelConfig& c) {
+    if (c.q_lora_rank < 0)
+        fail_usage(fmt::format("q_lora_rank: {}, want at least 0 (no query latent)", c.q_lora_rank));
+    require_at_least_one("kv_lora_rank", c.kv_lora_rank);
+    require_at_least_one("qk_nope_head_dim", c.qk_nope_head_dim);
+    require_at_least_one("v_head_dim", c.v_head_dim);
+    if (c.qk_rope_head_dim < 2 || c.qk_rope_head_dim % 2 != 0)
+        fail_usage(fmt::format("qk_rope_head_dim: {}, want an even number of at least 2; RoPE rotates pairs",
+                               c.qk_rope_head_dim));
+}
+
 }  // namespace
 
 void validate(const ModelConfig& c) {
-    require_one_of("attention", c.attention, "classic", "sparse");
-    require_one_of("attention_type", c.attention_type, "mha", "gqa");
-    require_one_of("ffn", c.ffn, "silu", "swiglu");
-    require_one_of("router", c.router, "softmax", "sigmoid_bias");
-    require_one_of("indexer", c.indexer, "plain", "deepseek");
+    require_one_of("attention", c.attention, {"classic", "sparse"});
+    require_one_of("attention_type", c.attention_type, {"mha", "gqa", "mla"});
+    require_one_of("ffn", c.ffn, {"silu", "swiglu"});
+    require_one_of("router", c.router, {"softmax", "sigmoid_bias"});
+    require_one_of("indexer", c.indexer, {"plain", "deepseek"});
     require_at_least_one("vocab_size", c.vocab_size);
     require_at_least_one("d_model", c.d_model);
     require_at_least_one("n_heads", c.n_heads);
@@ -66,7 +82,10 @@ void validate(const ModelConfig& c) {
     require_at_least_one("indexer_dim", c.indexer_dim);
     require_at_least_one("sparse_top_k", c.sparse_top_k);
     require_rate("dropout", c.dropout);
-    check_heads(c);
+    if (c.attention_type == "mla")
+        check_latent(c);
+    else
+        check_heads(c);
     if (c.attention_type == "gqa") check_kv_heads(c);
     if (c.shared_experts < 0)
         fail_usage(fmt::format("shared_experts: {}, want at least 0 (none)", c.shared_experts));

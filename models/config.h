@@ -13,8 +13,10 @@ struct ModelConfig {
     int64_t vocab_size = 4096;
     int64_t d_model = 256, n_heads = 8, n_layers = 6, d_ff = 512;
     int64_t max_seq_len = 128;
-    std::string attention_type = "mha";  // mha | gqa
+    std::string attention_type = "mha";  // mha | gqa | mla
     int64_t n_kv_heads = 2;              // gqa only
+    // mla only; q_lora_rank 0: queries come straight from the block's input.
+    int64_t q_lora_rank = 0, kv_lora_rank = 64, qk_nope_head_dim = 32, qk_rope_head_dim = 16, v_head_dim = 32;
     int64_t num_experts = 4, expert_top_k = 2, shared_experts = 0;
     std::string ffn = "silu";          // silu | swiglu
     std::string router = "softmax";    // softmax | sigmoid_bias

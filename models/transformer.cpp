@@ -15,12 +15,20 @@
 namespace sieve {
 namespace {
 
-AttentionConfig attention_config(const ModelConfig& config, const IndexerConfig& indexer) {
-    return {.d_model = config.d_model,
-            .n_heads = config.n_heads,
-            .n_kv_heads = config.kv_heads(),
-            .rope_base = config.rope_base,
-            .indexer = config.is_sparse() ? &indexer : nullptr};
+AttentionConfig attention_config(const ModelConfig& config) {
+    AttentionConfig attention{.d_model = config.d_model,
+                              .n_heads = config.n_heads,
+                              .n_kv_heads = config.kv_heads(),
+                              .rope_base = config.rope_base,
+                              .norm_eps = config.norm_eps};
+    if (config.attention_type == "mla")
+        attention.latent = LatentAttentionConfig{.q_rank = config.q_lora_rank,
+                                                 .kv_rank = config.kv_lora_rank,
+                                                 .nope_dim = config.qk_nope_head_dim,
+                                                 .rope_dim = config.qk_rope_head_dim,
+                                                 .value_dim = config.v_head_dim};
+    if (config.is_sparse()) attention.indexer = indexer_config(config);
+    return attention;
 }
 
 MixtureOfExpertsConfig experts_config(const ModelConfig& config) {
@@ -49,7 +57,7 @@ Tensor sum_of(const Tensor& total, const Tensor& term) {
 Block::Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config)
     : norm1(init, config.d_model, config.norm_eps),
       norm2(init, config.d_model, config.norm_eps),
-      attention(init, full_name + ".attention", attention_config(config, indexer_config(config))),
+      attention(init, full_name + ".attention", attention_config(config)),
       feed_forward(init, full_name + ".feed_forward", experts_config(config)) {
     add_child("norm1", norm1);
     add_child("attention", attention);

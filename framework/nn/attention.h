@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "framework/nn/attention_projections.h"
@@ -24,8 +25,14 @@ struct IndexerConfig {
 struct AttentionConfig {
     int64_t d_model, n_heads;
     int64_t n_kv_heads;  // n_heads: classic multi-head attention
-    double rope_base;
-    const IndexerConfig* indexer = nullptr;  // null: classic attention
+    double rope_base, norm_eps;
+    std::optional<LatentAttentionConfig> latent;  // set: latent attention; n_kv_heads then plays no part
+    std::optional<IndexerConfig> indexer;         // set: sparse attention
+
+    // DeepSeek's indexer makes its queries from the query latent, where there is one.
+    bool indexer_reads_latent() const {
+        return indexer && indexer->kind == IndexerKind::deepseek && latent && latent->q_rank > 0;
+    }
 };
 
 // What the indexer made of one layer's input: the operands of the lightning_indexer ops.
@@ -37,11 +44,12 @@ struct IndexerProjections {
 
 class Indexer : public Module {
   public:
-    Indexer(const ParameterInit& init, const std::string& full_name, int64_t d_model,
+    // q_width: of what the queries are made from.
+    Indexer(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t q_width,
             const IndexerConfig& config, double rope_base);
-    // x [B,T,d], the block's normed input. It is detached here: nothing below sends a gradient into the
-    // model.
-    IndexerProjections operator()(const Tensor& x) const;
+    // x [B,T,d], the block's normed input, and q_source [B,T,q_width]. Both are detached here: nothing below
+    // sends a gradient into the model.
+    IndexerProjections operator()(const Tensor& x, const Tensor& q_source) const;
     const IndexerConfig& config() const { return config_; }
 
   private:
@@ -78,6 +86,7 @@ class SelfAttention : public Module {
   private:
     Tensor attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace) const;
 
+    bool indexer_reads_latent_;
     std::unique_ptr<AttentionProjections> projections_;
     Linear w_o_;
     std::unique_ptr<Indexer> indexer_;

@@ -86,6 +86,10 @@ void print_model_variants(const ModelConfig& m) {
     if (m.attention_type == "gqa")
         fmt::print("  attention   gqa, {} query heads over {} key and value heads\n", m.n_heads,
                    m.n_kv_heads);
+    if (m.attention_type == "mla")
+        fmt::print(
+            "  attention   mla, {} heads of {} + {} (rotated), latent {}, query latent {}, values of {}\n",
+            m.n_heads, m.qk_nope_head_dim, m.qk_rope_head_dim, m.kv_lora_rank, m.q_lora_rank, m.v_head_dim);
     if (m.ffn != "silu" || m.router != "softmax" || m.shared_experts > 0)
         fmt::print("  experts     {}, {} router, {} shared by all tokens\n", m.ffn, m.router,
                    m.shared_experts);

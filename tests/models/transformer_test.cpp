@@ -197,10 +197,22 @@ TEST_CASE("model config: impossible combinations are named") {
                c.indexer = "deepseek";
                c.indexer_dim = 6;
            });
-    refuse("attention_type: 'mqa', want mha or gqa", [](ModelConfig& c) { c.attention_type = "mqa"; });
+    refuse("attention_type: 'mqa', want mha, gqa or mla", [](ModelConfig& c) { c.attention_type = "mqa"; });
     refuse("n_kv_heads: 3 does not divide n_heads 4; choose 1, 2 or 4", [](ModelConfig& c) {
         c.attention_type = "gqa";
         c.n_heads = 4, c.n_kv_heads = 3;
+    });
+    refuse("qk_rope_head_dim: 3, want an even number of at least 2; RoPE rotates pairs", [](ModelConfig& c) {
+        c.attention_type = "mla";
+        c.qk_rope_head_dim = 3;
+    });
+    refuse("kv_lora_rank: 0, want at least 1", [](ModelConfig& c) {
+        c.attention_type = "mla";
+        c.kv_lora_rank = 0;
+    });
+    refuse("q_lora_rank: -1, want at least 0 (no query latent)", [](ModelConfig& c) {
+        c.attention_type = "mla";
+        c.q_lora_rank = -1;
     });
     refuse("ffn: 'gelu', want silu or swiglu", [](ModelConfig& c) { c.ffn = "gelu"; });
     refuse("router: 'sigmoid', want softmax or sigmoid_bias", [](ModelConfig& c) { c.router = "sigmoid"; });

@@ -21,9 +21,28 @@ inline std::vector<Variant> model_variants() {
             c.n_kv_heads = kv_heads;
         };
     };
+    const auto mla = [](int64_t q_rank) {
+        return [q_rank](ModelConfig& c) {
+            c.attention_type = "mla";
+            c.n_heads = 3, c.q_lora_rank = q_rank, c.kv_lora_rank = 5;
+            c.qk_nope_head_dim = 3, c.qk_rope_head_dim = 2, c.v_head_dim = 4;
+        };
+    };
     return {{"mha", [](ModelConfig&) {}},
             {"gqa, 1 key head", gqa(1)},
             {"gqa, 2 key heads", gqa(2)},
+            {"mla", mla(0)},
+            {"mla, query latent", mla(6)},
+            {"mla, query latent, deepseek",
+             [mla](ModelConfig& c) {
+                 mla(6)(c);
+                 c.indexer = "deepseek";
+             }},
+            {"mla, deepseek",
+             [mla](ModelConfig& c) {
+                 mla(0)(c);
+                 c.indexer = "deepseek";
+             }},
             {"swiglu", [](ModelConfig& c) { c.ffn = "swiglu"; }},
             {"2 shared experts", [](ModelConfig& c) { c.shared_experts = 2; }},
             {"sigmoid_bias",

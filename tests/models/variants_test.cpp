@@ -174,11 +174,27 @@ TEST_CASE("variants: names of the state, each once, and a state loads into anoth
     }
 }
 
-TEST_CASE("variants: shapes of grouped-query projections") {
-    for (const Variant& variant : model_variants())
-        if (variant.name == "gqa, 2 key heads")
-            for (const Parameter& p : random_model(tiny_variant(variant, "classic"))->state())
-                if (p.name == "blocks.0.attention.qkv.weight") CHECK(p.tensor.shape() == Shape{16, 8});
+TEST_CASE("variants: shapes of the attention's parameters") {
+    const auto shape_of = [](const std::string& variant_name, const std::string& name) {
+        for (const Variant& variant : model_variants())
+            if (variant.name == variant_name)
+                for (const Parameter& p : random_model(tiny_variant(variant, "sparse"))->state())
+                    if (p.name == "blocks.1.attention." + name) return p.tensor.shape();
+        FAIL(variant_name << " has no " << name);
+        return Shape{};
+    };
+    CHECK(shape_of("gqa, 2 key heads", "qkv.weight") == Shape{16, 8});
+    CHECK(shape_of("mla", "q_proj.weight") == Shape{15, 8});
+    CHECK(shape_of("mla", "kv_a_proj_with_mqa.weight") == Shape{7, 8});
+    CHECK(shape_of("mla", "kv_a_layernorm.weight") == Shape{5});
+    CHECK(shape_of("mla", "kv_b_proj.weight") == Shape{21, 5});
+    CHECK(shape_of("mla", "w_o.weight") == Shape{8, 12});
+    CHECK(shape_of("mla, query latent", "q_a_proj.weight") == Shape{6, 8});
+    CHECK(shape_of("mla, query latent", "q_a_layernorm.weight") == Shape{6});
+    CHECK(shape_of("mla, query latent", "q_b_proj.weight") == Shape{15, 6});
+    CHECK(shape_of("mla, query latent", "indexer.q_proj.weight") == Shape{8, 8});
+    CHECK(shape_of("mla, query latent, deepseek", "indexer.q_proj.weight") == Shape{8, 6});
+    CHECK(shape_of("mla, query latent, deepseek", "indexer.k_proj.weight") == Shape{4, 8});
 }
 
 TEST_CASE("sigmoid_bias: the bias falls where the load is above the mean and rises where it is below") {
