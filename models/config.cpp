@@ -9,10 +9,26 @@
 #include "framework/core/error.h"
 
 namespace sieve {
+
+std::string to_string(const PerLayer& numbers) {
+    std::string text;
+    for (const int64_t value : numbers.values()) text += (text.empty() ? "" : ",") + std::to_string(value);
+    return text;
+}
+
 namespace {
 
 void require_at_least_one(const char* key, int64_t value) {
     if (value < 1) fail_usage(fmt::format("{}: {}, want at least 1", key, value));
+}
+
+void check_top_k(const ModelConfig& c) {
+    const std::vector<int64_t>& values = c.sparse_top_k.values();
+    for (const int64_t k : values) require_at_least_one("sparse_top_k", k);
+    if (values.size() != 1 && static_cast<int64_t>(values.size()) != c.n_layers)
+        fail_usage(fmt::format(
+            "sparse_top_k: {} numbers ({}) for n_layers {}; give one for all layers or one for each",
+            values.size(), to_string(c.sparse_top_k), c.n_layers));
 }
 
 void require_rate(const char* key, double value) {
@@ -80,7 +96,7 @@ void validate(const ModelConfig& c) {
     require_at_least_one("expert_top_k", c.expert_top_k);
     require_at_least_one("indexer_heads", c.indexer_heads);
     require_at_least_one("indexer_dim", c.indexer_dim);
-    require_at_least_one("sparse_top_k", c.sparse_top_k);
+    check_top_k(c);
     require_rate("dropout", c.dropout);
     if (c.attention_type == "mla")
         check_latent(c);
@@ -107,7 +123,7 @@ void validate(const ModelConfig& c) {
         fail_usage(fmt::format("indexer_scale: {}, want a number", c.indexer_scale));
 }
 
-IndexerConfig indexer_config(const ModelConfig& c) {
+IndexerConfig indexer_config(const ModelConfig& c, int64_t layer) {
     const bool deepseek = c.indexer == "deepseek";
     double scale = c.indexer_scale;
     if (scale == 0)
@@ -115,7 +131,7 @@ IndexerConfig indexer_config(const ModelConfig& c) {
     return {.kind = deepseek ? IndexerKind::deepseek : IndexerKind::plain,
             .heads = c.indexer_heads,
             .dim = c.indexer_dim,
-            .top_k = c.sparse_top_k,
+            .top_k = c.sparse_top_k.of(layer),
             .scale = scale};
 }
 

@@ -3,10 +3,26 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "framework/nn/attention.h"
 
 namespace sieve {
+
+// One number for all layers, or a list with one for each.
+class PerLayer {
+  public:
+    PerLayer(int64_t every) : values_{every} {}  // not explicit: a plain number is the common case
+    explicit PerLayer(std::vector<int64_t> by_layer) : values_(std::move(by_layer)) {}
+    int64_t of(int64_t layer) const { return values_.size() == 1 ? values_[0] : values_.at(layer); }
+    const std::vector<int64_t>& values() const { return values_; }
+    bool operator==(const PerLayer&) const = default;
+
+  private:
+    std::vector<int64_t> values_;
+};
+
+std::string to_string(const PerLayer& numbers);  // "64" or "64,64,32"
 
 struct ModelConfig {
     std::string attention = "classic";  // classic | sparse
@@ -22,7 +38,8 @@ struct ModelConfig {
     std::string router = "softmax";    // softmax | sigmoid_bias
     double routed_scaling_factor = 1;  // sigmoid_bias only
     std::string indexer = "plain";     // plain | deepseek
-    int64_t indexer_heads = 4, indexer_dim = 64, sparse_top_k = 64;
+    int64_t indexer_heads = 4, indexer_dim = 64;
+    PerLayer sparse_top_k = 64;
     double indexer_scale = 0;  // 0: 1 for plain, indexer_heads^-0.5 * indexer_dim^-0.5 for deepseek
     double dropout = 0.1, router_noise = 0.1;
     double norm_eps = 1.1920929e-07, rope_base = 10000, init_std = 0.02;
@@ -34,6 +51,6 @@ struct ModelConfig {
 // Throws a usage error that names the key, its value and the remedy.
 void validate(const ModelConfig& config);
 
-IndexerConfig indexer_config(const ModelConfig& config);
+IndexerConfig indexer_config(const ModelConfig& config, int64_t layer);
 
 }  // namespace sieve

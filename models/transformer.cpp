@@ -15,7 +15,7 @@
 namespace sieve {
 namespace {
 
-AttentionConfig attention_config(const ModelConfig& config) {
+AttentionConfig attention_config(const ModelConfig& config, int64_t layer) {
     AttentionConfig attention{.d_model = config.d_model,
                               .n_heads = config.n_heads,
                               .n_kv_heads = config.kv_heads(),
@@ -27,7 +27,7 @@ AttentionConfig attention_config(const ModelConfig& config) {
                                                  .nope_dim = config.qk_nope_head_dim,
                                                  .rope_dim = config.qk_rope_head_dim,
                                                  .value_dim = config.v_head_dim};
-    if (config.is_sparse()) attention.indexer = indexer_config(config);
+    if (config.is_sparse()) attention.indexer = indexer_config(config, layer);
     return attention;
 }
 
@@ -54,10 +54,11 @@ Tensor sum_of(const Tensor& total, const Tensor& term) {
 
 }  // namespace
 
-Block::Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config)
+Block::Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config,
+             int64_t layer)
     : norm1(init, config.d_model, config.norm_eps),
       norm2(init, config.d_model, config.norm_eps),
-      attention(init, full_name + ".attention", attention_config(config)),
+      attention(init, full_name + ".attention", attention_config(config, layer)),
       feed_forward(init, full_name + ".feed_forward", experts_config(config)) {
     add_child("norm1", norm1);
     add_child("attention", attention);
@@ -73,7 +74,7 @@ Transformer::Transformer(const ModelConfig& config, const ParameterInit& init)
     add_child("embed", embed_);
     for (int64_t i = 0; i < config.n_layers; ++i) {
         const std::string name = "blocks." + std::to_string(i);
-        blocks_.push_back(std::make_unique<Block>(init, name, config));
+        blocks_.push_back(std::make_unique<Block>(init, name, config, i));
         add_child(name, *blocks_.back());
     }
     add_child("norm", norm_);

@@ -18,7 +18,7 @@ namespace sieve {
 
 class Block : public Module {
   public:
-    Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config);
+    Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config, int64_t layer);
     const RMSNorm norm1, norm2;
     const SelfAttention attention;
     const MixtureOfExperts feed_forward;

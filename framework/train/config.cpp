@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -53,7 +54,9 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"indexer_dim", "Sparse attention", "dims of an indexer head", &m.indexer_dim, true},
         {"indexer_scale", "Sparse attention", "factor on indexer scores; 0: the indexer's own",
          &m.indexer_scale, true},
-        {"sparse_top_k", "Sparse attention", "tokens that each query may read", &m.sparse_top_k, true},
+        {"sparse_top_k", "Sparse attention",
+         "tokens that each query may read: one number, or one per layer (64,64,32,...)", &m.sparse_top_k,
+         true},
         {"indexer_loss_weight", "Sparse attention", "weight of the alignment loss", &c.indexer_loss_weight,
          true},
         {"warmup_steps", "Sparse attention", "steps that train the indexer alone", &c.warmup_steps, true},
@@ -182,6 +185,28 @@ void validate(const ExperimentConfig& c) {
     check_stages(c.stages);
 }
 
+void to_json(nlohmann::ordered_json& json, const PerLayer& numbers) {
+    if (numbers.values().size() == 1)
+        json = numbers.values().front();
+    else
+        json = numbers.values();
+}
+
+PerLayer per_layer_from_text(const std::string& key, const std::string& text) {
+    std::vector<int64_t> values;
+    const char *at = text.data(), *end = at + text.size();
+    while (true) {
+        int64_t value = 0;
+        const auto parsed = std::from_chars(at, end, value);
+        if (parsed.ec != std::errc() || (parsed.ptr != end && *parsed.ptr != ','))
+            fail_usage(
+                fmt::format("{}: '{}', want a whole number, or one per layer such as 64,64,32", key, text));
+        values.push_back(value);
+        if (parsed.ptr == end) return PerLayer(values);
+        at = parsed.ptr + 1;
+    }
+}
+
 nlohmann::ordered_json config_to_json(const ExperimentConfig& config) {
     ExperimentConfig copy = config;
     nlohmann::ordered_json json;
@@ -207,6 +232,18 @@ void assign(const nlohmann::ordered_json& from, double* to) {
 void assign(const nlohmann::ordered_json& from, std::string* to) {
     if (!from.is_string()) throw std::invalid_argument("a text");
     *to = from.get<std::string>();
+}
+
+void assign(const nlohmann::ordered_json& from, PerLayer* to) {
+    const bool list =
+        from.is_array() && !from.empty() &&
+        std::all_of(from.begin(), from.end(), [](const auto& v) { return v.is_number_integer(); });
+    if (list)
+        *to = PerLayer(from.get<std::vector<int64_t>>());
+    else if (from.is_number_integer())
+        *to = from.get<int64_t>();
+    else
+        throw std::invalid_argument("a whole number or a list of them");
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ struct ConfigKey {
     const char* name;
     const char* group;
     const char* help;
-    std::variant<int64_t*, double*, std::string*> value;
+    std::variant<int64_t*, double*, std::string*, PerLayer*> value;
     bool saved;  // part of config.json: it shapes the result, not only where and how the run happens
 };
 
@@ -64,6 +64,10 @@ nlohmann::ordered_json config_to_json(const ExperimentConfig& config);
 // With `ignore_unknown`, keys that this program does not know are left aside.
 ExperimentConfig config_from_json(const nlohmann::ordered_json& json, const std::string& source,
                                   bool ignore_unknown = false);
+
+void to_json(nlohmann::ordered_json& json, const PerLayer& numbers);  // a number, or a list of them
+// "64" or "64,64,32". A usage error that begins with `key` for anything else.
+PerLayer per_layer_from_text(const std::string& key, const std::string& text);
 
 // The known name nearest to a mistyped one; empty when none is near.
 std::string nearest_name(const std::string& mistyped, const std::vector<std::string>& known);

@@ -107,7 +107,7 @@ void print_header(const ExperimentConfig& c, const Dataset& data) {
                m.d_model, m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
     print_model_variants(m);
     fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", m.indexer, m.indexer_heads, m.indexer_dim,
-               m.sparse_top_k);
+               to_string(m.sparse_top_k));
     fmt::print("  parameters  {} (classic), + {} in the indexers (sparse)\n",
                human_count(count_elements(model->main_parameters())),
                human_count(count_elements(model->indexer_parameters())));

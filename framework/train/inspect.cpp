@@ -97,11 +97,11 @@ AttentionPattern pattern_of(const AttentionTrace& t, int64_t layer, const Indexe
 
 std::vector<AttentionPattern> attention_patterns(const Transformer& model, const Tensor& tokens) {
     const NoGrad guard;
-    const IndexerConfig indexer = indexer_config(model.config());
     std::vector<AttentionPattern> patterns;
     ForwardOptions options{.logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& trace) {
-        patterns.push_back(pattern_of(trace, layer, indexer, model.config().is_sparse()));
+        patterns.push_back(
+            pattern_of(trace, layer, indexer_config(model.config(), layer), model.config().is_sparse()));
     };
     model.forward(tokens, options);
     return patterns;
@@ -144,10 +144,10 @@ Tensor validation_window(const Dataset& data, int64_t index) {
 std::vector<SelectionStatistics> selection_statistics(const Transformer& model, const Dataset& data,
                                                       int64_t samples) {
     const NoGrad guard;
-    const IndexerConfig indexer = indexer_config(model.config());
     std::vector<SelectionStatistics> layers(static_cast<size_t>(model.config().n_layers));
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& t) {
+        const IndexerConfig indexer = indexer_config(model.config(), layer);
         SelectionStatistics& into = layers[static_cast<size_t>(layer)];
         into.layer = layer;
         const Selection selection =

@@ -190,6 +190,11 @@ TEST_CASE("model config: impossible combinations are named") {
     refuse("expert_top_k: 4 is more than num_experts 3; lower it or add experts",
            [](ModelConfig& c) { c.expert_top_k = 4; });
     refuse("sparse_top_k: 0, want at least 1", [](ModelConfig& c) { c.sparse_top_k = 0; });
+    refuse("sparse_top_k: 3 numbers (4,4,2) for n_layers 2; give one for all layers or one for each",
+           [](ModelConfig& c) {
+               c.sparse_top_k = PerLayer({4, 4, 2});
+           });
+    refuse("sparse_top_k: 0, want at least 1", [](ModelConfig& c) { c.sparse_top_k = PerLayer({4, 0}); });
     refuse("dropout: 1, want 0 <= dropout < 1", [](ModelConfig& c) { c.dropout = 1; });
     refuse("attention: 'dense', want classic or sparse", [](ModelConfig& c) { c.attention = "dense"; });
     refuse("indexer_dim: 6, want a multiple of 4: the deepseek indexer rotates pairs in half of its dims",

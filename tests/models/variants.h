@@ -43,6 +43,10 @@ inline std::vector<Variant> model_variants() {
                  mla(0)(c);
                  c.indexer = "deepseek";
              }},
+            {"top k per layer",
+             [](ModelConfig& c) {
+                 c.sparse_top_k = PerLayer({2, 4});
+             }},
             {"swiglu", [](ModelConfig& c) { c.ffn = "swiglu"; }},
             {"2 shared experts", [](ModelConfig& c) { c.shared_experts = 2; }},
             {"sigmoid_bias",

@@ -9,6 +9,7 @@
 #include "framework/core/error.h"
 #include "framework/ops/add/add.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
+#include "framework/train/config.h"
 #include "models/transformer.h"
 #include "tests/support/testing.h"
 
@@ -68,6 +69,18 @@ Tensor with_other_future(const Tensor& tokens, int64_t t, int64_t vocabulary) {
     return changed;
 }
 
+// FNV-1a over names and bytes.
+uint64_t hash_of(const std::vector<Parameter>& parameters) {
+    uint64_t hash = 0xcbf29ce484222325;
+    const auto add_byte = [&](unsigned char byte) { hash = (hash ^ byte) * 0x100000001b3; };
+    for (const Parameter& p : parameters) {
+        for (const char c : p.name) add_byte(static_cast<unsigned char>(c));
+        const auto* bytes = static_cast<const unsigned char*>(p.tensor.raw());
+        for (int64_t i = 0; i < p.tensor.bytes(); ++i) add_byte(bytes[i]);
+    }
+    return hash;
+}
+
 }  // namespace
 
 TEST_CASE("variants: every gradient of the whole model agrees with finite differences") {
@@ -117,7 +130,7 @@ TEST_CASE("variants: no logit sees a later token") {
 TEST_CASE("variants: a sparse model that may select every key equals its dense stage") {
     for (const Variant& variant : model_variants()) {
         ModelConfig config = tiny_variant(variant, "sparse");
-        config.sparse_top_k = 40;
+        config.sparse_top_k = config.sparse_top_k.values().size() == 1 ? PerLayer(40) : PerLayer({40, 50});
         const auto model = random_model(config);
         const Tensor tokens = random_tokens({2, 37}, 3, 13);
         CHECK_MESSAGE(relative_difference(logits_of(*model, tokens, AttentionStage::sparse),
@@ -168,7 +181,7 @@ TEST_CASE("variants: names of the state, each once, and a state loads into anoth
         other.load_state(state, "w.pt");
         CHECK(bit_identical(logits_of(other, tokens, AttentionStage::sparse),
                             logits_of(*model, tokens, AttentionStage::sparse)));
-        if (variant.name == "mha") continue;
+        if (variant.name == "mha" || variant.name == "top k per layer") continue;  // the same tensors
         const Transformer plain(tiny_variant(model_variants()[0], "sparse"), ParameterInit{});
         CHECK_THROWS_AS(plain.load_state(state, "w.pt"), Error);
     }
@@ -195,6 +208,53 @@ TEST_CASE("variants: shapes of the attention's parameters") {
     CHECK(shape_of("mla, query latent", "indexer.q_proj.weight") == Shape{8, 8});
     CHECK(shape_of("mla, query latent, deepseek", "indexer.q_proj.weight") == Shape{8, 6});
     CHECK(shape_of("mla, query latent, deepseek", "indexer.k_proj.weight") == Shape{4, 8});
+}
+
+TEST_CASE("variants: every layer selects its own number of keys") {
+    ModelConfig config = tiny_variant(model_variants()[0], "sparse");
+    config.sparse_top_k = PerLayer({2, 4});
+    const Transformer model(config, ParameterInit{});
+    std::vector<int64_t> slots, last_counts;
+    ForwardOptions options;
+    options.observe = [&](int64_t, const AttentionTrace& t) {
+        slots.push_back(t.selection.indices.dim(2));
+        last_counts.push_back(t.selection.counts.data<int32_t>()[7]);
+    };
+    model.forward(random_tokens({1, 8}, 3, 13), options);
+    CHECK(slots == std::vector<int64_t>{2, 4});
+    CHECK(last_counts == std::vector<int64_t>{2, 4});
+}
+
+// Numbers of the model before it had variants: whatever is added must leave the presets alone.
+TEST_CASE("the small preset's weights and outputs are what they always were") {
+    struct Pinned {
+        const char *attention, *indexer;
+        uint64_t weights;
+        double first, squares, balancing, alignment;
+    };
+    for (const Pinned& want :
+         {Pinned{"classic", "plain", 0x972a66ab4d7e30fd, -1.16042924, 50122.9539, 4.04266167, 0},
+          Pinned{"sparse", "plain", 0xafe07fe7343d796d, -1.16042924, 50167.4092, 4.043365, 5.93000221},
+          Pinned{"sparse", "deepseek", 0xcc8ac9e0295c411d, -1.16042924, 50273.5098, 4.03884792,
+                 0.341737717}}) {
+        INFO(want.attention << ", " << want.indexer);
+        ExperimentConfig c;
+        apply_preset(c, "small");
+        c.model.vocab_size = 300, c.model.attention = want.attention, c.model.indexer = want.indexer;
+        const Transformer model(c.model, ParameterInit{.std = 0.1});
+        CHECK(hash_of(model.state()) == want.weights);
+        const NoGrad guard;
+        const ModelOutput out =
+            model.forward(random_tokens({2, 64}, 1, 300), {.indexer_loss = c.model.is_sparse()});
+        double squares = 0;
+        for (const float l : out.logits.to_vector<float>()) squares += static_cast<double>(l) * l;
+        // Other machines round differently, and a router or a selection may then choose otherwise somewhere.
+        CHECK(out.logits.data<float>()[0] == doctest::Approx(want.first).epsilon(1e-5));
+        CHECK(squares == doctest::Approx(want.squares).epsilon(1e-4));
+        CHECK(out.load_balancing.item() == doctest::Approx(want.balancing).epsilon(1e-4));
+        if (out.indexer_loss.defined())
+            CHECK(out.indexer_loss.item() == doctest::Approx(want.alignment).epsilon(1e-4));
+    }
 }
 
 TEST_CASE("sigmoid_bias: the bias falls where the load is above the mean and rises where it is below") {

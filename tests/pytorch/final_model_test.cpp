@@ -27,7 +27,9 @@ TEST_CASE("final_model.pt of both variants: PyTorch loads it with strict=True an
     const TemporaryFolder folder;
     const std::vector<std::string> variants = {
         "--indexer plain", "--indexer deepseek",
-        "--attention_type gqa --n_kv_heads 1 --ffn swiglu --shared_experts 1 --router sigmoid_bias"};
+        "--attention_type mla --q_lora_rank 24 --kv_lora_rank 16 --qk_nope_head_dim 8 --qk_rope_head_dim 4 "
+        "--v_head_dim 8 --indexer deepseek --sparse_top_k 12,6 --ffn swiglu --shared_experts 1 --router "
+        "sigmoid_bias"};
     for (size_t i = 0; i < variants.size(); ++i) {
         const std::string results = folder / ("variant" + std::to_string(i));
         check_command(

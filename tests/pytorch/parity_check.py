@@ -64,6 +64,7 @@ CASES = [
     ("DeepSeek-V3.2: mla, swiglu, sigmoid_bias, shared, deepseek", "sparse", (2, 31),
      dict(SPARSE, **MLA, q_lora_rank=20, indexer="deepseek", ffn="swiglu", router="sigmoid_bias", shared_experts=1,
           routed_scaling_factor=2.5), "flat"),
+    ("top k per layer", "sparse", (2, 24), dict(SPARSE, sparse_top_k=[3, 9]), "flat"),
     ("swiglu", "dense", (2, 24), dict(ffn="swiglu", d_ff=19), "flat"),
     ("shared experts", "dense", (2, 13), dict(shared_experts=2, d_ff=11), "flat"),
     ("sigmoid_bias", "dense", (2, 24), dict(router="sigmoid_bias", routed_scaling_factor=2.5), "flat"),

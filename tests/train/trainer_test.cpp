@@ -41,6 +41,15 @@ const Dataset& excerpt() {
     return data;
 }
 
+// DeepSeek-V3.2 in small.
+ExperimentConfig tiny_latent(const std::string& attention) {
+    ExperimentConfig c = tiny(attention);
+    c.model.attention_type = "mla", c.model.n_heads = 4, c.model.q_lora_rank = 24, c.model.kv_lora_rank = 16;
+    c.model.qk_nope_head_dim = 8, c.model.qk_rope_head_dim = 4, c.model.v_head_dim = 8;
+    c.model.indexer = "deepseek", c.model.sparse_top_k = PerLayer({12, 6});
+    return c;
+}
+
 ExperimentConfig tiny_variant(const std::string& attention) {
     ExperimentConfig c = tiny(attention);
     c.model.n_heads = 4, c.model.attention_type = "gqa", c.model.n_kv_heads = 2;
@@ -123,9 +132,10 @@ TEST_CASE("training: a run resumed from any checkpoint gives the bits of one tha
     }
 }
 
-TEST_CASE("training: gqa, swiglu, shared experts and sigmoid_bias learn, and resume with the same bits") {
-    for (const char* attention : {"classic", "sparse"}) {
-        ExperimentConfig config = tiny_variant(attention);
+TEST_CASE("training: variants learn, and resume with the same bits") {
+    for (ExperimentConfig config :
+         {tiny_variant("classic"), tiny_variant("sparse"), tiny_latent("classic"), tiny_latent("sparse")}) {
+        INFO(config.model.attention_type << ", " << config.model.attention);
         const TemporaryFolder whole, folder;
         const Trained reference = train_in(whole.path().string(), config, false);
         CHECK(reference.history.step_loss.back() < reference.history.step_loss.front() - 0.1);
@@ -163,8 +173,9 @@ TEST_CASE("training: checkpoints and models older than a key are read with its d
     for (const char* name : {"checkpoint.pt", "final_model.pt"}) {
         PtFile file = read_pt(folder / name);
         auto json = nlohmann::ordered_json::parse(file.extra.at("config.json"));
-        for (const char* key : {"attention_type", "n_kv_heads", "ffn", "router", "shared_experts",
-                                "routed_scaling_factor", "bias_update_speed"})
+        for (const char* key : {"attention_type", "n_kv_heads", "q_lora_rank", "kv_lora_rank",
+                                "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "ffn", "router",
+                                "shared_experts", "routed_scaling_factor", "bias_update_speed"})
             CHECK_MESSAGE(json.erase(key) == 1, key);
         file.extra["config.json"] = json.dump();
         write_pt(folder / name, file.tensors, file.extra);
