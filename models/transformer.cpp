@@ -15,11 +15,20 @@
 namespace sieve {
 namespace {
 
-AttentionConfig attention_config(const ModelConfig& config, const IndexerConfig& indexer) {
-    return {.d_model = config.d_model,
-            .n_heads = config.n_heads,
-            .rope_base = config.rope_base,
-            .indexer = config.is_sparse() ? &indexer : nullptr};
+AttentionConfig attention_config(const ModelConfig& config, int64_t layer) {
+    AttentionConfig attention{.d_model = config.d_model,
+                              .n_heads = config.n_heads,
+                              .n_kv_heads = config.kv_heads(),
+                              .rope_base = config.rope_base,
+                              .norm_eps = config.norm_eps};
+    if (config.attention_type == "mla")
+        attention.latent = LatentAttentionConfig{.q_rank = config.q_lora_rank,
+                                                 .kv_rank = config.kv_lora_rank,
+                                                 .nope_dim = config.qk_nope_head_dim,
+                                                 .rope_dim = config.qk_rope_head_dim,
+                                                 .value_dim = config.v_head_dim};
+    if (config.is_sparse()) attention.indexer = indexer_config(config, layer);
+    return attention;
 }
 
 MixtureOfExpertsConfig experts_config(const ModelConfig& config) {
@@ -27,6 +36,10 @@ MixtureOfExpertsConfig experts_config(const ModelConfig& config) {
             .d_ff = config.d_ff,
             .num_experts = config.num_experts,
             .top_k = config.expert_top_k,
+            .shared_experts = config.shared_experts,
+            .ffn = config.ffn == "swiglu" ? FeedForwardKind::swiglu : FeedForwardKind::silu,
+            .router = config.router == "sigmoid_bias" ? RouterKind::sigmoid_bias : RouterKind::softmax,
+            .routed_scaling = config.routed_scaling_factor,
             .dropout = config.dropout,
             .router_noise = config.router_noise};
 }
@@ -41,10 +54,11 @@ Tensor sum_of(const Tensor& total, const Tensor& term) {
 
 }  // namespace
 
-Block::Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config)
+Block::Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config,
+             int64_t layer)
     : norm1(init, config.d_model, config.norm_eps),
       norm2(init, config.d_model, config.norm_eps),
-      attention(init, full_name + ".attention", attention_config(config, indexer_config(config))),
+      attention(init, full_name + ".attention", attention_config(config, layer)),
       feed_forward(init, full_name + ".feed_forward", experts_config(config)) {
     add_child("norm1", norm1);
     add_child("attention", attention);
@@ -60,7 +74,7 @@ Transformer::Transformer(const ModelConfig& config, const ParameterInit& init)
     add_child("embed", embed_);
     for (int64_t i = 0; i < config.n_layers; ++i) {
         const std::string name = "blocks." + std::to_string(i);
-        blocks_.push_back(std::make_unique<Block>(init, name, config));
+        blocks_.push_back(std::make_unique<Block>(init, name, config, i));
         add_child(name, *blocks_.back());
     }
     add_child("norm", norm_);
@@ -84,6 +98,7 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
         const MixtureOfExpertsOutput experts =
             block->feed_forward(reshape(block->norm2(h), rows), options.rng);
         output.load_balancing = sum_of(output.load_balancing, experts.load_balancing);
+        output.assignments.push_back(experts.assignments);
         h = add_residual(h, reshape(experts.y, cube), config_.dropout, options.rng);
         ++layer;
     }
@@ -93,12 +108,18 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
     return output;
 }
 
+void Transformer::balance_routers(const std::vector<std::vector<int64_t>>& assignments, double speed) const {
+    for (size_t i = 0; i < blocks_.size(); ++i)
+        blocks_[i]->feed_forward.router().balance(assignments[i], speed);
+}
+
 bool is_indexer_parameter(const std::string& name) {
     return name.find(".indexer.") != std::string::npos;
 }
 
 std::vector<Parameter> Transformer::state() const {
     std::vector<Parameter> all = parameters();
+    for (Parameter& buffer : buffers()) all.push_back(std::move(buffer));
     all.push_back({"lm_head.weight", embed_.weight()});
     return all;
 }

@@ -18,7 +18,7 @@ namespace sieve {
 
 class Block : public Module {
   public:
-    Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config);
+    Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config, int64_t layer);
     const RMSNorm norm1, norm2;
     const SelfAttention attention;
     const MixtureOfExperts feed_forward;
@@ -34,9 +34,10 @@ struct ForwardOptions {
 };
 
 struct ModelOutput {
-    Tensor logits;          // [B*T, V]
-    Tensor load_balancing;  // scalar: sum over layers, unweighted
-    Tensor indexer_loss;    // scalar: mean over layers; undefined unless asked for
+    Tensor logits;                                  // [B*T, V]
+    Tensor load_balancing;                          // scalar: sum over layers, unweighted
+    Tensor indexer_loss;                            // scalar: mean over layers; undefined unless asked for
+    std::vector<std::vector<int64_t>> assignments;  // [layer][expert]: how often each was chosen
 };
 
 class Transformer : public Module {
@@ -45,11 +46,15 @@ class Transformer : public Module {
     ModelOutput forward(const Tensor& tokens /* int32 [B,T] */, const ForwardOptions& options) const;
     const ModelConfig& config() const { return config_; }
 
-    // Named as in the original PyTorch model; lm_head.weight is the same tensor as embed.weight.
+    // Lets the routers' biases react to the load of a training step (router sigmoid_bias; nothing otherwise).
+    void balance_routers(const std::vector<std::vector<int64_t>>& assignments, double speed) const;
+
+    // Parameters and buffers, named as in the original PyTorch model; lm_head.weight is the same tensor as
+    // embed.weight.
     std::vector<Parameter> state() const;
     std::vector<Parameter> main_parameters() const;     // all but the indexers'
     std::vector<Parameter> indexer_parameters() const;  // empty in a classic model
-    // Copies values by name. Every parameter must be present with its shape, and nothing else, unless
+    // Copies values by name. Every tensor must be present with its shape, and nothing else, unless
     // `allow_missing_indexer`: then a classic model's weights may start a sparse model. Throws a bad_file
     // error that begins with `source`.
     void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors, const std::string& source,

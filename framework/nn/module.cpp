@@ -12,6 +12,10 @@ uint64_t stable_hash(const std::string& text) {
     return hash;
 }
 
+std::string prefix_of(const std::string& child) {
+    return child.empty() ? "" : child + ".";
+}
+
 }  // namespace
 
 Tensor ParameterInit::normal(const std::string& full_name, const Shape& shape) const {
@@ -32,13 +36,26 @@ std::vector<Parameter> Module::parameters(const std::string& prefix) const {
     std::vector<Parameter> all;
     for (const Parameter& p : own_) all.push_back({prefix + p.name, p.tensor});
     for (const auto& [name, child] : children_)
-        for (Parameter& p : child->parameters(prefix + name + ".")) all.push_back(std::move(p));
+        for (Parameter& p : child->parameters(prefix + prefix_of(name))) all.push_back(std::move(p));
+    return all;
+}
+
+std::vector<Parameter> Module::buffers(const std::string& prefix) const {
+    std::vector<Parameter> all;
+    for (const Parameter& b : own_buffers_) all.push_back({prefix + b.name, b.tensor});
+    for (const auto& [name, child] : children_)
+        for (Parameter& b : child->buffers(prefix + prefix_of(name))) all.push_back(std::move(b));
     return all;
 }
 
 Tensor Module::add_parameter(const std::string& name, const Tensor& value) {
     value.set_requires_grad(true);
     own_.push_back({name, value});
+    return value;
+}
+
+Tensor Module::add_buffer(const std::string& name, const Tensor& value) {
+    own_buffers_.push_back({name, value});
     return value;
 }
 

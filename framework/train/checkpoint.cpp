@@ -90,7 +90,9 @@ void write_checkpoint(const std::string& path, const Checkpoint& checkpoint, con
 
 Checkpoint read_checkpoint(const std::string& path, const ExperimentConfig& config) {
     const PtFile file = read_pt(path);
-    check_same_config(parse_member(file, path, "config.json"), config_to_json(config), path);
+    // Read and written again, so that keys younger than the checkpoint have their defaults.
+    const ExperimentConfig saved = config_from_json(parse_member(file, path, "config.json"), path, true);
+    check_same_config(config_to_json(saved), config_to_json(config), path);
     const Json progress = parse_member(file, path, "progress.json");
     Checkpoint checkpoint;
     try {

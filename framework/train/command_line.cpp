@@ -77,6 +77,49 @@ void add_option(CLI::App& app, const ProgramOption& option) {
         option.value);
 }
 
+// CLI11 hands on the elements of a TOML list one by one, as if the flag had been given as often, of which the
+// last counts. Joined they are what stands on a command line.
+class ListsAsText : public CLI::ConfigTOML {
+  public:
+    std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
+        std::vector<CLI::ConfigItem> all = CLI::ConfigTOML::from_config(input);
+        for (CLI::ConfigItem& item : all)
+            if (item.inputs.size() > 1) item.inputs = {CLI::detail::join(item.inputs, ",")};
+        return all;
+    }
+};
+
+template <class T>
+CLI::Option* add_key(CLI::App& app, const ConfigKey& key, T* value) {
+    return app.add_option(std::string("--") + key.name, *value, key.help)->capture_default_str();
+}
+
+CLI::Option* add_key(CLI::App& app, const ConfigKey& key, bool* value) {
+    return app.add_flag(std::string("--") + key.name, *value, key.help);
+}
+
+CLI::Option* add_key(CLI::App& app, const ConfigKey& key, PerLayer* value) {
+    const std::string name = key.name;
+    return app
+        .add_option_function<std::string>(
+            "--" + name, [name, value](const std::string& text) { *value = per_layer_from_text(name, text); },
+            key.help)
+        ->type_name("INT,...")
+        ->default_str(to_string(*value));
+}
+
+// As it stands in a TOML file.
+std::string toml_text(const std::string& value) {
+    return fmt::format("\"{}\"", value);
+}
+std::string toml_text(const PerLayer& value) {
+    return value.values().size() == 1 ? to_string(value) : "[" + to_string(value) + "]";
+}
+template <class Number>
+std::string toml_text(Number value) {
+    return fmt::format("{}", value);
+}
+
 }  // namespace
 
 ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description,
@@ -90,6 +133,7 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
     app.set_help_flag("--help,-h", "print this and exit")->group("Running");
     app.allow_extras();
     app.allow_config_extras(true);
+    app.config_formatter(std::make_shared<ListsAsText>());
     app.add_option("--preset", config.preset, "small, medium or large: sets the defaults of the other flags")
         ->group("Start here")
         ->capture_default_str();
@@ -104,15 +148,9 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
     for (const ConfigKey& key : config_keys(config))
         std::visit(
             [&](auto* value) {
-                using T = std::decay_t<decltype(*value)>;
-                const std::string flag = std::string("--") + key.name;
-                if constexpr (std::is_same_v<T, bool>)
-                    app.add_flag(flag, *value, key.help)->group(key.group);
-                else
-                    app.add_option(flag, *value, key.help)
-                        ->group(key.group)
-                        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
-                        ->capture_default_str();
+                add_key(app, key, value)
+                    ->group(key.group)
+                    ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
             },
             key.value);
     try {
@@ -140,11 +178,7 @@ std::string config_to_toml(const ExperimentConfig& config) {
         if (std::string(group) != key.group) text += fmt::format("\n# {}\n", group = key.group);
         std::visit(
             [&](auto* value) {
-                using T = std::decay_t<decltype(*value)>;
-                if constexpr (std::is_same_v<T, std::string>)
-                    text += fmt::format("{} = \"{}\"  # {}\n", key.name, *value, key.help);
-                else
-                    text += fmt::format("{} = {}  # {}\n", key.name, *value, key.help);
+                text += fmt::format("{} = {}  # {}\n", key.name, toml_text(*value), key.help);
             },
             key.value);
     }

@@ -51,8 +51,9 @@ bool is_finished(const std::string& folder, const ExperimentConfig& config) {
     if (!fs::exists(folder + "/final_model.pt") || !fs::exists(folder + "/training_results.json"))
         return false;
     if (fs::exists(folder + "/checkpoint.pt")) return false;
+    const std::string saved = folder + "/config.json";
     return read_final_model(folder + "/final_model.pt").config.model.attention == config.model.attention &&
-           read_json(folder + "/config.json") == config_to_json(config);
+           config_to_json(config_from_json(read_json(saved), saved, true)) == config_to_json(config);
 }
 
 void estimate(PlannedVariant& variant, const Dataset& data) {
@@ -73,6 +74,20 @@ void estimate(PlannedVariant& variant, const Dataset& data) {
     variant.trial_bytes = memory_stats().peak_bytes - before;
 }
 
+// What differs from the plain model; nothing for the presets.
+void print_model_variants(const ModelConfig& m) {
+    if (m.attention_type == "gqa")
+        fmt::print("  attention   gqa, {} query heads over {} key and value heads\n", m.n_heads,
+                   m.n_kv_heads);
+    if (m.attention_type == "mla")
+        fmt::print(
+            "  attention   mla, {} heads of {} + {} (rotated), latent {}, query latent {}, values of {}\n",
+            m.n_heads, m.qk_nope_head_dim, m.qk_rope_head_dim, m.kv_lora_rank, m.q_lora_rank, m.v_head_dim);
+    if (m.ffn != "silu" || m.router != "softmax" || m.shared_experts > 0)
+        fmt::print("  experts     {}, {} router, {} shared by all tokens\n", m.ffn, m.router,
+                   m.shared_experts);
+}
+
 void print_header(const std::string& title, const ExperimentConfig& c, const Dataset& data, bool sparse) {
     ExperimentConfig largest = c;
     largest.model.attention = sparse ? "sparse" : "classic";
@@ -82,9 +97,10 @@ void print_header(const std::string& title, const ExperimentConfig& c, const Dat
     fmt::print("  device      cpu, {} threads, matrix products by {}\n", thread_count(), cpu::gemm_backend());
     fmt::print("  model       d_model {}, {} heads, {} layers, {} experts (top {}), d_ff {}, length {}\n",
                m.d_model, m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
+    print_model_variants(m);
     if (sparse)
         fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", m.indexer, m.indexer_heads,
-                   m.indexer_dim, m.sparse_top_k);
+                   m.indexer_dim, to_string(m.sparse_top_k));
     fmt::print("  parameters  {} (classic)", human_count(count_elements(model->main_parameters())));
     if (sparse)
         fmt::print(", + {} in the indexers (sparse)",

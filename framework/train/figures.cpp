@@ -118,7 +118,7 @@ void write_training_curves(const std::string& path, const TrainingHistory& h,
     draw_series(figure.at(1, 1), "Learning rate", "", h, h.learning_rate);
     if (sparse) {
         draw_alignment(figure.at(0, 2), h);
-        const Sparsity s = sparsity_of(config.model.max_seq_len, config.model.sparse_top_k);
+        const Sparsity s = sparsity_of(config.model);
         draw_layers(figure.at(1, 2),
                     fmt::format("Covered attention mass (sparsity {:.1f} %)", 100 * s.causal), h,
                     h.layer_covered_mass, h.indexer_covered_mass);
@@ -303,11 +303,11 @@ nlohmann::ordered_json mean_and_spread(const Doubles& values) {
 }
 
 void write_statistics(const std::string& folder, const std::vector<SelectionStatistics>& layers,
-                      int64_t top_k) {
+                      const PerLayer& top_k) {
     using S = SelectionStatistics;
     Figure figure(2, 3, {1150, 620});
-    figure.title =
-        fmt::format("Selections (top {}) over {} validation windows", top_k, layers.front().recall.size());
+    figure.title = fmt::format("Selections (top {}) over {} validation windows", to_string(top_k),
+                               layers.front().recall.size());
     draw_boxes(figure.at(0, 0), "Sparsity of the causal triangle", "share left out",
                by_layer(layers, &S::sparsity));
     draw_boxes(figure.at(0, 1), "Recall of the true top k", "share", by_layer(layers, &S::recall));

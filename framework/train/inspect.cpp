@@ -24,7 +24,7 @@ template <class Reads>
 std::vector<float> head_weights(const AttentionTrace& t, int64_t head, const Reads& reads) {
     const int64_t T = t.q.dim(2), dh = t.q.dim(3);
     const float* q = t.q.data<float>() + head * T * dh;
-    const float* k = t.k.data<float>() + head * T * dh;
+    const float* k = t.k.data<float>() + head / (t.q.dim(1) / t.k.dim(1)) * T * dh;
     const float* lse = t.lse.data<float>() + head * T;
     std::vector<float> weights(static_cast<size_t>(T * T), blank);
     for (int64_t i = 0; i < T; ++i)
@@ -97,11 +97,11 @@ AttentionPattern pattern_of(const AttentionTrace& t, int64_t layer, const Indexe
 
 std::vector<AttentionPattern> attention_patterns(const Transformer& model, const Tensor& tokens) {
     const NoGrad guard;
-    const IndexerConfig indexer = indexer_config(model.config());
     std::vector<AttentionPattern> patterns;
     ForwardOptions options{.logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& trace) {
-        patterns.push_back(pattern_of(trace, layer, indexer, model.config().is_sparse()));
+        patterns.push_back(
+            pattern_of(trace, layer, indexer_config(model.config(), layer), model.config().is_sparse()));
     };
     model.forward(tokens, options);
     return patterns;
@@ -144,10 +144,10 @@ Tensor validation_window(const Dataset& data, int64_t index) {
 std::vector<SelectionStatistics> selection_statistics(const Transformer& model, const Dataset& data,
                                                       int64_t samples) {
     const NoGrad guard;
-    const IndexerConfig indexer = indexer_config(model.config());
     std::vector<SelectionStatistics> layers(static_cast<size_t>(model.config().n_layers));
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& t) {
+        const IndexerConfig indexer = indexer_config(model.config(), layer);
         SelectionStatistics& into = layers[static_cast<size_t>(layer)];
         into.layer = layer;
         const Selection selection =

@@ -60,7 +60,7 @@ Json training_results(const TrainingHistory& history, const ExperimentConfig& co
     json["threads"] = threads;
     json["seed"] = config.seed;
     if (config.model.is_sparse()) {
-        const Sparsity sparsity = sparsity_of(config.model.max_seq_len, config.model.sparse_top_k);
+        const Sparsity sparsity = sparsity_of(config.model);
         json["sparsity"] = {{"square", sparsity.square}, {"causal", sparsity.causal}};
         std::vector<int64_t> steps(history.warmup_loss.size());
         for (size_t i = 0; i < steps.size(); ++i) steps[i] = static_cast<int64_t>(i) + 1;
@@ -221,7 +221,7 @@ TrainingHistory finished_history(const ResultPaths& paths, const std::string& at
 void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) {
     const TrainingHistory classic = finished_history(paths, "classic");
     const TrainingHistory sparse = finished_history(paths, "sparse");
-    const Sparsity sparsity = sparsity_of(config.model.max_seq_len, config.model.sparse_top_k);
+    const Sparsity sparsity = sparsity_of(config.model);
     Json metrics;
     metrics["performance"] = {{"classic", performance_of(classic)}, {"sparse", performance_of(sparse)}};
     metrics["performance"]["difference"] =

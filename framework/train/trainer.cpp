@@ -86,7 +86,7 @@ StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& mode
 
 StageRunner::~StageRunner() = default;
 
-Tensor StageRunner::loss_of(int64_t index, const Batch& batch, double& reported) const {
+StageRunner::Loss StageRunner::loss_of(int64_t index, const Batch& batch) const {
     Generator rng = step_generator(config_, stage_.kind, index);
     const bool warmup = stage_.kind == StageKind::warmup;
     const ModelOutput out =
@@ -94,15 +94,11 @@ Tensor StageRunner::loss_of(int64_t index, const Batch& batch, double& reported)
                                       .rng = &rng,
                                       .indexer_loss = model_.config().is_sparse(),
                                       .logits = !warmup});
-    if (warmup) {
-        reported = out.indexer_loss.item();
-        return out.indexer_loss;
-    }
+    if (warmup) return {out.indexer_loss, out.indexer_loss.item(), {}};
     const Tensor lm = cross_entropy(out.logits, batch.targets.alias({batch.targets.numel()}));
-    reported = lm.item();
     Tensor loss = add(lm, scale(out.load_balancing, config_.load_balancing_weight));
     if (out.indexer_loss.defined()) loss = add(loss, scale(out.indexer_loss, config_.indexer_loss_weight));
-    return loss;
+    return {loss, lm.item(), out.assignments};
 }
 
 // The main model and the indexer have separate losses, so each is clipped by its own norm: otherwise the size
@@ -114,9 +110,9 @@ double StageRunner::clip() const {
 }
 
 StageRunner::StepResult StageRunner::step(int64_t index, const Batch& batch) {
-    StepResult result{};
-    backward(loss_of(index, batch, result.loss));
-    result.grad_norm = clip();
+    const Loss loss = loss_of(index, batch);
+    backward(loss.total);
+    StepResult result{.loss = loss.reported, .grad_norm = clip()};
     if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm))
         throw Error(ErrorKind::diverged,
                     fmt::format("diverged in the {} stage at step {}: loss {}, gradient norm {}; lower {} "
@@ -130,6 +126,7 @@ StageRunner::StepResult StageRunner::step(int64_t index, const Batch& batch) {
     } else {
         result.learning_rate = scheduled_learning_rate(index, stage_.steps, stage_.peak_learning_rate);
         hybrid_->step(result.learning_rate);
+        model_.balance_routers(loss.assignments, config_.bias_update_speed);
     }
     clear_gradients(main_);
     clear_gradients(indexer_);

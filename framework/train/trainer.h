@@ -67,7 +67,12 @@ class StageRunner {
     const Stage& stage() const { return stage_; }
 
   private:
-    Tensor loss_of(int64_t index, const Batch& batch, double& reported) const;
+    struct Loss {
+        Tensor total;
+        double reported;                                // without what only regularises
+        std::vector<std::vector<int64_t>> assignments;  // [layer][expert]
+    };
+    Loss loss_of(int64_t index, const Batch& batch) const;
     double clip() const;
 
     const ExperimentConfig& config_;

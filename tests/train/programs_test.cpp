@@ -93,6 +93,29 @@ TEST_CASE("exp4: a whole small run writes every file, and visualize redraws from
     check_run(exp4(results, "--resume"), 0, "classic was finished by an earlier run and is kept");
 }
 
+TEST_CASE("exp4: a model of all variants is trained, described, drawn and kept") {
+    const TemporaryFolder folder;
+    const std::string results = folder / "results";
+    const std::string variants =
+        "--attention_type mla --q_lora_rank 16 --kv_lora_rank 16 --qk_nope_head_dim 8 --qk_rope_head_dim 4 "
+        "--v_head_dim 8 --indexer deepseek --ffn swiglu --router sigmoid_bias --shared_experts 1 "
+        "--sparse_top_k 8,4 ";
+    std::string output;
+    REQUIRE(run_command(exp4(results, variants), output) == 0);
+    for (const char* text :
+         {"attention   mla, 2 heads of 8 + 4 (rotated), latent 16, query latent 16, values of 8",
+          "experts     swiglu, sigmoid_bias router, 1 shared by all tokens", "top 8,4 tokens"})
+        CHECK_MESSAGE(output.find(text) != std::string::npos, output);
+    const auto config = read_json(results + "/sparse/config.json");
+    CHECK(config.at("sparse_top_k").dump() == "[8,4]");
+    CHECK(config.at("router") == "sigmoid_bias");
+    check_run(root + "/tools/visualize " + results + "/sparse --layer all --out " + (folder / "drawn"), 0,
+              "attention_pattern_layer1.png");
+    check_run(exp4(results, variants + "--resume"), 0, "sparse was finished by an earlier run and is kept");
+    check_run(exp4(results, "--attention_type gqa --n_kv_heads 1 --stages classic"), 0,
+              "attention   gqa, 2 query heads over 1 key and value heads");
+}
+
 TEST_CASE("exp4: interrupted and resumed, it ends with the bits of an undisturbed run") {
     const TemporaryFolder folder;
     const std::string whole = folder / "whole", stopped = folder / "stopped";
@@ -122,6 +145,10 @@ TEST_CASE("exp4: bad input gets one clear line and the documented exit code") {
     check_run(exp4(results, "--sparse_topk 3"), 2, "did you mean --sparse_top_k?");
     check_run(exp4(results, "--d_model 31"), 2, "not divisible by n_heads");
     check_run(exp4(results, "--expert_top_k 9"), 2, "more than num_experts");
+    check_run(exp4(results, "--attention_type mha2"), 2, "attention_type: 'mha2', want mha, gqa or mla");
+    check_run(exp4(results, "--attention_type gqa --n_kv_heads 3"), 2,
+              "n_kv_heads: 3 does not divide n_heads 2");
+    check_run(exp4(results, "--sparse_top_k 8,4,2"), 2, "3 numbers (8,4,2) for n_layers 2");
     check_run(exp4(results, "--sparse_top_k 0"), 2, "sparse_top_k: 0, want at least 1");
     check_run(exp4(results, "--d_model wide"), 2, "d_model");
     check_run(exp4(results, "--data /nowhere/text.txt"), 3, "/nowhere/text.txt");
