@@ -40,4 +40,4 @@ format:
 	@git ls-files '*.cpp' '*.h' | xargs clang-format -i
 
 clean:
-	@rm -rf build experiments/exp4 tools/bench tools/parity tools/visualize
+	@rm -rf build experiments/exp4 tools/bench tools/export_model tools/generate tools/parity tools/visualize

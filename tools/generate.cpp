@@ -97,7 +97,7 @@ int main_of(int argc, char** argv) {
     ToolCommand command(
         "generate",
         "Continues a text with a trained model, token by token. Text goes to standard output as "
-        "it comes, the speed to standard error. The same command gives the same text.");
+        "it comes, the speed to standard error. The same command gives the same text again.");
     command.group("Text");
     command.option("prompt", a.prompt, "the text to continue (required)");
     command.option("max_new_tokens", a.max_new_tokens,
