@@ -40,4 +40,5 @@ format:
 	@git ls-files '*.cpp' '*.h' | xargs clang-format -i
 
 clean:
-	@rm -rf build experiments/exp3 experiments/exp4 tools/ablation_study tools/bench tools/parity tools/visualize
+	@rm -rf build experiments/exp3 experiments/exp4
+	@rm -f $(patsubst %.cpp,%,$(wildcard tools/*.cpp))

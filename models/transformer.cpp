@@ -48,6 +48,17 @@ Tensor add_residual(const Tensor& residual, const Tensor& update, double dropout
     return rng ? dropout_add(residual, update, dropout, rng->next_key()) : add(residual, update);
 }
 
+void check_cache(const ForwardOptions& options, int64_t layers, int64_t tokens) {
+    if (!options.cache) return;
+    if (static_cast<int64_t>(options.cache->size()) != layers)
+        fail(fmt::format("forward: {} attention caches for {} layers", options.cache->size(), layers));
+    if (options.rng || options.indexer_loss)
+        fail("forward: a cache is for inference; it goes with neither dropout nor the indexer's loss");
+    if (options.cache->front().length() > 0 && tokens != 1)
+        fail(fmt::format("forward: {} tokens after {} cached ones; give them one at a time", tokens,
+                         options.cache->front().length()));
+}
+
 Tensor sum_of(const Tensor& total, const Tensor& term) {
     return total.defined() ? add(total, term) : term;
 }
@@ -83,13 +94,16 @@ Transformer::Transformer(const ModelConfig& config, const ParameterInit& init)
 ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& options) const {
     if (tokens.rank() != 2) fail("forward: tokens are " + to_string(tokens.shape()) + ", want [B,T]");
     const int64_t B = tokens.dim(0), T = tokens.dim(1);
+    check_cache(options, config_.n_layers, T);
     const Shape rows{B * T, config_.d_model}, cube{B, T, config_.d_model};
     ModelOutput output;
     Tensor h = embed_(tokens);
     int64_t layer = 0;
     for (const auto& block : blocks_) {
         AttentionTrace trace;
-        const Tensor attended = block->attention(block->norm1(h), options.stage, options.indexer_loss, trace);
+        AttentionCache* cache = options.cache ? &(*options.cache)[static_cast<size_t>(layer)] : nullptr;
+        const Tensor attended =
+            block->attention(block->norm1(h), options.stage, options.indexer_loss, trace, cache);
         if (options.observe) options.observe(layer, trace);
         if (trace.indexer_loss.defined())
             output.indexer_loss = sum_of(output.indexer_loss, trace.indexer_loss);

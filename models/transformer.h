@@ -29,6 +29,9 @@ struct ForwardOptions {
     Generator* rng = nullptr;                       // set: training (dropout and router noise)
     bool indexer_loss = false;                      // sparse model: also compute the alignment loss
     bool logits = true;                             // false: stop before the output head
+    // Set: the tokens follow those that it holds, and are added to it. One AttentionCache a layer; T is 1
+    // unless they are empty. Not in training, and not with indexer_loss. See models/decoder.h.
+    std::vector<AttentionCache>* cache = nullptr;
     // Called after each layer's attention.
     std::function<void(int64_t layer, const AttentionTrace&)> observe;
 };

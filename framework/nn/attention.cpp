@@ -1,6 +1,8 @@
 #include "framework/nn/attention.h"
 
 #include "framework/core/error.h"
+#include "framework/ops/decode_attention/decode_attention.h"
+#include "framework/ops/decode_select/decode_select.h"
 #include "framework/ops/dense_attention/dense_attention.h"
 #include "framework/ops/indexer_kl/indexer_kl.h"
 #include "framework/ops/lightning_indexer/lightning_indexer.h"
@@ -8,7 +10,6 @@
 #include "framework/ops/sparse_attention/sparse_attention.h"
 
 namespace sieve {
-
 namespace {
 
 std::unique_ptr<AttentionProjections> make_projections(const ParameterInit& init,
@@ -39,15 +40,17 @@ Indexer::Indexer(const ParameterInit& init, const std::string& full_name, int64_
     }
 }
 
-IndexerProjections Indexer::operator()(const Tensor& x, const Tensor& q_source) const {
+IndexerProjections Indexer::operator()(const Tensor& x, const Tensor& q_source,
+                                       int64_t first_position) const {
     const int64_t B = x.dim(0), T = x.dim(1);
     const Tensor input = x.detach();
     Tensor q = reshape(q_proj_(q_source.detach()), {B, T, config_.heads, config_.dim});
     Tensor k = k_proj_(input);
     if (config_.kind == IndexerKind::deepseek) {
+        const RopeConfig rotation = rope_.starting_at(first_position);
         k = reshape((*k_norm_)(k), {B, T, 1, config_.dim});
-        q = rope(q, rope_);
-        k = reshape(rope(k, rope_), {B, T, config_.dim});
+        q = rope(q, rotation);
+        k = reshape(rope(k, rotation), {B, T, config_.dim});
     }
     return {q, k, w_proj_(input)};
 }
@@ -67,14 +70,29 @@ SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_
 }
 
 Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss,
-                                 AttentionTrace& trace) const {
-    const AttentionHeads heads = projections_->heads(x);
+                                 AttentionTrace& trace, AttentionCache* cache) const {
+    const int64_t position = cache ? cache->length() : 0;
+    const AttentionHeads heads = projections_->heads(x, position);
     trace.q = heads.q;
     trace.k = heads.k;
     trace.v = heads.v;
     trace.scale = projections_->scale();
-    if (indexer_) trace.indexer = (*indexer_)(x, indexer_reads_latent_ ? heads.q_latent : x);
-    return w_o_(projections_->values(attend(stage, with_indexer_loss, trace)));
+    if (indexer_) trace.indexer = (*indexer_)(x, indexer_reads_latent_ ? heads.q_latent : x, position);
+    if (cache) cache->append(trace.k, trace.v, trace.indexer.k);
+    return w_o_(projections_->values(position > 0 ? attend_to_cache(stage, trace, *cache)
+                                                  : attend(stage, with_indexer_loss, trace)));
+}
+
+Tensor SelfAttention::attend_to_cache(AttentionStage stage, AttentionTrace& t,
+                                      const AttentionCache& cache) const {
+    const bool select = indexer_ && stage == AttentionStage::sparse;
+    if (select)
+        t.selection = decode_select(t.indexer.q, cache.indexer_panels(), t.indexer.w, cache.length(),
+                                    indexer_->config().scale, indexer_->config().top_k);
+    const AttentionOutput attention =
+        decode_attention(t.q, cache.k(), cache.v(), cache.length(), t.scale, select ? &t.selection : nullptr);
+    t.lse = attention.lse;
+    return attention.out;
 }
 
 Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& t) const {

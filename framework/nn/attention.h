@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "framework/nn/attention_cache.h"
 #include "framework/nn/attention_projections.h"
 #include "framework/ops/top_k/selection.h"
 
@@ -47,9 +48,9 @@ class Indexer : public Module {
     // q_width: of what the queries are made from.
     Indexer(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t q_width,
             const IndexerConfig& config, double rope_base);
-    // x [B,T,d], the block's normed input, and q_source [B,T,q_width]. Both are detached here: nothing below
-    // sends a gradient into the model.
-    IndexerProjections operator()(const Tensor& x, const Tensor& q_source) const;
+    // x [B,T,d], the block's normed input, and q_source [B,T,q_width], both at the positions from
+    // `first_position` on. They are detached here: nothing below sends a gradient into the model.
+    IndexerProjections operator()(const Tensor& x, const Tensor& q_source, int64_t first_position = 0) const;
     const IndexerConfig& config() const { return config_; }
 
   private:
@@ -79,12 +80,15 @@ class SelfAttention : public Module {
   public:
     SelfAttention(const ParameterInit& init, const std::string& full_name, const AttentionConfig& config);
     // x [B,T,d] -> [B,T,d]. Fills `trace`; computes the alignment loss when `with_indexer_loss`.
-    Tensor operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss,
-                      AttentionTrace& trace) const;
+    // With a `cache`, x follows the tokens that it holds (T is 1 unless it is empty) and is added to it; the
+    // trace then has the new tokens alone.
+    Tensor operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace,
+                      AttentionCache* cache = nullptr) const;
     const Indexer* indexer() const { return indexer_.get(); }
 
   private:
     Tensor attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace) const;
+    Tensor attend_to_cache(AttentionStage stage, AttentionTrace& trace, const AttentionCache& cache) const;
 
     bool indexer_reads_latent_;
     std::unique_ptr<AttentionProjections> projections_;

@@ -19,8 +19,8 @@ GroupedQueryProjections::GroupedQueryProjections(const ParameterInit& init, cons
     add_child("qkv", qkv_);
 }
 
-AttentionHeads GroupedQueryProjections::heads(const Tensor& x) const {
-    const QkvHeads split = split_qkv_rope(qkv_(x), heads_, kv_heads_, rope_);
+AttentionHeads GroupedQueryProjections::heads(const Tensor& x, int64_t first_position) const {
+    const QkvHeads split = split_qkv_rope(qkv_(x), heads_, kv_heads_, rope_.starting_at(first_position));
     return {split.q, split.k, split.v, {}};
 }
 
@@ -50,8 +50,9 @@ LatentProjections::LatentProjections(const ParameterInit& init, const std::strin
     add_child("kv_b_proj", kv_b_proj_);
 }
 
-AttentionHeads LatentProjections::heads(const Tensor& x) const {
+AttentionHeads LatentProjections::heads(const Tensor& x, int64_t first_position) const {
     const int64_t B = x.dim(0), T = x.dim(1), C = config_.kv_rank, N = config_.nope_dim, R = config_.rope_dim;
+    const RopeConfig rotation = rope_.starting_at(first_position);
     const Tensor q_latent = q_a_proj_ ? (*q_a_layernorm_)((*q_a_proj_)(x)) : Tensor();
     const Tensor queries = q_proj_(q_latent.defined() ? q_latent : x);
     const SplitRows q = split_last(reshape(queries, {B, T, heads_, N + R}), N);
@@ -60,8 +61,8 @@ AttentionHeads LatentProjections::heads(const Tensor& x) const {
     const SplitRows kv = split_last(kv_a_proj_(x), C);
     const Tensor latent = reshape(kv_a_layernorm_(kv.first), {B, T, 1, C});
     const Tensor key_rope = reshape(kv.rest, {B, T, 1, R});
-    return {.q = join_heads(absorbed, rope(q.rest, rope_)),  // [B,H,T,C+R]
-            .k = join_heads(latent, rope(key_rope, rope_)),  // [B,1,T,C+R]
+    return {.q = join_heads(absorbed, rope(q.rest, rotation)),  // [B,H,T,C+R]
+            .k = join_heads(latent, rope(key_rope, rotation)),  // [B,1,T,C+R]
             .v = reshape(latent, {B, 1, T, C}),
             .q_latent = q_latent};
 }

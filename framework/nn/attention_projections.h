@@ -20,7 +20,8 @@ struct AttentionHeads {
 
 class AttentionProjections : public Module {
   public:
-    virtual AttentionHeads heads(const Tensor& x /* [B,T,d] */) const = 0;
+    // x [B,T,d] at the positions from `first_position` on.
+    virtual AttentionHeads heads(const Tensor& x, int64_t first_position = 0) const = 0;
     // attended [B,T,H*dv] -> [B,T,out_width]
     virtual Tensor values(const Tensor& attended) const = 0;
     int64_t out_width() const { return out_width_; }
@@ -41,7 +42,7 @@ class GroupedQueryProjections : public AttentionProjections {
   public:
     GroupedQueryProjections(const ParameterInit& init, const std::string& full_name, int64_t d_model,
                             int64_t heads, int64_t kv_heads, double rope_base);
-    AttentionHeads heads(const Tensor& x) const override;
+    AttentionHeads heads(const Tensor& x, int64_t first_position) const override;
     Tensor values(const Tensor& attended) const override { return attended; }
 
   private:
@@ -71,7 +72,7 @@ class LatentProjections : public AttentionProjections {
   public:
     LatentProjections(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t heads,
                       const LatentAttentionConfig& config, double rope_base, double norm_eps);
-    AttentionHeads heads(const Tensor& x) const override;
+    AttentionHeads heads(const Tensor& x, int64_t first_position) const override;
     Tensor values(const Tensor& attended) const override;
 
   private:

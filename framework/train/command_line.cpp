@@ -203,20 +203,23 @@ int run_program(const std::string& name, const std::function<int()>& body) {
 ToolCommand::ToolCommand(std::string name, std::string description)
     : name_(std::move(name)), description_(std::move(description)) {}
 
+void ToolCommand::group(const std::string& heading) {
+    group_ = heading;
+}
 void ToolCommand::option(const std::string& name, std::string& value, const std::string& help) {
-    entries_.push_back({name, help, &value, false});
+    entries_.push_back({name, help, group_, &value, false});
 }
 void ToolCommand::option(const std::string& name, int64_t& value, const std::string& help) {
-    entries_.push_back({name, help, &value, false});
+    entries_.push_back({name, help, group_, &value, false});
 }
 void ToolCommand::option(const std::string& name, double& value, const std::string& help) {
-    entries_.push_back({name, help, &value, false});
+    entries_.push_back({name, help, group_, &value, false});
 }
 void ToolCommand::flag(const std::string& name, bool& value, const std::string& help) {
-    entries_.push_back({name, help, &value, false});
+    entries_.push_back({name, help, group_, &value, false});
 }
 void ToolCommand::positional(const std::string& name, std::string& value, const std::string& help) {
-    entries_.push_back({name, help, &value, true});
+    entries_.push_back({name, help, group_, &value, true});
 }
 
 bool ToolCommand::parse(int argc, char** argv) {
@@ -229,9 +232,12 @@ bool ToolCommand::parse(int argc, char** argv) {
             [&](auto* value) {
                 using T = std::decay_t<decltype(*value)>;
                 if constexpr (std::is_same_v<T, bool>)
-                    app.add_flag("--" + entry.name, *value, entry.help);
+                    app.add_flag("--" + entry.name, *value, entry.help)->group(entry.group);
+                else if (entry.positional)
+                    app.add_option(entry.name, *value, entry.help)->capture_default_str();
                 else
-                    app.add_option(entry.positional ? entry.name : "--" + entry.name, *value, entry.help)
+                    app.add_option("--" + entry.name, *value, entry.help)
+                        ->group(entry.group)
                         ->capture_default_str();
             },
             entry.value);

@@ -40,6 +40,8 @@ inline constexpr const char* exit_codes_help =
 class ToolCommand {
   public:
     ToolCommand(std::string name, std::string description);
+    // The options declared from here on stand under this heading in the help.
+    void group(const std::string& heading);
     void option(const std::string& name, std::string& value, const std::string& help);
     void option(const std::string& name, int64_t& value, const std::string& help);
     void option(const std::string& name, double& value, const std::string& help);
@@ -50,11 +52,11 @@ class ToolCommand {
 
   private:
     struct Entry {
-        std::string name, help;
+        std::string name, help, group;
         std::variant<std::string*, int64_t*, double*, bool*> value;
         bool positional;
     };
-    std::string name_, description_;
+    std::string name_, description_, group_ = "Options";
     std::vector<Entry> entries_;
 };
 

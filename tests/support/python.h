@@ -1,5 +1,5 @@
-// Running other programs from tests; above all a Python that has some module, when the machine
-// has one.
+// Running other programs from tests; above all a Python that has the packages that a test compares with, when
+// the machine has one.
 #pragma once
 
 #include <optional>
@@ -7,9 +7,9 @@
 
 namespace sieve::testing {
 
-// The first of $SIEVE_PYTHON, build/python (where .ci/run installs from PyPI), /usr/bin/python3 and python3
-// that can import the module; looked for once a module.
-std::optional<std::string> python_with(const std::string& module);
+// The first of $SIEVE_PYTHON, the virtual environment build/python (see .ci/run), /usr/bin/python3 and python3
+// that can `import modules`, such as "onnx, onnxruntime"; looked for once.
+std::optional<std::string> python_with(const std::string& modules);
 inline std::optional<std::string> python_with_torch() {
     return python_with("torch");
 }

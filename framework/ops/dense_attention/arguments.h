@@ -33,7 +33,8 @@ inline AttentionSizes attention_sizes(const Tensor& q, const Tensor& k, const Te
             .kv_heads = k.dim(1),
             .length = q.dim(2),
             .dim = q.dim(3),
-            .value_dim = v.dim(3)};
+            .value_dim = v.dim(3),
+            .key_rows = k.dim(2)};
 }
 
 inline AttentionOutput empty_attention_output(const Tensor& q, const Tensor& v) {
