@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,8 @@ class ToolCommand {
     void positional(const std::string& name, std::string& value, const std::string& help);
     // False when --help was printed. Throws usage errors with suggestions.
     bool parse(int argc, char** argv);
+    // Whether the command line held this option, be its value the default or empty.
+    bool given(const std::string& name) const { return given_.contains(name); }
 
   private:
     struct Entry {
@@ -49,6 +52,7 @@ class ToolCommand {
     };
     std::string name_, description_;
     std::vector<Entry> entries_;
+    std::set<std::string> given_;
 };
 
 }  // namespace sieve

@@ -1,12 +1,14 @@
 // The results folder: what each file holds, how it is written and read back.
 //
 //   results/{classic,sparse}/   training_results.json, training_curves.png, final_model.pt, config.json
-//   results/comparison/         comparison_metrics.json, performance_comparison.png and the attention
-//   pictures
+//   results/comparison/         comparison_metrics.json, performance_comparison.png, report.html, the
+//   attention
+//                               pictures and statistics (inspect.h)
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
 #include "framework/train/config.h"
 #include "framework/train/trainer.h"
@@ -42,5 +44,9 @@ void write_performance_comparison(const std::string& path, const TrainingHistory
 // comparison_metrics.json, performance_comparison.png, and the table on stdout. Both variants must be
 // finished.
 void write_comparison(const ResultPaths& paths, const ExperimentConfig& config);
+
+// The layers N, ascending, of which there is a picture folder/{stem}_layer{N}.png. None when there is no such
+// folder.
+std::vector<int64_t> layers_drawn(const std::string& folder, const std::string& stem);
 
 }  // namespace sieve
