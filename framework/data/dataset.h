@@ -20,6 +20,7 @@ struct DataConfig {
     // A tokenizer.json; empty: one of vocab_size tokens is trained on the text (fewer, when the text is
     // short).
     std::string tokenizer;
+    std::string tokenizer_json;  // the content of such a file, in its place: a trained model's own
     int vocab_size = 4096;
     int64_t max_tokens = 0;     // 0: all
     int64_t num_documents = 0;  // 0: all

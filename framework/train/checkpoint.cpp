@@ -93,7 +93,8 @@ void write_checkpoint(const std::string& path, const Checkpoint& checkpoint, con
 Checkpoint read_checkpoint(const std::string& path, const ExperimentConfig& config) {
     const PtFile file = read_pt(path);
     // Read and written again, so that keys younger than the checkpoint have their defaults.
-    const ExperimentConfig saved = config_from_json(parse_member(file.extra, path, "config.json"), path, true);
+    const ExperimentConfig saved =
+        config_from_json(parse_member(file.extra, path, "config.json"), path, true);
     check_same_config(config_to_json(saved), config_to_json(config), path);
     const Json progress = parse_member(file.extra, path, "progress.json");
     Checkpoint checkpoint;

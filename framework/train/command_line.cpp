@@ -250,6 +250,8 @@ bool ToolCommand::parse(int argc, char** argv) {
         fail_usage(e.what());
     }
     if (!app.remaining().empty()) refuse_unknown(app, app.remaining());
+    for (const Entry& entry : entries_)
+        if (app.count(entry.positional ? entry.name : "--" + entry.name) > 0) given_.insert(entry.name);
     return true;
 }
 

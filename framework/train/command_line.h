@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,8 @@ class ToolCommand {
     void positional(const std::string& name, std::string& value, const std::string& help);
     // False when --help was printed. Throws usage errors with suggestions.
     bool parse(int argc, char** argv);
+    // Whether the command line held this option, be its value the default or empty.
+    bool given(const std::string& name) const { return given_.contains(name); }
 
   private:
     struct Entry {
@@ -58,6 +61,7 @@ class ToolCommand {
     };
     std::string name_, description_, group_ = "Options";
     std::vector<Entry> entries_;
+    std::set<std::string> given_;
 };
 
 }  // namespace sieve

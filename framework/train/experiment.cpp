@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "framework/blas/gemm.h"
 #include "framework/core/allocator.h"
@@ -15,6 +16,7 @@
 #include "framework/train/checkpoint.h"
 #include "framework/train/inspect.h"
 #include "framework/train/interrupt.h"
+#include "framework/train/report.h"
 #include "framework/train/results.h"
 #include "framework/train/trainer.h"
 
@@ -188,6 +190,23 @@ void print_plan(const std::vector<PlannedVariant>& variants) {
     std::fflush(stdout);
 }
 
+// All layers of the sparse model. Of the classic one those that `visualize` drew before: no picture in the
+// folder is of an earlier model.
+void draw_attention(const ResultPaths& paths, const Dataset& data) {
+    const std::string folder = paths.comparison();
+    const FinalModel sparse = read_final_model(paths.variant("sparse") + "/final_model.pt");
+    const TextSample sample = validation_sample(data, 0);
+    std::vector<int64_t> layers(static_cast<size_t>(sparse.config.model.n_layers));
+    std::iota(layers.begin(), layers.end(), 0);
+    write_attention_pictures(*sparse.model, sample, layers, folder);
+    write_selection_statistics(selection_statistics(*sparse.model, data, statistics_windows), folder);
+    std::vector<int64_t> dense = layers_drawn(folder, "dense_attention");
+    if (dense.empty()) return;
+    const FinalModel classic = read_final_model(paths.variant("classic") + "/final_model.pt");
+    std::erase_if(dense, [&](int64_t layer) { return layer >= classic.config.model.n_layers; });
+    write_attention_pictures(*classic.model, sample, dense, folder);
+}
+
 }  // namespace
 
 void warn_about_earlier_run(const std::string& folder) {
@@ -252,8 +271,8 @@ int run_experiment(const ExperimentCommand& given) {
     }
     if (runs(config, "compare")) {
         write_comparison(paths, config);
-        const FinalModel sparse = read_final_model(paths.variant("sparse") + "/final_model.pt");
-        write_attention_pictures(*sparse.model, data, {0}, 0, paths.comparison());
+        draw_attention(paths, data);
+        fmt::print("\n{}: all of it on one page\n", write_report(config.results_dir, paths.comparison()));
         fmt::print("results are in {}/\n", config.results_dir);
     }
     return 0;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -245,6 +246,21 @@ void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) 
     }
     write_performance_comparison(paths.comparison() + "/performance_comparison.png", classic, sparse);
     print_comparison(metrics, classic, sparse);
+}
+
+std::vector<int64_t> layers_drawn(const std::string& folder, const std::string& stem) {
+    const std::string before = stem + "_layer", after = ".png";
+    std::vector<int64_t> layers;
+    std::error_code code;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, code)) {
+        const std::string name = entry.path().filename().string();
+        if (!name.starts_with(before) || !name.ends_with(after)) continue;
+        int64_t layer = -1;
+        const char *begin = name.data() + before.size(), *end = name.data() + name.size() - after.size();
+        if (std::from_chars(begin, end, layer).ptr == end && layer >= 0) layers.push_back(layer);
+    }
+    std::sort(layers.begin(), layers.end());
+    return layers;
 }
 
 }  // namespace sieve

@@ -2,12 +2,14 @@
 //
 //   results/{classic,sparse}/   training_results.json, training_curves.png, final_model.pt, config.json
 //   results/exp3/               the same of experiment 3, the dense baseline (baseline.h)
-//   results/comparison/         comparison_metrics.json, performance_comparison.png and the attention
-//   pictures
+//   results/comparison/         comparison_metrics.json, performance_comparison.png, report.html, the
+//   attention
+//                               pictures and statistics (inspect.h)
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
 #include "framework/train/config.h"
 #include "framework/train/trainer.h"
@@ -44,5 +46,9 @@ void write_performance_comparison(const std::string& path, const TrainingHistory
 // comparison_metrics.json, performance_comparison.png, and the table on stdout. Both variants must be
 // finished.
 void write_comparison(const ResultPaths& paths, const ExperimentConfig& config);
+
+// The layers N, ascending, of which there is a picture folder/{stem}_layer{N}.png. None when there is no such
+// folder.
+std::vector<int64_t> layers_drawn(const std::string& folder, const std::string& stem);
 
 }  // namespace sieve

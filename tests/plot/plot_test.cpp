@@ -7,6 +7,7 @@
 #include "framework/io/atomic_file.h"
 #include "framework/plot/canvas.h"
 #include "framework/plot/figure.h"
+#include "framework/plot/png.h"
 #include "framework/plot/text.h"
 #include "framework/plot/ticks.h"
 #include "tests/support/temporary_folder.h"
@@ -85,6 +86,44 @@ TEST_CASE("png: decodes to the pixels that were drawn") {
         }
     CHECK(different == 0);
     stbi_image_free(pixels);
+}
+
+TEST_CASE("png: its size is read from a whole file only") {
+    const std::string png = Canvas({30, 20}, 2).png();
+    const auto size = png_size(png);
+    REQUIRE(size);
+    CHECK(size->width == 60);
+    CHECK(size->height == 40);
+    for (size_t length = 0; length < png.size(); ++length) CHECK(!png_size(png.substr(0, length)));
+    CHECK(!png_size(png + "x"));
+    CHECK(!png_size("<html>" + png));
+    std::string huge = png;
+    huge[8] = '\xff';  // the first chunk's length
+    CHECK(!png_size(huge));
+}
+
+TEST_CASE("figures: fitted to plot areas of a wanted size") {
+    Figure figure(1, 2, {50, 50}, 1);
+    figure.title = "two maps";
+    for (const int column : {0, 1})
+        figure.at(0, column).heat_map({.rows = 2, .columns = 2, .values = {1, 2, 3, 4}, .color_bar = false});
+    figure.fit_plots({120, 120});
+    const Canvas canvas = figure.render();
+    CHECK(canvas.width() > 240);
+    CHECK(canvas.width() < 340);
+    CHECK(canvas.height() > 140);
+    CHECK(canvas.height() < 190);
+    // Square cells: the largest value's colour fills a quarter of each map.
+    int yellow = 0;
+    const Color top = ColorMap::viridis().at(1);
+    for (int y = 0; y < canvas.height(); ++y)
+        for (int x = 0; x < canvas.width(); ++x)
+            yellow += std::abs(canvas.pixel(x, y).r - 255 * top.r) < 2 &&
+                      std::abs(canvas.pixel(x, y).b - 255 * top.b) < 2;
+    CHECK(yellow == doctest::Approx(2 * 60 * 60).epsilon(0.05));
+    figure.title = std::string(200, 'w');
+    figure.fit_plots({120, 120});
+    CHECK(figure.render().width() > 1000);
 }
 
 TEST_CASE("text: longer is wider, larger is wider, empty is nothing, foreign bytes are drawn as such") {

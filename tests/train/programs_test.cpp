@@ -61,7 +61,10 @@ const std::vector<std::string> every_file = {"classic/metrics.jsonl",
                                              "comparison/performance_comparison.png",
                                              "comparison/attention_pattern_layer0.png",
                                              "comparison/indexer_heads_layer0.png",
-                                             "comparison/attention_statistics.png"};
+                                             "comparison/attention_pattern_layer1.png",
+                                             "comparison/attention_statistics.png",
+                                             "comparison/attention_statistics.json",
+                                             "comparison/report.html"};
 
 }  // namespace
 
@@ -88,8 +91,11 @@ TEST_CASE("exp4: a whole small run writes every file, and visualize redraws from
               "attention_pattern_layer1.png");
     check_run(root + "/tools/visualize " + results + "/classic --out " + (folder / "classic"), 0,
               "no indexer");
-    check_run(root + "/tools/visualize " + results + "/sparse --layer 7", 2,
-              "layer: '7', want 0 to 1 or all");
+    const std::string page = read_file(results + "/comparison/report.html");
+    CHECK(page.find("not complete") == std::string::npos);
+    check_run(root + "/tools/visualize " + results + " --report", 0,
+              "wrote " + results + "/comparison/report.html");
+    CHECK(read_file(results + "/comparison/report.html") == page);
     check_run(exp4(results, "--resume"), 0, "classic was finished by an earlier run and is kept");
 }
 
