@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -30,5 +32,12 @@ void grouped_linear_forward(const GroupedLinearForward<T>& a);
 template <class T>
 void grouped_linear_backward(const GroupedLinearBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void grouped_linear_forward(const GroupedLinearForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void grouped_linear_backward(const GroupedLinearBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve
