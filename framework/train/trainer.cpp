@@ -111,12 +111,16 @@ double StageRunner::learning_rate(int64_t index) const {
 // The main model and the indexer have separate losses, so each is clipped by its own norm: otherwise the size
 // of the alignment gradient would change the language model's steps.
 StageRunner::Norms StageRunner::clip() const {
-    const Tensor indexer_norm = clip_gradients(indexer_, config_.grad_clip);
-    if (stage_.kind == StageKind::warmup) return {indexer_norm, indexer_norm.clone()};
-    const Tensor main_norm = clip_gradients(main_, config_.grad_clip);
-    const Tensor guard = main_norm.clone();
-    accumulate(guard, indexer_norm);
-    return {main_norm, guard};
+    Norms norms;
+    for (const std::vector<Parameter>* group : {&indexer_, &main_}) {
+        if (group->empty() || (group == &main_ && stage_.kind == StageKind::warmup)) continue;
+        norms.reported = clip_gradients(*group, config_.grad_clip);
+        if (norms.guard.defined())
+            accumulate(norms.guard, norms.reported);
+        else
+            norms.guard = norms.reported.clone();
+    }
+    return norms;
 }
 
 void StageRunner::check_finite(int64_t index, const StepResult& result) const {
