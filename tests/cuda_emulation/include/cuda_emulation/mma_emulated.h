@@ -1,4 +1,4 @@
-// The tensor-core functions of framework/cuda/mma.cuh (their contract is there), computed by the lane that
+// The tensor-core functions of framework/core/cuda/mma.cuh (their contract is there), computed by the lane that
 // comes last.
 #pragma once
 
