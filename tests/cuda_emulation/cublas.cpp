@@ -27,10 +27,25 @@ struct Matrix {
     long long stride;
 };
 
+enum class Rounding { none, tf32, bf16 };  // of float operands
+
+double rounded(double value, Rounding rounding) {
+    switch (rounding) {
+        case Rounding::none:
+            return value;
+        case Rounding::tf32:
+            return std::bit_cast<float>(sieve::cuda::to_tf32(static_cast<float>(value)));
+        case Rounding::bf16:
+            return __bfloat162float(__float2bfloat16_rn(static_cast<float>(value)));
+    }
+    return value;
+}
+
 struct Product {
     int m, n, k, batch;
     double alpha, beta;
-    bool transpose_a, transpose_b, round_to_tf32;
+    bool transpose_a, transpose_b;
+    Rounding rounding;
     Matrix a, b, c;
 };
 
@@ -64,13 +79,13 @@ void need_allocated(const Matrix& matrix, int batch, const char* name) {
 
 // op(matrix), packed column by column.
 template <class T>
-std::vector<T> pack(const Matrix& matrix, int item, bool transpose, bool round_to_tf32) {
+std::vector<T> pack(const Matrix& matrix, int item, bool transpose, Rounding rounding) {
     std::vector<T> packed(static_cast<size_t>(matrix.rows) * matrix.columns);
     for (int column = 0; column < matrix.columns; ++column)
         for (int row = 0; row < matrix.rows; ++row) {
-            double value =
-                read(matrix, item * matrix.stride + static_cast<long long>(column) * matrix.leading + row);
-            if (round_to_tf32) value = std::bit_cast<float>(sieve::cuda::to_tf32(static_cast<float>(value)));
+            const long long index =
+                item * matrix.stride + static_cast<long long>(column) * matrix.leading + row;
+            const double value = rounded(read(matrix, index), rounding);
             const size_t to = transpose ? static_cast<size_t>(row) * matrix.columns + column
                                         : static_cast<size_t>(column) * matrix.rows + row;
             packed[to] = static_cast<T>(value);
@@ -95,8 +110,8 @@ void run(const Product& p) {
     need_allocated(p.c, p.batch, "C");
     std::vector<T> column(p.m);
     for (int item = 0; item < p.batch; ++item) {
-        const std::vector<T> a = pack<T>(p.a, item, p.transpose_a, p.round_to_tf32);
-        const std::vector<T> b = pack<T>(p.b, item, p.transpose_b, p.round_to_tf32);
+        const std::vector<T> a = pack<T>(p.a, item, p.transpose_a, p.rounding);
+        const std::vector<T> b = pack<T>(p.b, item, p.transpose_b, p.rounding);
         for (int j = 0; j < p.n; ++j) {
             multiply(a.data(), b.data() + static_cast<size_t>(j) * p.k, column.data(), p.m, p.k);
             for (int i = 0; i < p.m; ++i) {
@@ -114,6 +129,7 @@ bool types_are_supported(cudaDataType a, cudaDataType b, cudaDataType c, cublasC
     switch (compute) {
         case CUBLAS_COMPUTE_64F:
             return a == CUDA_R_64F && c == CUDA_R_64F;
+        case CUBLAS_COMPUTE_32F_FAST_16BF:
         case CUBLAS_COMPUTE_32F_FAST_TF32:
             return a == CUDA_R_32F && c == CUDA_R_32F;
         case CUBLAS_COMPUTE_32F:
@@ -121,6 +137,13 @@ bool types_are_supported(cudaDataType a, cudaDataType b, cudaDataType c, cublasC
                    (a == CUDA_R_16BF && (c == CUDA_R_32F || c == CUDA_R_16BF));
     }
     return false;
+}
+
+Rounding rounding_of(cudaDataType operands, cublasComputeType_t compute, cublasMath_t mode) {
+    if (operands != CUDA_R_32F) return Rounding::none;
+    if (compute == CUBLAS_COMPUTE_32F_FAST_16BF) return Rounding::bf16;
+    if (compute == CUBLAS_COMPUTE_32F_FAST_TF32 || mode == CUBLAS_TF32_TENSOR_OP_MATH) return Rounding::tf32;
+    return Rounding::none;
 }
 
 }  // namespace
@@ -208,8 +231,7 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
         .beta = scalar(beta),
         .transpose_a = transpose_a,
         .transpose_b = transpose_b,
-        .round_to_tf32 = type_a == CUDA_R_32F && (compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
-                                                  handle->mode == CUBLAS_TF32_TENSOR_OP_MATH),
+        .rounding = rounding_of(type_a, compute, handle->mode),
         .a = {a, type_a, rows_a, transpose_a ? m : k, lda, stride_a},
         .b = {b, type_b, rows_b, transpose_b ? k : n, ldb, stride_b},
         .c = {c, type_c, m, n, ldc, stride_c},
