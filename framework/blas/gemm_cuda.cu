@@ -2,6 +2,7 @@
 // op(B)^T op(A)^T, which needs no data to move.
 #include <cublas_v2.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "framework/blas/gemm.h"
@@ -62,6 +63,11 @@ void check_sizes(const Gemm<T>& g) {
         fail_call(describe(g), "a size does not fit in 32 bits");
 }
 
+// cuBLAS wants at least 1, even of a matrix without columns.
+int leading(int64_t stride) {
+    return static_cast<int>(std::max<int64_t>(1, stride));
+}
+
 }  // namespace
 
 template <class T>
@@ -69,12 +75,11 @@ void gemm(const Gemm<T>& g) {
     if (g.m == 0 || g.n == 0) return;
     check_sizes(g);
     const auto operation = [](bool transpose) { return transpose ? CUBLAS_OP_T : CUBLAS_OP_N; };
-    check_blas(
-        cublasGemmEx(handle(), operation(g.transpose_b), operation(g.transpose_a), static_cast<int>(g.n),
-                     static_cast<int>(g.m), static_cast<int>(g.k), &g.alpha, g.b, data_type<T>,
-                     static_cast<int>(g.ldb), g.a, data_type<T>, static_cast<int>(g.lda), &g.beta, g.c,
-                     data_type<T>, static_cast<int>(g.ldc), compute_type<T>(), CUBLAS_GEMM_DEFAULT),
-        describe(g));
+    check_blas(cublasGemmEx(handle(), operation(g.transpose_b), operation(g.transpose_a),
+                            static_cast<int>(g.n), static_cast<int>(g.m), static_cast<int>(g.k), &g.alpha,
+                            g.b, data_type<T>, leading(g.ldb), g.a, data_type<T>, leading(g.lda), &g.beta,
+                            g.c, data_type<T>, leading(g.ldc), compute_type<T>(), CUBLAS_GEMM_DEFAULT),
+               describe(g));
 }
 
 template void gemm(const Gemm<float>&);

@@ -27,18 +27,20 @@ struct Matrix {
     long long stride;
 };
 
-enum class Rounding { none, tf32, bf16 };  // of float operands
+// What happens to float operands before they are multiplied.
+enum class Rounding { none, tf32, bf16 };
 
-double rounded(double value, Rounding rounding) {
-    switch (rounding) {
-        case Rounding::none:
-            return value;
-        case Rounding::tf32:
-            return std::bit_cast<float>(sieve::cuda::to_tf32(static_cast<float>(value)));
-        case Rounding::bf16:
-            return __bfloat162float(__float2bfloat16_rn(static_cast<float>(value)));
-    }
+float rounded(float value, Rounding rounding) {
+    if (rounding == Rounding::tf32) return std::bit_cast<float>(sieve::cuda::to_tf32(value));
+    if (rounding == Rounding::bf16) return __bfloat162float(__float2bfloat16_rn(value));
     return value;
+}
+
+Rounding rounding_of(cudaDataType type, cublasComputeType_t compute, cublasMath_t mode) {
+    if (type != CUDA_R_32F) return Rounding::none;
+    if (compute == CUBLAS_COMPUTE_32F_FAST_16BF) return Rounding::bf16;
+    const bool tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32 || mode == CUBLAS_TF32_TENSOR_OP_MATH;
+    return tf32 ? Rounding::tf32 : Rounding::none;
 }
 
 struct Product {
@@ -83,9 +85,9 @@ std::vector<T> pack(const Matrix& matrix, int item, bool transpose, Rounding rou
     std::vector<T> packed(static_cast<size_t>(matrix.rows) * matrix.columns);
     for (int column = 0; column < matrix.columns; ++column)
         for (int row = 0; row < matrix.rows; ++row) {
-            const long long index =
-                item * matrix.stride + static_cast<long long>(column) * matrix.leading + row;
-            const double value = rounded(read(matrix, index), rounding);
+            double value =
+                read(matrix, item * matrix.stride + static_cast<long long>(column) * matrix.leading + row);
+            if (rounding != Rounding::none) value = rounded(static_cast<float>(value), rounding);
             const size_t to = transpose ? static_cast<size_t>(row) * matrix.columns + column
                                         : static_cast<size_t>(column) * matrix.rows + row;
             packed[to] = static_cast<T>(value);
@@ -137,13 +139,6 @@ bool types_are_supported(cudaDataType a, cudaDataType b, cudaDataType c, cublasC
                    (a == CUDA_R_16BF && (c == CUDA_R_32F || c == CUDA_R_16BF));
     }
     return false;
-}
-
-Rounding rounding_of(cudaDataType operands, cublasComputeType_t compute, cublasMath_t mode) {
-    if (operands != CUDA_R_32F) return Rounding::none;
-    if (compute == CUBLAS_COMPUTE_32F_FAST_16BF) return Rounding::bf16;
-    if (compute == CUBLAS_COMPUTE_32F_FAST_TF32 || mode == CUBLAS_TF32_TENSOR_OP_MATH) return Rounding::tf32;
-    return Rounding::none;
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The tensor-core functions of framework/core/cuda/mma.cuh (their contract is there), computed by the lane
-// that comes last.
+// The tensor-core functions of framework/core/cuda/mma.cuh (their contract is there), computed by the lane that
+// comes last.
 #pragma once
 
 #include <cstdint>
