@@ -1,32 +1,13 @@
-// Kernels in the dialect of the README, one for each group of its functions. sample.cu gives them to nvcc,
-// the tests run them on the emulated device.
-#pragma once
-
-#include <cuda_bf16.h>
+// The dialect: whatever compiles here must compile with nvcc too, and mean the same.
 #include <cuda_fp8.h>
-#include <cuda_runtime.h>
-
-#include <cstdint>
 
 #include "framework/core/cuda/launch.cuh"
 #include "framework/core/cuda/mma.cuh"
+#include "tests/cuda_emulation/tests/sample.h"
 
 namespace sieve::sample {
 
 constexpr unsigned whole_warp = 0xffffffffu;
-
-// ---- warp collectives: one warp, a row of results for each lane
-// ---------------------------------------------
-
-struct WarpResults {
-    int indexed[32], rotated[32], up[32], up_in_eights[32], down[32], exchanged[32], exchanged_in_eights[32];
-    double wide[32];
-    long long wide_integer[32];
-    unsigned ballot[32], odd_ballot[32], same_quarter[32];
-    int any[32], none[32], all[32], not_all[32];
-    int sum[32], smallest[32], largest[32];
-    unsigned together[32], either[32];
-};
 
 __global__ void warp_kernel(WarpResults* y) {
     const int lane = threadIdx.x;
@@ -54,10 +35,6 @@ __global__ void warp_kernel(WarpResults* y) {
     y->either[lane] = __reduce_or_sync(whole_warp, static_cast<unsigned>(lane));
 }
 
-// ---- block barriers
-// -----------------------------------------------------------------------------------------
-
-// votes[4 b ...] of block b: or, and, count of the threads with x != 0, or over none.
 __global__ void vote_kernel(const int* x, int* votes) {
     const int mine = x[blockIdx.x * blockDim.x + threadIdx.x];
     const int any = __syncthreads_or(mine), all = __syncthreads_and(mine), count = __syncthreads_count(mine);
@@ -69,7 +46,6 @@ __global__ void vote_kernel(const int* x, int* votes) {
     votes[4 * blockIdx.x + 3] = none != 0;
 }
 
-// y[b] = sum of x[b][0 .. blockDim.x), by halves in shared memory. Without its barriers it is wrong.
 template <class T, bool with_barriers>
 __global__ void __launch_bounds__(256) sum_kernel(const T* __restrict__ x, T* __restrict__ y) {
     __shared__ T sums[256];
@@ -81,7 +57,6 @@ __global__ void __launch_bounds__(256) sum_kernel(const T* __restrict__ x, T* __
     if (threadIdx.x == 0) y[blockIdx.x] = sums[0];
 }
 
-// Reverses the values of each warp through shared memory; without the barrier lanes read too early.
 template <bool with_barrier>
 __global__ void reverse_kernel(const int* x, int* y) {
     __shared__ int values[32];
@@ -90,7 +65,6 @@ __global__ void reverse_kernel(const int* x, int* y) {
     y[threadIdx.x] = values[31 - threadIdx.x];
 }
 
-// y[n][m] = x[m][n] transposed by tiles of 32 x 32; blocks of 32 x 8 threads.
 __global__ void transpose_kernel(const float* x, float* y, int m, int n) {
     __shared__ float tile[32][33];
     for (unsigned r = threadIdx.y; r < 32; r += blockDim.y) {
@@ -104,10 +78,6 @@ __global__ void transpose_kernel(const float* x, float* y, int m, int n) {
     }
 }
 
-// ---- shared memory
-// ------------------------------------------------------------------------------------------
-
-// What a block finds in shared memory that nobody has written: y[b] = {dynamic, fixed}.
 template <class T>
 __global__ void stale_kernel(T* y, bool write) {
     __shared__ T fixed[3];
@@ -116,18 +86,6 @@ __global__ void stale_kernel(T* y, bool write) {
     y[2 * blockIdx.x + 1] = fixed[2];
     if (write) dynamic[5] = fixed[2] = 1;
 }
-
-// ---- atomics, bits, conversions
-// -----------------------------------------------------------------------------
-
-struct Totals {
-    int count, largest, smallest, swaps;
-    unsigned bits, common;
-    unsigned long long wide;
-    float sum;
-    double double_sum;
-    int last;
-};
 
 __global__ void atomic_kernel(Totals* t) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -146,17 +104,6 @@ __global__ void atomic_kernel(Totals* t) {
         seen = atomicCAS(&t->swaps, expected, expected + 2);
     }
 }
-
-struct Numbers {
-    int ones, leading, first, high, rounded, saturated, mantissa;
-    unsigned reversed, high_unsigned, bits;
-    long long double_bits;
-    float root, exponential, fused, smaller, larger;
-    double back;
-    int smaller_integer;
-    float4 vector;
-    double2 pair;
-};
 
 __global__ void number_kernel(Numbers* y, const float* x) {
     y->ones = __popc(0xf0f0u);
@@ -183,7 +130,6 @@ __global__ void number_kernel(Numbers* y, const float* x) {
     __nanosleep(10);
 }
 
-// bf16 and fp8 of x[i], and back.
 __global__ void convert_kernel(const float* x, float* bf16, float* fp8, int n) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n) return;
@@ -194,10 +140,7 @@ __global__ void convert_kernel(const float* x, float* bf16, float* fp8, int n) {
     fp8[i] = static_cast<float>(eight);
 }
 
-// ---- tensor cores: one warp
-// ---------------------------------------------------------------------------------
-
-// d[16][8] = a[16][16] b[16][8]: fragments by ldmatrix; B is stored by rows of 8 columns, hence `trans`.
+// Fragments by ldmatrix; B is stored by rows of 8 columns, hence `trans`.
 __global__ void mma_bf16_kernel(const __nv_bfloat16* a, const __nv_bfloat16* b, float* d) {
     __shared__ __align__(16) __nv_bfloat16 a_tile[16][16];
     __shared__ __align__(16) __nv_bfloat16 b_tile[16][8];
@@ -215,7 +158,6 @@ __global__ void mma_bf16_kernel(const __nv_bfloat16* a, const __nv_bfloat16* b, 
     for (int i = 0; i < 4; ++i) d[(lane / 4 + 8 * (i / 2)) * 8 + lane % 4 * 2 + i % 2] = sums[i];
 }
 
-// d[16][8] += a[16][8] b[8][8]
 __global__ void mma_tf32_kernel(const float* a, const float* b, float* d) {
     const int g = threadIdx.x / 4, t = threadIdx.x % 4;
     const uint32_t a_fragment[4] = {cuda::to_tf32(a[g * 8 + t]), cuda::to_tf32(a[(g + 8) * 8 + t]),
@@ -229,7 +171,6 @@ __global__ void mma_tf32_kernel(const float* a, const float* b, float* d) {
     *rows[1] = make_float2(sums[2], sums[3]);
 }
 
-// y[4][8] = the 8 x 8 matrices of x[4][8][8], as each lane gets them: y[i][lane].
 template <bool transposed>
 __global__ void ldmatrix_kernel(const uint16_t* x, uint32_t* y) {
     uint16_t* tile = cuda::dynamic_shared<uint16_t>();
@@ -248,7 +189,6 @@ __global__ void ldmatrix_kernel(const uint16_t* x, uint32_t* y) {
     for (int i = 0; i < 2; ++i) y[(4 + i) * 32 + lane] = two[i];
 }
 
-// Two groups of one copy each; y = what is there after waiting until `groups_left` may be missing.
 template <int groups_left>
 __global__ void cp_async_kernel(const float4* x, float* y, int bytes) {
     float* tile = cuda::dynamic_shared<float>();
@@ -259,5 +199,16 @@ __global__ void cp_async_kernel(const float4* x, float* y, int bytes) {
     cuda::cp_async_wait<groups_left>();
     for (int i = 0; i < 8; ++i) y[i] = tile[i];
 }
+
+template __global__ void sum_kernel<double, true>(const double*, double*);
+template __global__ void sum_kernel<double, false>(const double*, double*);
+template __global__ void reverse_kernel<true>(const int*, int*);
+template __global__ void reverse_kernel<false>(const int*, int*);
+template __global__ void stale_kernel<int>(int*, bool);
+template __global__ void stale_kernel<double>(double*, bool);
+template __global__ void ldmatrix_kernel<false>(const uint16_t*, uint32_t*);
+template __global__ void ldmatrix_kernel<true>(const uint16_t*, uint32_t*);
+template __global__ void cp_async_kernel<0>(const float4*, float*, int);
+template __global__ void cp_async_kernel<1>(const float4*, float*, int);
 
 }  // namespace sieve::sample
