@@ -37,10 +37,10 @@ struct ForwardOptions {
 };
 
 struct ModelOutput {
-    Tensor logits;                                  // [B*T, V]
-    Tensor load_balancing;                          // scalar: sum over layers, unweighted
-    Tensor indexer_loss;                            // scalar: mean over layers; undefined unless asked for
-    std::vector<std::vector<int64_t>> assignments;  // [layer][expert]: how often each was chosen
+    Tensor logits;                    // [B*T, V]
+    Tensor load_balancing;            // scalar: sum over layers, unweighted
+    Tensor indexer_loss;              // scalar: mean over layers; undefined unless asked for
+    std::vector<Tensor> assignments;  // by layer: see MixtureOfExpertsOutput
 };
 
 class Transformer : public Module {
@@ -48,9 +48,11 @@ class Transformer : public Module {
     Transformer(const ModelConfig& config, const ParameterInit& init);
     ModelOutput forward(const Tensor& tokens /* int32 [B,T] */, const ForwardOptions& options) const;
     const ModelConfig& config() const { return config_; }
+    Device device() const { return embed_.weight().device(); }  // where the weights are and tokens must be
 
     // Lets the routers' biases react to the load of a training step (router sigmoid_bias; nothing otherwise).
-    void balance_routers(const std::vector<std::vector<int64_t>>& assignments, double speed) const;
+    void balance_routers(const std::vector<Tensor>& assignments, double speed,
+                         const Tensor& guard = {}) const;
 
     // Parameters and buffers, named as in the original PyTorch model; lm_head.weight is the same tensor as
     // embed.weight.

@@ -3,21 +3,15 @@
 #include <atomic>
 #include <queue>
 
+#include "framework/core/allocator.h"
+#include "framework/core/elements.h"
 #include "framework/core/error.h"
-#include "framework/core/threads.h"
 
 namespace sieve {
 namespace {
 
 thread_local bool gradients_on = true;
 std::atomic<uint64_t> next_node_id{1};
-
-template <class T>
-void add_elements(T* __restrict target, const T* __restrict source, int64_t n) {
-    parallel_for(n, 1 << 15, [=](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) target[i] += source[i];
-    });
-}
 
 // Adds `grad` to `slot`. The first arrival is kept as it is; a slot is only changed in place when nobody else
 // can see its elements.
@@ -138,6 +132,7 @@ void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& cotan
         fail("autograd: " + std::to_string(cotangents.size()) + " cotangents for " +
              std::to_string(roots.size()) + " roots");
     const NoGrad guard;
+    const MemoryScope scope({"gradients", "--batch_size or --max_seq_len"});
     NodeQueue queue;
     for (size_t i = 0; i < roots.size(); ++i) {
         if (!roots[i].requires_grad())
@@ -169,13 +164,23 @@ NoGrad::~NoGrad() {
 }
 
 void accumulate(const Tensor& target, const Tensor& source) {
-    if (target.shape() != source.shape() || target.dtype() != source.dtype())
+    if (target.shape() != source.shape() || target.dtype() != source.dtype() ||
+        target.device() != source.device())
         fail("accumulate: " + to_string(source.shape()) + " " + name_of(source.dtype()) + " into " +
-             to_string(target.shape()) + " " + name_of(target.dtype()));
+             to_string(target.shape()) + " " + name_of(target.dtype()) +
+             (target.device() == source.device() ? "" : " on another device"));
+    const auto add = [&]<class T>() {
+        const Accumulate<T> args{
+            .target = target.data<T>(), .source = source.data<T>(), .count = target.numel()};
+        if (target.device().is_cpu())
+            cpu::accumulate(args);
+        else
+            cuda::accumulate(args);
+    };
     if (target.dtype() == DType::float32)
-        add_elements(target.data<float>(), source.data<float>(), target.numel());
+        add.template operator()<float>();
     else
-        add_elements(target.data<double>(), source.data<double>(), target.numel());
+        add.template operator()<double>();
 }
 
 }  // namespace sieve

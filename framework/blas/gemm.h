@@ -1,6 +1,6 @@
-// General matrix multiply on the CPU, row-major:  C = alpha * op(A) op(B) + beta * C.
+// General matrix multiply, row-major:  C = alpha * op(A) op(B) + beta * C.
 //
-// Contract that the rest of the framework relies on:
+// Contract of the CPU's, that the rest of the framework relies on:
 //  - the bits of C[i,j] depend only on row i of op(A), column j of op(B), C[i,j], k, alpha and beta: not on
 //  m, n,
 //    on where the row or column lies, or on the number of threads. Causality and the tie rule need this.
@@ -15,7 +15,9 @@
 #include <cstdint>
 #include <string>
 
-namespace sieve::cpu {
+#include "framework/core/cuda/twin.h"
+
+namespace sieve {
 
 template <class T>
 struct Gemm {
@@ -31,6 +33,8 @@ struct Gemm {
     int64_t ldc = 0;
 };
 
+namespace cpu {
+
 template <class T>  // float, double
 void gemm(const Gemm<T>& g);
 
@@ -42,4 +46,14 @@ void gemm_symmetric(const Gemm<T>& g);
 
 std::string gemm_backend();  // for people: "own kernels, AVX-512, 12x32 tiles"
 
-}  // namespace sieve::cpu
+}  // namespace cpu
+
+namespace cuda {
+
+// By cuBLAS, at cuda::precision() for float32. Bits of a row depend on m, n and k too (cuBLAS picks its
+// kernels by shape), but not on the other rows' values; the same call gives the same bits again.
+template <class T>  // float, double
+SIEVE_CUDA_TWIN void gemm(const Gemm<T>& g);
+
+}  // namespace cuda
+}  // namespace sieve

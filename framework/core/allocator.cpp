@@ -2,11 +2,17 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include "framework/core/cuda/runtime.h"
 #include "framework/core/error.h"
 
 namespace sieve {
@@ -14,6 +20,14 @@ namespace {
 
 constexpr int64_t alignment = 64;
 constexpr int64_t huge_page = 2 << 20;
+constexpr int common_pool = 0;
+
+thread_local MemoryUse current_use{"other tensors", "--batch_size or --max_seq_len"};
+thread_local std::array<int, 2> current_pool{common_pool, common_pool};  // by device type
+
+int& pool_of(Device device) {
+    return current_pool[static_cast<size_t>(device.type)];
+}
 
 // Small sizes are rounded to 64 bytes, large ones to an eighth of their power of two, so that sizes which
 // differ a little between steps (tokens per expert) still find each other's blocks.
@@ -24,7 +38,7 @@ int64_t rounded(int64_t bytes) {
     return (bytes + step - 1) / step * step;
 }
 
-void* system_allocate(int64_t bytes) {
+void* host_allocate(int64_t bytes) {
     if (bytes < huge_page) return std::aligned_alloc(alignment, static_cast<size_t>(bytes));
     const int64_t whole = (bytes + huge_page - 1) / huge_page * huge_page;
     void* pointer = std::aligned_alloc(huge_page, static_cast<size_t>(whole));
@@ -33,22 +47,41 @@ void* system_allocate(int64_t bytes) {
     return pointer;
 }
 
+void host_free(void* pointer) noexcept {
+    std::free(pointer);
+}
+
+// Where blocks come from.
+struct System {
+    Device device;
+    void* (*take)(int64_t bytes);  // null when there is no more
+    void (*give_back)(void* pointer) noexcept;
+};
+
+std::string mebibytes(int64_t bytes) {
+    return std::to_string(bytes >> 20) + " MiB";
+}
+
 class CachingAllocator {
   public:
+    explicit CachingAllocator(System system) : system_(system) {}
+
     void* allocate(int64_t bytes) {
         const std::lock_guard lock(mutex_);
         const int64_t size = rounded(bytes);
-        void* pointer = nullptr;
+        const int pool = pool_of(system_.device);
         if (fail_after_ > 0 && --fail_after_ == 0) throw_out_of_memory(bytes);
-        auto cached = free_.find(size);
-        if (cached != free_.end() && !cached->second.empty()) {
-            pointer = cached->second.back();
-            cached->second.pop_back();
+        std::vector<void*>& cached = free_[{pool, size}];
+        void* pointer = nullptr;
+        if (!cached.empty()) {
+            pointer = cached.back();
+            cached.pop_back();
         } else {
             pointer = allocate_from_system(size, bytes);
         }
+        live_[pointer] = {bytes, pool, current_use};
         stats_.live_bytes += bytes;
-        if (stats_.live_bytes > stats_.peak_bytes) stats_.peak_bytes = stats_.live_bytes;
+        stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.live_bytes);
         return pointer;
     }
 
@@ -57,9 +90,11 @@ class CachingAllocator {
         stats_.live_bytes -= bytes;
         const int64_t size = rounded(bytes);
         try {
-            free_[size].push_back(pointer);
+            const auto block = live_.find(pointer);
+            free_[{block->second.pool, size}].push_back(pointer);
+            live_.erase(block);
         } catch (...) {
-            std::free(pointer);
+            system_.give_back(pointer);
             stats_.reserved_bytes -= size;
         }
     }
@@ -89,14 +124,37 @@ class CachingAllocator {
         fail_after_ = n;
     }
 
+    int new_pool() {
+        const std::lock_guard lock(mutex_);
+        return next_pool_++;
+    }
+
+    void dissolve_pool(int pool) {
+        const std::lock_guard lock(mutex_);
+        for (auto& [key, blocks] : free_) {
+            if (key.first != pool) continue;
+            std::vector<void*>& common = free_[{common_pool, key.second}];
+            common.insert(common.end(), blocks.begin(), blocks.end());
+            blocks.clear();
+        }
+        for (auto& [pointer, block] : live_)
+            if (block.pool == pool) block.pool = common_pool;
+    }
+
   private:
+    struct Block {
+        int64_t bytes;
+        int pool;
+        MemoryUse use;
+    };
+
     void* allocate_from_system(int64_t size, int64_t asked) {
         if (limit_ > 0 && stats_.reserved_bytes + size > limit_) release_cached_locked();
         if (limit_ > 0 && stats_.reserved_bytes + size > limit_) throw_out_of_memory(asked);
-        void* pointer = system_allocate(size);
+        void* pointer = system_.take(size);
         if (!pointer) {
             release_cached_locked();
-            pointer = system_allocate(size);
+            pointer = system_.take(size);
         }
         if (!pointer) throw_out_of_memory(asked);
         stats_.reserved_bytes += size;
@@ -104,38 +162,68 @@ class CachingAllocator {
         return pointer;
     }
 
+    // The pools' cached blocks stay: a graph that is still to run may use them.
     void release_cached_locked() {
-        for (auto& [size, blocks] : free_) {
-            for (void* block : blocks) std::free(block);
-            stats_.reserved_bytes -= size * static_cast<int64_t>(blocks.size());
+        for (auto& [key, blocks] : free_) {
+            if (key.first != common_pool) continue;
+            for (void* block : blocks) system_.give_back(block);
+            stats_.reserved_bytes -= key.second * static_cast<int64_t>(blocks.size());
+            blocks.clear();
         }
-        free_.clear();
+    }
+
+    // The uses that hold most now, the largest first.
+    std::vector<std::pair<int64_t, MemoryUse>> consumers() const {
+        std::map<std::string, std::pair<int64_t, MemoryUse>> by_use;
+        for (const auto& [pointer, block] : live_) {
+            auto& entry = by_use[block.use.what];
+            entry.first += block.bytes;
+            entry.second = block.use;
+        }
+        std::vector<std::pair<int64_t, MemoryUse>> sorted;
+        for (const auto& [what, entry] : by_use) sorted.push_back(entry);
+        std::stable_sort(sorted.begin(), sorted.end(),
+                         [](const auto& a, const auto& b) { return a.first > b.first; });
+        return sorted;
     }
 
     [[noreturn]] void throw_out_of_memory(int64_t bytes) const {
-        throw Error(ErrorKind::out_of_memory,
-                    "out of memory: cannot allocate " + std::to_string(bytes >> 10) + " KiB on the cpu (" +
-                        std::to_string(stats_.live_bytes >> 20) + " MiB in tensors now, limit " +
-                        (limit_ ? std::to_string(limit_ >> 20) + " MiB" : std::string("none set")) +
-                        "); lower batch_size, max_seq_len or d_model");
+        std::string message = "out of memory: cannot allocate " + std::to_string(bytes >> 10) + " KiB for " +
+                              current_use.what + " on " + to_string(system_.device) + " (" +
+                              mebibytes(stats_.live_bytes) + " in tensors now, limit " +
+                              (limit_ ? mebibytes(limit_) : std::string("none set")) + ")";
+        const auto largest = consumers();
+        for (size_t i = 0; i < std::min<size_t>(4, largest.size()); ++i)
+            message += (i ? ", " : "; most is held by ") + std::string(largest[i].second.what) + " " +
+                       mebibytes(largest[i].first);
+        const MemoryUse& first = largest.empty() ? current_use : largest[0].second;
+        throw Error(ErrorKind::out_of_memory, message + "; lower " + first.lower);
     }
 
+    System system_;
     std::mutex mutex_;
-    std::map<int64_t, std::vector<void*>> free_;
+    std::map<std::pair<int, int64_t>, std::vector<void*>> free_;  // by pool and size
+    std::unordered_map<void*, Block> live_;
     MemoryStats stats_;
     int64_t limit_ = 0;
     int64_t fail_after_ = 0;
+    int next_pool_ = common_pool + 1;
 };
 
 // Never destroyed: tensors with static lifetime may be released after any static destructor has run.
 CachingAllocator& cpu_allocator() {
-    static auto* allocator = new CachingAllocator;
+    static auto* allocator = new CachingAllocator({Device{}, host_allocate, host_free});
+    return *allocator;
+}
+
+CachingAllocator& cuda_allocator() {
+    if (!cuda::available()) fail("device cuda: " + cuda::why_unavailable() + "; use the cpu");
+    static auto* allocator = new CachingAllocator({cuda::device, cuda::device_malloc, cuda::device_free});
     return *allocator;
 }
 
 CachingAllocator& allocator_of(Device device) {
-    if (!device.is_cpu()) fail("device " + to_string(device) + ": this build has no CUDA; use the cpu");
-    return cpu_allocator();
+    return device.is_cpu() ? cpu_allocator() : cuda_allocator();
 }
 
 }  // namespace
@@ -145,7 +233,7 @@ void* allocate(int64_t bytes, Device device) {
 }
 
 void deallocate(void* pointer, int64_t bytes, Device device) noexcept {
-    if (device.is_cpu()) cpu_allocator().deallocate(pointer, bytes);
+    allocator_of(device).deallocate(pointer, bytes);
 }
 
 MemoryStats memory_stats(Device device) {
@@ -160,8 +248,26 @@ void release_cached_memory(Device device) {
 void set_memory_limit(int64_t bytes, Device device) {
     allocator_of(device).set_limit(bytes);
 }
-void fail_allocation_after(int64_t n) {
-    cpu_allocator().fail_after(n);
+void fail_allocation_after(int64_t n, Device device) {
+    allocator_of(device).fail_after(n);
+}
+
+MemoryScope::MemoryScope(MemoryUse use) : before_(current_use) {
+    current_use = use;
+}
+MemoryScope::~MemoryScope() {
+    current_use = before_;
+}
+
+MemoryPool::MemoryPool(Device device) : device_(device), id_(allocator_of(device).new_pool()) {}
+MemoryPool::~MemoryPool() {
+    allocator_of(device_).dissolve_pool(id_);
+}
+MemoryPool::Scope::Scope(const MemoryPool& pool) : device_(pool.device_), before_(pool_of(device_)) {
+    pool_of(device_) = pool.id_;
+}
+MemoryPool::Scope::~Scope() {
+    pool_of(device_) = before_;
 }
 
 }  // namespace sieve

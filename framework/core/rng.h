@@ -4,10 +4,11 @@
 // so that CUDA kernels share this very code.
 #pragma once
 
-#include <cmath>
+#include <math.h>
+
 #include <cstdint>
 
-#ifdef __CUDACC__
+#if defined(__CUDACC__)
 #define SIEVE_HOST_DEVICE __host__ __device__
 #else
 #define SIEVE_HOST_DEVICE
@@ -23,7 +24,15 @@ struct Philox4 {
 struct RngKey {
     uint64_t seed = 0;
     uint64_t stream = 0;
+    // CUDA kernels add this number, which lies on the device, to `stream`: a recorded graph draws other
+    // numbers each time it runs. Null: nothing is added.
+    const uint64_t* stream_offset = nullptr;
 };
+
+// The key that a kernel draws from.
+SIEVE_HOST_DEVICE inline RngKey resolved(RngKey key) {
+    return {key.seed, key.stream + (key.stream_offset ? *key.stream_offset : 0)};
+}
 
 // The four 32-bit numbers of block `index` of the stream.
 SIEVE_HOST_DEVICE inline Philox4 philox(RngKey key, uint64_t index) {
@@ -53,23 +62,24 @@ SIEVE_HOST_DEVICE inline float uniform_from_bits(uint32_t bits) {
 // Hands out a fresh stream per random op; its whole state is (seed, next_stream), which checkpoints store.
 class Generator {
   public:
-    explicit Generator(uint64_t seed = 0, uint64_t next_stream = 0)
-        : seed_(seed), next_stream_(next_stream) {}
-    RngKey next_key() { return {seed_, next_stream_++}; }
+    explicit Generator(uint64_t seed = 0, uint64_t next_stream = 0, const uint64_t* stream_offset = nullptr)
+        : seed_(seed), next_stream_(next_stream), stream_offset_(stream_offset) {}
+    RngKey next_key() { return {seed_, next_stream_++, stream_offset_}; }
     uint64_t seed() const { return seed_; }
     uint64_t next_stream() const { return next_stream_; }
 
   private:
     uint64_t seed_;
     uint64_t next_stream_;
+    const uint64_t* stream_offset_;  // RngKey::stream_offset of its keys
 };
 
 // The i-th standard normal number of a stream (Box-Muller in float64 on two numbers of block i).
-inline double normal_at(RngKey key, uint64_t index) {
+SIEVE_HOST_DEVICE inline double normal_at(RngKey key, uint64_t index) {
     const Philox4 r = philox(key, index);
     const double u = (static_cast<double>(r.v[0]) + 0.5) / 4294967296.0;
     const double v = static_cast<double>(r.v[1]) / 4294967296.0;
-    return std::sqrt(-2.0 * std::log(u)) * std::cos(6.283185307179586 * v);
+    return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
 }
 
 }  // namespace sieve

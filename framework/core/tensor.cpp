@@ -3,6 +3,8 @@
 #include <cstring>
 
 #include "framework/core/allocator.h"
+#include "framework/core/cuda/runtime.h"
+#include "framework/core/elements.h"
 #include "framework/core/error.h"
 
 namespace sieve {
@@ -49,6 +51,18 @@ void with_type(DType dtype, F&& f) {
     }
 }
 
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device, int64_t bytes) {
+    if (bytes == 0) return;
+    if (to_device.is_cpu() && from_device.is_cpu())
+        std::memcpy(to, from, static_cast<size_t>(bytes));
+    else if (to_device.is_cpu())
+        cuda::copy_to_host(to, from, bytes);
+    else if (from_device.is_cpu())
+        cuda::copy_to_device(to, from, bytes);
+    else
+        cuda::copy_on_device(to, from, bytes);
+}
+
 }  // namespace
 
 const TensorImpl& Tensor::impl() const {
@@ -66,7 +80,10 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
     Tensor result = empty(shape, dtype, device);
-    std::memset(result.raw(), 0, static_cast<size_t>(result.bytes()));
+    if (device.is_cpu())
+        std::memset(result.raw(), 0, static_cast<size_t>(result.bytes()));
+    else
+        cuda::fill_zero(result.raw(), result.bytes());
     return result;
 }
 
@@ -81,7 +98,7 @@ Tensor Tensor::from(std::span<const T> values, const Shape& shape, Device device
     if (static_cast<int64_t>(values.size()) != shape.numel())
         fail("tensor: " + std::to_string(values.size()) + " values for shape " + to_string(shape));
     Tensor result = empty(shape, dtype_of<T>, device);
-    if (!values.empty()) std::memcpy(result.raw(), values.data(), values.size_bytes());
+    copy_bytes(result.raw(), device, values.data(), Device{}, result.bytes());
     return result;
 }
 
@@ -104,20 +121,24 @@ template <class T>
 T* Tensor::data() const {
     if (dtype() != dtype_of<T>)
         fail(std::string("tensor: holds ") + name_of(dtype()) + ", asked for " + name_of(dtype_of<T>));
+    if (!device().is_cpu()) cuda::note_operand(shape());
     return static_cast<T*>(raw());
 }
 
 double Tensor::item() const {
     if (numel() != 1) fail("tensor: item() needs one element, has shape " + to_string(shape()));
     double value = 0;
-    with_type(dtype(), [&]<class T>(T*) { value = static_cast<double>(*data<T>()); });
+    with_type(dtype(), [&]<class T>(T*) { value = static_cast<double>(to_vector<T>()[0]); });
     return value;
 }
 
 template <class T>
 std::vector<T> Tensor::to_vector() const {
     const T* begin = data<T>();
-    return std::vector<T>(begin, begin + numel());
+    if (device().is_cpu()) return std::vector<T>(begin, begin + numel());
+    std::vector<T> values(static_cast<size_t>(numel()));
+    copy_bytes(values.data(), Device{}, begin, device(), bytes());
+    return values;
 }
 
 Tensor Tensor::alias(const Shape& other) const {
@@ -159,26 +180,37 @@ Tensor Tensor::to(DType other) const {
     return copy;
 }
 
+Tensor Tensor::to(Device other) const {
+    if (other == device()) return *this;
+    Tensor copy = empty(shape(), dtype(), other);
+    copy.copy_from(*this);
+    return copy;
+}
+
 void Tensor::copy_from(const Tensor& source) const {
     if (source.shape() != shape())
         fail("tensor: cannot copy " + to_string(source.shape()) + " into " + to_string(shape()));
-    if (source.dtype() == dtype()) {
-        if (numel()) std::memcpy(raw(), source.raw(), static_cast<size_t>(bytes()));
-        return;
-    }
+    if (source.dtype() == dtype()) return copy_bytes(raw(), device(), source.raw(), source.device(), bytes());
+    // Converted where the source lies, then moved.
+    if (source.device() != device()) return copy_from(source.to(dtype()));
     with_type(dtype(), [&]<class To>(To*) {
         with_type(source.dtype(), [&]<class From>(From*) {
-            To* to = data<To>();
-            const From* from = source.data<From>();
-            for (int64_t i = 0; i < numel(); ++i) to[i] = static_cast<To>(from[i]);
+            const Convert<To, From> args{.y = data<To>(), .x = source.data<From>(), .count = numel()};
+            if (device().is_cpu())
+                cpu::convert(args);
+            else
+                cuda::convert(args);
         });
     });
 }
 
 void Tensor::fill(double value) const {
     with_type(dtype(), [&]<class T>(T*) {
-        T* begin = data<T>();
-        std::fill(begin, begin + numel(), static_cast<T>(value));
+        const Fill<T> args{.y = data<T>(), .count = numel(), .value = static_cast<T>(value)};
+        if (device().is_cpu())
+            cpu::fill(args);
+        else
+            cuda::fill(args);
     });
 }
 

@@ -43,10 +43,12 @@ class Tensor {
     DType dtype() const;
     Device device() const;
 
-    // The elements; throws unless T is this tensor's dtype.
+    // The elements, where they are: a CUDA tensor's pointer is for kernels alone. Throws unless T is this
+    // tensor's dtype.
     template <class T>
     T* data() const;
     void* raw() const;
+    // Copies to the host; for a CUDA tensor this waits for the device.
     double item() const;  // the value of a one-element tensor
     template <class T>
     std::vector<T> to_vector() const;
@@ -57,7 +59,9 @@ class Tensor {
     Tensor rows(int64_t begin, int64_t end) const;
     Tensor clone() const;          // a copy without history
     Tensor to(DType other) const;  // a converted copy without history (itself when the dtype is already so)
-    void copy_from(const Tensor& source) const;  // same shape; converts the dtype
+    Tensor to(
+        Device other) const;  // a copy on another device without history (itself when it is there already)
+    void copy_from(const Tensor& source) const;  // same shape, any device; converts the dtype
     void fill(double value) const;
     // True when no other tensor shares these elements: then they may be changed in place unseen.
     bool owns_storage_alone() const;

@@ -1,7 +1,5 @@
 #include "framework/nn/mixture_of_experts.h"
 
-#include <numeric>
-
 #include "framework/autograd/autograd.h"
 #include "framework/ops/add/add.h"
 #include "framework/ops/dropout/dropout.h"
@@ -21,13 +19,6 @@ Tensor hidden_units(const Tensor& first, const Tensor& third, double rate, Gener
     if (!third.defined()) return rng ? silu_dropout(first, rate, rng->next_key()) : silu(first);
     const Tensor gated = swiglu(first, third);
     return rng ? dropout(gated, rate, rng->next_key()) : gated;
-}
-
-std::vector<int64_t> counts_of(const DispatchPlan& plan) {
-    std::vector<int64_t> counts;
-    for (size_t e = 0; e + 1 < plan.offsets.size(); ++e)
-        counts.push_back(plan.offsets[e + 1] - plan.offsets[e]);
-    return counts;
 }
 
 }  // namespace
@@ -62,17 +53,8 @@ Routing Router::operator()(const Tensor& logits) const {
                            : moe_routing(logits, top_k_);
 }
 
-void Router::balance(const std::vector<int64_t>& assignments, double speed) const {
-    if (!bias_.defined()) return;
-    const double mean =
-        static_cast<double>(std::accumulate(assignments.begin(), assignments.end(), int64_t{0})) /
-        static_cast<double>(assignments.size());
-    std::vector<double> change;
-    for (const int64_t count : assignments) {
-        const auto load = static_cast<double>(count);
-        change.push_back(load > mean ? -speed : (load < mean ? speed : 0));
-    }
-    accumulate(bias_, Tensor::from(change, bias_.shape(), bias_.device()).to(bias_.dtype()));
+void Router::balance(const Tensor& assignments, double speed, const Tensor& guard) const {
+    if (bias_.defined()) move_balancing_bias(bias_, assignments, speed, guard);
 }
 
 MixtureOfExperts::MixtureOfExperts(const ParameterInit& init, const std::string& full_name,
@@ -109,7 +91,7 @@ MixtureOfExpertsOutput MixtureOfExperts::operator()(const Tensor& x, Generator* 
     const Tensor outputs = grouped_linear(hidden, plan, second_weights_);
     Tensor y = moe_combine(outputs, routing.weights, plan);
     if (shared_experts_) y = add(y, (*shared_experts_)(x, config_.dropout, rng));
-    return {y, routing.load_balancing, counts_of(plan)};
+    return {y, routing.load_balancing, plan.offsets};
 }
 
 }  // namespace sieve

@@ -36,9 +36,10 @@ struct MixtureOfExpertsConfig {
 };
 
 struct MixtureOfExpertsOutput {
-    Tensor y;                          // [N, d_model]
-    Tensor load_balancing;             // scalar E * sum_e f_e P_e, unweighted
-    std::vector<int64_t> assignments;  // [num_experts]: how often each was chosen; N * top_k in all
+    Tensor y;               // [N, d_model]
+    Tensor load_balancing;  // scalar E * sum_e f_e P_e, unweighted
+    Tensor
+        assignments;  // int64 [num_experts + 1]: expert e was chosen assignments[e+1] - assignments[e] times
 };
 
 class Expert : public Module {
@@ -56,7 +57,7 @@ class Router : public Module {
     Routing operator()(const Tensor& logits) const;
     // sigmoid_bias: moves the bias of each expert by `speed`, down when it was chosen more often than the
     // mean, up when less often. Nothing for softmax.
-    void balance(const std::vector<int64_t>& assignments, double speed) const;
+    void balance(const Tensor& assignments, double speed, const Tensor& guard) const;
     const Linear gate;
 
   private:

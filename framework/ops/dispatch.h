@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "framework/core/cuda/runtime.h"
 #include "framework/core/error.h"
 #include "framework/core/tensor.h"
 
@@ -17,10 +18,21 @@ auto dispatch_float(const char* op, DType dtype, F&& f) {
     fail(std::string(op) + ": needs float32 or float64, has " + name_of(dtype));
 }
 
-// Runs the kernel of the device. The CUDA twin will have the same signature.
+// Runs the device's kernel. The twins have one signature, so that a mismatch does not compile. A CUDA kernel
+// is given to the stream; nothing waits for it.
 template <class Args>
-void launch(const char* op, Device device, void (*cpu_kernel)(const Args&), const Args& args) {
-    if (!device.is_cpu()) fail(std::string(op) + ": no kernel for device " + to_string(device));
+void launch(const char* op, Device device, void (*cpu_kernel)(const Args&), void (*cuda_kernel)(const Args&),
+            const Args& args) {
+    if (device.is_cpu()) return cpu_kernel(args);
+    const cuda::OpScope scope(op);
+    cuda_kernel(args);
+}
+
+// For what exists on the CPU alone.
+template <class Args>
+void launch_on_cpu(const char* op, Device device, void (*cpu_kernel)(const Args&), const Args& args) {
+    if (!device.is_cpu())
+        fail(std::string(op) + ": runs on the CPU alone, its tensors are on " + to_string(device));
     cpu_kernel(args);
 }
 
@@ -30,6 +42,14 @@ inline void check_shape(const char* op, const char* what, const Tensor& tensor, 
     if (tensor.shape() == want) return;
     fail(std::string(op) + ": " + what + " is " + to_string(tensor.shape()) + ", want " + to_string(want) +
          (why.empty() ? "" : ", " + why));
+}
+
+// "add: b is on cpu, want cuda:0, where a is"
+inline void check_device(const char* op, const char* what, const Tensor& tensor, Device want,
+                         const std::string& why) {
+    if (tensor.device() == want) return;
+    fail(std::string(op) + ": " + what + " is on " + to_string(tensor.device()) + ", want " +
+         to_string(want) + ", where " + why + " is");
 }
 
 inline void check_dtype(const char* op, const char* what, const Tensor& tensor, DType want) {

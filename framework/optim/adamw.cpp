@@ -22,7 +22,7 @@ void AdamW::step(double learning_rate) {
         if (!grad.defined()) continue;
         const auto t = static_cast<double>(++slot.steps);
         dispatch_float("adamw", p.dtype(), [&]<class T>() {
-            launch("adamw", p.device(), cpu::adamw_step<T>,
+            launch("adamw", p.device(), cpu::adamw_step<T>, cuda::adamw_step<T>,
                    AdamWStep<T>{.parameter = p.data<T>(),
                                 .grad = grad.data<T>(),
                                 .exp_avg = slot.exp_avg.data<T>(),

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -38,5 +40,12 @@ void adamw_step(const AdamWStep<T>& a);
 template <class T>
 void muon_step(const MuonStep<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void adamw_step(const AdamWStep<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void muon_step(const MuonStep<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

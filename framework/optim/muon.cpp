@@ -43,7 +43,7 @@ void Muon::step_as(double learning_rate) {
                             .rows = p.dim(0),
                             .cols = p.dim(1)});
     }
-    launch("muon", slots_[0].parameter.tensor.device(), cpu::muon_step<T>,
+    launch("muon", slots_[0].parameter.tensor.device(), cpu::muon_step<T>, cuda::muon_step<T>,
            MuonStep<T>{.matrices = matrices.data(),
                        .count = static_cast<int64_t>(matrices.size()),
                        .momentum = config_.momentum,

@@ -70,13 +70,13 @@ class Baseline {
     }
 
     int run() {
-        prepare_machine(config_);
+        const Device device = prepare_machine(config_);
         Dataset data = load_data(config_);
         make_folder(folder_);
         catch_interrupts();
         if (!resume_) warn_about_earlier_run(folder_);
-        print_header("Sieve experiment 3: the dense baseline", config_, data, false);
-        PlannedVariant long_run{.config = config_, .folder = folder_};
+        print_header("Sieve experiment 3: the dense baseline", config_, data, device, false);
+        PlannedVariant long_run{.config = config_, .folder = folder_, .device = device};
         estimate(long_run, data);
         print_plan(long_run);
         if (search_steps_ > 0 && !search_settings(long_run.seconds)) return stop();

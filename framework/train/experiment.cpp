@@ -7,13 +7,13 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "framework/blas/gemm.h"
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
 #include "framework/data/dataset.h"
 #include "framework/io/json_file.h"
 #include "framework/train/checkpoint.h"
+#include "framework/train/device.h"
 #include "framework/train/inspect.h"
 #include "framework/train/interrupt.h"
 #include "framework/train/report.h"
@@ -29,22 +29,16 @@ bool runs(const ExperimentConfig& config, const std::string& stage) {
     return ("," + config.stages + ",").find("," + stage + ",") != std::string::npos;
 }
 
-void choose_device(const ExperimentConfig& config) {
-    if (config.device == "cuda")
-        fail_usage("device: cuda is not available: this build has no CUDA kernels yet; use --device cpu");
-    if (config.device == "auto")
-        std::fputs("device: no CUDA kernels in this build; running on the CPU\n", stderr);
-}
-
 int64_t count_elements(const std::vector<Parameter>& parameters) {
     int64_t n = 0;
     for (const Parameter& p : parameters) n += p.tensor.numel();
     return n;
 }
 
-std::unique_ptr<Transformer> make_model(const ExperimentConfig& c) {
+std::unique_ptr<Transformer> make_model(const ExperimentConfig& c, Device device) {
     return std::make_unique<Transformer>(
-        c.model, ParameterInit{.seed = static_cast<uint64_t>(c.seed), .std = c.model.init_std});
+        c.model,
+        ParameterInit{.seed = static_cast<uint64_t>(c.seed), .std = c.model.init_std, .device = device});
 }
 
 }  // namespace
@@ -60,20 +54,21 @@ bool is_finished(const std::string& folder, const ExperimentConfig& config) {
 
 void estimate(PlannedVariant& variant, const Dataset& data) {
     const ExperimentConfig& c = variant.config;
-    reset_peak_memory();
-    const int64_t before = memory_stats().live_bytes;
+    const Device device = variant.device;
+    reset_peak_memory(device);
+    const int64_t before = memory_stats(device).live_bytes;
     const auto batches =
         static_cast<double>(c.eval_batches == 0 ? data.validation_batches()
                                                 : std::min(c.eval_batches, data.validation_batches()));
     for (const Stage& stage : stages_of(c)) {
-        const double step = measure_step_seconds(c, stage, data);
+        const double step = measure_step_seconds(c, stage, data, device);
         variant.step_seconds.push_back(step);
         // An evaluation batch is a forward pass: about a third of a step.
         const double evaluations =
             stage.kind == StageKind::warmup ? 0 : std::ceil(static_cast<double>(stage.steps) / c.eval_every);
         variant.seconds += step * (static_cast<double>(stage.steps) + evaluations * batches / 3);
     }
-    variant.trial_bytes = memory_stats().peak_bytes - before;
+    variant.trial_bytes = memory_stats(device).peak_bytes - before;
 }
 
 // What differs from the plain model; nothing for the presets.
@@ -90,13 +85,14 @@ void print_model_variants(const ModelConfig& m) {
                    m.shared_experts);
 }
 
-void print_header(const std::string& title, const ExperimentConfig& c, const Dataset& data, bool sparse) {
+void print_header(const std::string& title, const ExperimentConfig& c, const Dataset& data, Device device,
+                  bool sparse) {
     ExperimentConfig largest = c;
     largest.model.attention = sparse ? "sparse" : "classic";
-    const auto model = make_model(largest);
+    const auto model = make_model(largest, Device{});
     const ModelConfig& m = c.model;
     fmt::print("{} ({} preset, seed {})\n", title, c.preset, c.seed);
-    fmt::print("  device      cpu, {} threads, matrix products by {}\n", thread_count(), cpu::gemm_backend());
+    fmt::print("  device      {}\n", describe(device));
     fmt::print("  model       d_model {}, {} heads, {} layers, {} experts (top {}), d_ff {}, length {}\n",
                m.d_model, m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
     print_model_variants(m);
@@ -118,9 +114,9 @@ TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, 
                             double seconds_after) {
     const ExperimentConfig& c = variant.config;
     const std::string& folder = variant.folder;
-    release_cached_memory();
-    reset_peak_memory();
-    const auto model = make_model(c);
+    release_cached_memory(variant.device);
+    reset_peak_memory(variant.device);
+    const auto model = make_model(c, variant.device);
     const bool from_checkpoint = resume && fs::exists(folder + "/checkpoint.pt");
     if (c.model.is_sparse() && c.sparse_init == "classic" && !from_checkpoint) {
         const std::string& source = variant.classic_model;
@@ -156,13 +152,14 @@ TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, 
 namespace {
 
 std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultPaths& paths,
-                                 const Dataset& data) {
+                                 const Dataset& data, Device device) {
     std::vector<PlannedVariant> variants;
     for (const char* attention : {"classic", "sparse"}) {
         if (!runs(command.config, attention)) continue;
         PlannedVariant variant{.config = command.config,
                                .folder = paths.variant(attention),
-                               .classic_model = paths.variant("classic") + "/final_model.pt"};
+                               .classic_model = paths.variant("classic") + "/final_model.pt",
+                               .device = device};
         variant.config.model.attention = attention;
         if (command.resume && is_finished(variant.folder, variant.config)) {
             fmt::print("  {} was finished by an earlier run and is kept\n", attention);
@@ -242,23 +239,24 @@ Dataset load_data(ExperimentConfig& config) {
     return data;
 }
 
-void prepare_machine(const ExperimentConfig& config) {
-    choose_device(config);
+Device prepare_machine(const ExperimentConfig& config) {
+    const Device device = choose_device(config);
     if (config.threads) set_thread_count(static_cast<int>(config.threads));
-    set_memory_limit(config.memory_limit_mb << 20);
+    set_memory_limit(config.memory_limit_mb << 20, device);
+    return device;
 }
 
 int run_experiment(const ExperimentCommand& given) {
     ExperimentCommand command = given;
     ExperimentConfig& config = command.config;
-    prepare_machine(config);
+    const Device device = prepare_machine(config);
     const Dataset data = load_data(config);
     const ResultPaths paths(config.results_dir);
     paths.make_folders();
     for (const char* attention : {"classic", "sparse"})
         if (!command.resume && runs(config, attention)) warn_about_earlier_run(paths.variant(attention));
-    print_header("Sieve experiment 4: classic against sparse attention", config, data, true);
-    const std::vector<PlannedVariant> variants = plan(command, paths, data);
+    print_header("Sieve experiment 4: classic against sparse attention", config, data, device, true);
+    const std::vector<PlannedVariant> variants = plan(command, paths, data, device);
     if (!variants.empty()) print_plan(variants);
 
     catch_interrupts();

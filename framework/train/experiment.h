@@ -17,15 +17,17 @@ DataConfig data_config(const ExperimentConfig& config);
 // becomes what it has.
 Dataset load_data(ExperimentConfig& config);
 // Device, threads and memory limit.
-void prepare_machine(const ExperimentConfig& config);
+Device prepare_machine(const ExperimentConfig& config);
 // What is about to be trained; `sparse`: say what the indexer is like.
-void print_header(const std::string& title, const ExperimentConfig& config, const Dataset& data, bool sparse);
+void print_header(const std::string& title, const ExperimentConfig& config, const Dataset& data,
+                  Device device, bool sparse);
 
 // One variant to train, with what trial steps say about its cost.
 struct PlannedVariant {
-    ExperimentConfig config;                // config.model.attention says which variant
-    std::string folder;                     // for its results
-    std::string classic_model = "";         // the final_model.pt that sparse_init = classic starts from
+    ExperimentConfig config;         // config.model.attention says which variant
+    std::string folder;              // for its results
+    std::string classic_model = "";  // the final_model.pt that sparse_init = classic starts from
+    Device device = {};
     std::vector<double> step_seconds = {};  // per stage
     int64_t trial_bytes = 0;
     double seconds = 0;  // of the whole variant, evaluation included

@@ -235,6 +235,7 @@ class StudyTrainer {
         validate(run.config);
         planned_[i] = {.config = run.config, .folder = run.folder, .classic_model = run.classic_model};
         const Dataset& data = enter(run.config);
+        planned_[i].device = device_;
         planned_[i].config.model.vocab_size = data.tokenizer().vocab_size();
         if (plan_.reuse && is_finished(run.folder, planned_[i].config)) {
             run.metrics = metrics_in(run.folder);
@@ -281,13 +282,15 @@ class StudyTrainer {
     }
 
     using Machine = std::tuple<std::string, int64_t, int64_t>;
-    static Machine machine_of(const ExperimentConfig& c) { return {c.device, c.threads, c.memory_limit_mb}; }
+    static Machine machine_of(const ExperimentConfig& c) {
+        return {c.device + " " + c.precision, c.threads, c.memory_limit_mb};
+    }
 
     // The machine and the data as this configuration wants them; both stay as they are while they fit.
     const Dataset& enter(ExperimentConfig config) {
         if (const Machine machine = machine_of(config); machine_ != machine) {
             if (config.threads == 0) set_thread_count(omp_get_num_procs());  // after a run with fewer
-            prepare_machine(config);
+            device_ = prepare_machine(config);
             machine_ = machine;
         }
         if (!data_ || data_config_ != data_config(config)) {
@@ -298,6 +301,7 @@ class StudyTrainer {
     }
 
     const StudyPlan& plan_;
+    Device device_;
     std::vector<StudyRun>& runs_;
     std::vector<PlannedVariant> planned_;
     Machine machine_;
@@ -373,10 +377,10 @@ int run_ablation(const StudyPlan& plan) {
     make_folder(plan.folder);
     ExperimentConfig shown = plan.base;
     shown.results_dir = plan.folder;
-    prepare_machine(shown);
+    const Device device = prepare_machine(shown);
     const bool sparse =
         std::find(plan.variants.begin(), plan.variants.end(), "sparse") != plan.variants.end();
-    print_header(plan.title, shown, load_data(shown), sparse);
+    print_header(plan.title, shown, load_data(shown), device, sparse);
     const StudyOutcome outcome = run_study(plan);
     print_study(plan, outcome.runs);
     if (outcome.interrupted) {

@@ -18,7 +18,7 @@ namespace {
 // One product with its operands. Rows are stored `gap` elements further apart than they are long.
 template <class T>
 struct Case {
-    cpu::Gemm<T> g;
+    Gemm<T> g;
     std::vector<T> a, b, c;
     const cpu::GemmKernels<T>* kernels = nullptr;  // null: what gemm picks
 
@@ -49,13 +49,11 @@ struct Case {
         for (int64_t l = 0; l < g.k; ++l) sum += double{a_at(i, l)} * double{b_at(l, j)};
         return double{g.alpha} * sum + (g.beta == T(0) ? 0.0 : double{g.beta} * double{c_at(i, j)});
     }
-    void multiply(const cpu::Gemm<T>& call) const {
-        kernels ? cpu::gemm_with(*kernels, call) : cpu::gemm(call);
-    }
+    void multiply(const Gemm<T>& call) const { kernels ? cpu::gemm_with(*kernels, call) : cpu::gemm(call); }
     // The product into a copy of c.
     std::vector<T> run() {
         std::vector<T> result = c;
-        cpu::Gemm<T> call = g;
+        Gemm<T> call = g;
         call.a = a.data(), call.b = b.data(), call.c = result.data();
         multiply(call);
         return result;
@@ -66,7 +64,7 @@ struct Case {
         std::vector<T> result(static_cast<size_t>(m * n));
         for (int64_t r = 0; r < m; ++r)
             for (int64_t s = 0; s < n; ++s) result[static_cast<size_t>(r * n + s)] = c_at(i + r, j + s);
-        cpu::Gemm<T> call = g;
+        Gemm<T> call = g;
         call.m = m, call.n = n, call.ldc = n;
         call.a = a.data() + (g.transpose_a ? i : i * g.lda);
         call.b = b.data() + (g.transpose_b ? j * g.ldb : j);
@@ -255,7 +253,7 @@ TEST_CASE_TEMPLATE("gemm_symmetric: the bits of gemm below the diagonal, their m
                 for (int64_t i = 0; i < n; ++i)
                     for (int64_t j = 0; j < i; ++j)
                         want[static_cast<size_t>(j * n + i)] = want[static_cast<size_t>(i * n + j)];
-                cpu::Gemm<T> call = test.g;
+                Gemm<T> call = test.g;
                 call.a = call.b = test.a.data();
                 call.c = test.c.data();
                 cpu::gemm_symmetric(call);
@@ -263,7 +261,7 @@ TEST_CASE_TEMPLATE("gemm_symmetric: the bits of gemm below the diagonal, their m
             }
         }
     check_error("gemm_symmetric: C is [2,3], want a square",
-                [] { cpu::gemm_symmetric(cpu::Gemm<T>{.m = 2, .n = 3}); });
+                [] { cpu::gemm_symmetric(Gemm<T>{.m = 2, .n = 3}); });
 }
 
 TEST_CASE_TEMPLATE("gemm: each instruction set that runs here", T, float, double) {

@@ -257,14 +257,25 @@ TEST_CASE("the small preset's weights and outputs are what they always were") {
     }
 }
 
+namespace {
+
+// As a DispatchPlan has them: where each expert begins, and the end.
+Tensor offsets(const std::vector<int64_t>& counts) {
+    std::vector<int64_t> sums{0};
+    for (const int64_t count : counts) sums.push_back(sums.back() + count);
+    return Tensor::from(sums, {static_cast<int64_t>(sums.size())});
+}
+
+}  // namespace
+
 TEST_CASE("sigmoid_bias: the bias falls where the load is above the mean and rises where it is below") {
     ModelConfig config = tiny_variant(model_variants()[0], "classic");
     config.router = "sigmoid_bias";
     const Transformer model(config, ParameterInit{});
-    model.balance_routers({{5, 3, 1}, {3, 3, 3}}, 0.25);
+    model.balance_routers({offsets({5, 3, 1}), offsets({3, 3, 3})}, 0.25);
     CHECK(model.buffers()[0].tensor.to_vector<float>() == std::vector<float>{-0.25f, 0, 0.25f});
     CHECK(model.buffers()[1].tensor.to_vector<float>() == std::vector<float>{0, 0, 0});
-    model.balance_routers({{0, 2, 1}, {0, 0, 9}}, 0.25);
+    model.balance_routers({offsets({0, 2, 1}), offsets({0, 0, 9})}, 0.25);
     CHECK(model.buffers()[0].tensor.to_vector<float>() == std::vector<float>{0, -0.25f, 0.25f});
     CHECK(model.buffers()[1].tensor.to_vector<float>() == std::vector<float>{0.25f, 0.25f, -0.25f});
 }
@@ -275,7 +286,10 @@ TEST_CASE("sigmoid_bias: updates even out a skewed load, without a gradient") {
     config.n_layers = 1;
     const Transformer model(config, ParameterInit{.std = 0.4});
     const Tensor tokens = random_tokens({8, 64}, 21, 13);
-    const auto imbalance = [&](const std::vector<int64_t>& counts) {
+    const auto imbalance = [&](const Tensor& assignments) {
+        const std::vector<int64_t> ends = assignments.to_vector<int64_t>();
+        std::vector<int64_t> counts;
+        for (size_t e = 0; e + 1 < ends.size(); ++e) counts.push_back(ends[e + 1] - ends[e]);
         const auto [low, high] = std::minmax_element(counts.begin(), counts.end());
         return static_cast<double>(*high) / static_cast<double>(std::max<int64_t>(*low, 1));
     };

@@ -5,11 +5,14 @@
 
 #include <iostream>
 #include <string>
+#include <vector>
 
+#include "framework/core/cuda/runtime.h"
 #include "tests/support/testing.h"
 
 namespace {
 
+std::vector<sieve::Device> devices;
 bool current_skipped = false;
 int passed = 0, failed = 0, skipped = 0;
 
@@ -42,6 +45,14 @@ DOCTEST_REGISTER_LISTENER("counting", 1, CountingListener);
 
 namespace sieve::testing {
 
+const std::vector<Device>& test_devices() {
+    return devices;
+}
+
+bool is_emulated(Device device) {
+    return !device.is_cpu() && cuda::device_info().name.find("emulat") != std::string::npos;
+}
+
 void skip(const std::string& reason) {
     current_skipped = true;
     std::cout << "SKIP: " << reason << std::endl;
@@ -49,7 +60,29 @@ void skip(const std::string& reason) {
 
 }  // namespace sieve::testing
 
+// --devices=cpu, --devices=cuda or neither. A device that is asked for by name must be there.
+int choose_devices(int argc, char** argv) {
+    bool cpu = true, cuda = sieve::cuda::available();
+    for (int i = 1; i < argc; ++i) {
+        const std::string argument = argv[i];
+        if (argument.rfind("--devices=", 0) != 0) continue;
+        cpu = argument == "--devices=cpu";
+        cuda = argument == "--devices=cuda";
+        if (cuda && !sieve::cuda::available()) {
+            std::cerr << "no CUDA device: " << sieve::cuda::why_unavailable() << std::endl;
+            return 2;
+        }
+    }
+    if (cpu) devices.push_back(sieve::Device{});
+    if (cuda)
+        devices.push_back(sieve::cuda::device);
+    else
+        std::cout << "SKIP: CUDA: " << sieve::cuda::why_unavailable() << std::endl;
+    return 0;
+}
+
 int main(int argc, char** argv) {
+    if (const int status = choose_devices(argc, argv)) return status;
     doctest::Context context(argc, argv);
     const int status = context.run();
     if (context.shouldExit()) return status;

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -16,5 +18,10 @@ namespace cpu {
 template <class T>
 void add_forward(const AddForward<T>& args);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void add_forward(const AddForward<T>& args);
+}  // namespace cuda
 
 }  // namespace sieve

@@ -35,7 +35,7 @@ Forward run_forward(const Tensor& logits, const Tensor& targets, bool want_best)
               Tensor::empty(rows, logits.dtype(), logits.device()),
               want_best ? Tensor::empty(rows, DType::int32, logits.device()) : Tensor()};
     dispatch_float(op, logits.dtype(), [&]<class T>() {
-        launch(op, logits.device(), cpu::cross_entropy_forward<T>,
+        launch(op, logits.device(), cpu::cross_entropy_forward<T>, cuda::cross_entropy_forward<T>,
                CrossEntropyForward<T>{.logits = logits.data<T>(),
                                       .targets = targets.data<int32_t>(),
                                       .lse = f.lse.data<T>(),
@@ -67,6 +67,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets) {
                const Tensor dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
                dispatch_float(op, logits.dtype(), [&]<class T>() {
                    launch(op, logits.device(), cpu::cross_entropy_backward<T>,
+                          cuda::cross_entropy_backward<T>,
                           CrossEntropyBackward<T>{
                               .logits = logits.data<T>(),
                               .targets = targets.data<int32_t>(),

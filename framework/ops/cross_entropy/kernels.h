@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -30,5 +32,12 @@ void cross_entropy_forward(const CrossEntropyForward<T>& a);
 template <class T>
 void cross_entropy_backward(const CrossEntropyBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void cross_entropy_forward(const CrossEntropyForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void cross_entropy_backward(const CrossEntropyBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

@@ -56,7 +56,7 @@ AttentionOutput decode_attention(const Tensor& q, const Tensor& k, const Tensor&
         .out = Tensor::empty(Shape{q.dim(0), 1, q.dim(1) * v.dim(3)}, q.dtype(), q.device()),
         .lse = Tensor::empty(Shape{q.dim(0), q.dim(1), 1}, q.dtype(), q.device())};
     dispatch_float(op, q.dtype(), [&]<class T>() {
-        launch(
+        launch_on_cpu(
             op, q.device(), selection ? cpu::sparse_attention_forward<T> : cpu::dense_attention_forward<T>,
             AttentionForward<T>{.q = q.data<T>(),
                                 .k = k.data<T>(),

@@ -32,7 +32,7 @@ void store_indexer_keys(const Tensor& k, const Tensor& panels, int64_t first) {
         fail(std::string(op) + ": " + std::to_string(k.dim(1)) + " keys from " + std::to_string(first) +
              " on do not fit into panels of " + std::to_string(capacity_of(panels)));
     dispatch_float(op, k.dtype(), [&]<class T>() {
-        launch(op, k.device(), cpu::store_indexer_keys<T>,
+        launch_on_cpu(op, k.device(), cpu::store_indexer_keys<T>,
                StoreIndexerKeys<T>{.k = k.data<T>(),
                                    .panels = panels.data<T>(),
                                    .batch = k.dim(0),
@@ -63,7 +63,7 @@ Selection decode_select(const Tensor& q, const Tensor& panels, const Tensor& w, 
                               Tensor::empty({q.dim(0), 1}, DType::int32, q.device())};
     int64_t bad_row = -1;
     dispatch_float(op, q.dtype(), [&]<class T>() {
-        launch(op, q.device(), cpu::decode_select<T>,
+        launch_on_cpu(op, q.device(), cpu::decode_select<T>,
                DecodeSelect<T>{.q = q.data<T>(),
                                .panels = panels.data<T>(),
                                .w = w.data<T>(),

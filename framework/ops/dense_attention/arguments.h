@@ -60,15 +60,15 @@ AttentionForward<T> attention_forward_arguments(const SavedAttention& s, const S
             .keys = keys};
 }
 
-// {dq, dk, dv} by the given kernel.
+// {dq, dk, dv} by the given kernels.
 template <class T>
-std::vector<Tensor> attention_gradients(const char* op, void (*kernel)(const AttentionBackward<T>&),
-                                        const Tensor& dout, const SavedAttention& s,
-                                        const SelectedKeys& keys) {
+std::vector<Tensor> attention_gradients(const char* op, void (*cpu_kernel)(const AttentionBackward<T>&),
+                                        void (*cuda_kernel)(const AttentionBackward<T>&), const Tensor& dout,
+                                        const SavedAttention& s, const SelectedKeys& keys) {
     const Tensor dq = Tensor::empty(s.q.shape(), s.q.dtype(), s.q.device());
     const Tensor dk = Tensor::empty(s.k.shape(), s.q.dtype(), s.q.device());
     const Tensor dv = Tensor::empty(s.v.shape(), s.q.dtype(), s.q.device());
-    launch(op, s.q.device(), kernel,
+    launch(op, s.q.device(), cpu_kernel, cuda_kernel,
            AttentionBackward<T>{.dout = dout.data<T>(),
                                 .q = s.q.data<T>(),
                                 .k = s.k.data<T>(),

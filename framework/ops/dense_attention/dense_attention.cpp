@@ -15,11 +15,13 @@ AttentionOutput dense_attention(const Tensor& q, const Tensor& k, const Tensor& 
     const AttentionOutput result = empty_attention_output(q, v);
     const SavedAttention saved{q, k, v, result.out.detach(), result.lse, scale};
     dispatch_float(op, q.dtype(), [&]<class T>() {
-        launch(op, q.device(), cpu::dense_attention_forward<T>, attention_forward_arguments<T>(saved, {}));
+        launch(op, q.device(), cpu::dense_attention_forward<T>, cuda::dense_attention_forward<T>,
+               attention_forward_arguments<T>(saved, {}));
     });
     record(op, {q, k, v}, {result.out}, [saved](const std::vector<Tensor>& dout) {
         return dispatch_float(op, saved.q.dtype(), [&]<class T>() {
-            return attention_gradients<T>(op, cpu::dense_attention_backward<T>, dout[0], saved, {});
+            return attention_gradients<T>(op, cpu::dense_attention_backward<T>,
+                                          cuda::dense_attention_backward<T>, dout[0], saved, {});
         });
     });
     return result;

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 struct AttentionSizes {
@@ -66,5 +68,12 @@ void dense_attention_forward(const AttentionForward<T>& a);
 template <class T>
 void dense_attention_backward(const AttentionBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void dense_attention_forward(const AttentionForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void dense_attention_backward(const AttentionBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

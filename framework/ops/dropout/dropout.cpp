@@ -23,7 +23,7 @@ Tensor apply(const char* op, DropoutForm form, const Operands& in, double p, Rng
     const Tensor y = Tensor::empty(like.shape(), like.dtype(), like.device());
     dispatch_float(op, like.dtype(), [&]<class T>() {
         const auto pointer = [](const Tensor& t) { return t.defined() ? t.data<T>() : nullptr; };
-        launch(op, like.device(), cpu::dropout_apply<T>,
+        launch(op, like.device(), cpu::dropout_apply<T>, cuda::dropout_apply<T>,
                DropoutApply<T>{.source = pointer(in.source),
                                .x = pointer(in.x),
                                .residual = pointer(in.residual),

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
 #include "framework/core/rng.h"
 
 namespace sieve {
@@ -31,5 +32,10 @@ namespace cpu {
 template <class T>
 void dropout_apply(const DropoutApply<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void dropout_apply(const DropoutApply<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

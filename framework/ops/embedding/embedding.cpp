@@ -27,7 +27,7 @@ Tensor embedding(const Tensor& tokens, const Tensor& weight) {
     shape.append(weight.dim(1));
     const Tensor y = Tensor::empty(shape, weight.dtype(), weight.device());
     dispatch_float(op, weight.dtype(), [&]<class T>() {
-        launch(op, weight.device(), cpu::embedding_forward<T>,
+        launch(op, weight.device(), cpu::embedding_forward<T>, cuda::embedding_forward<T>,
                EmbeddingForward<T>{.tokens = tokens.data<int32_t>(),
                                    .weight = weight.data<T>(),
                                    .y = y.data<T>(),
@@ -37,7 +37,7 @@ Tensor embedding(const Tensor& tokens, const Tensor& weight) {
     record(op, {weight}, {y}, [tokens, weight](const std::vector<Tensor>& dy) -> std::vector<Tensor> {
         const Tensor dweight = Tensor::empty(weight.shape(), weight.dtype(), weight.device());
         dispatch_float(op, weight.dtype(), [&]<class T>() {
-            launch(op, weight.device(), cpu::embedding_backward<T>,
+            launch(op, weight.device(), cpu::embedding_backward<T>, cuda::embedding_backward<T>,
                    EmbeddingBackward<T>{.tokens = tokens.data<int32_t>(),
                                         .dy = dy[0].data<T>(),
                                         .dweight = dweight.data<T>(),

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -26,5 +28,12 @@ void embedding_forward(const EmbeddingForward<T>& a);
 template <class T>
 void embedding_backward(const EmbeddingBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void embedding_forward(const EmbeddingForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void embedding_backward(const EmbeddingBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

@@ -34,30 +34,32 @@ std::vector<T*> pointers(const std::vector<Tensor>& tensors) {
 template <class T>
 void forward_of(const Tensor& x, const DispatchPlan& plan, const std::vector<Tensor>& weights,
                 const Tensor& y) {
-    launch(op, x.device(), cpu::grouped_linear_forward<T>,
+    launch(op, x.device(), cpu::grouped_linear_forward<T>, cuda::grouped_linear_forward<T>,
            GroupedLinearForward<T>{.x = x.data<T>(),
                                    .weights = pointers<T>(weights).data(),
                                    .y = y.data<T>(),
-                                   .offsets = plan.offsets.data(),
+                                   .offsets = plan.offsets.data<int64_t>(),
+                                   .rows = x.dim(0),
                                    .experts = plan.num_experts(),
                                    .in = x.dim(1),
                                    .out = y.dim(1)});
 }
 
 template <class T>
-std::vector<Tensor> backward_of(const Tensor& dy, const Tensor& x, const std::vector<int64_t>& offsets,
+std::vector<Tensor> backward_of(const Tensor& dy, const Tensor& x, const Tensor& offsets,
                                 const std::vector<Tensor>& weights) {
     std::vector<Tensor> dweights;
     for (const Tensor& w : weights)
         dweights.push_back(w.requires_grad() ? Tensor::empty(w.shape(), w.dtype(), w.device()) : Tensor());
     const Tensor dx = x.requires_grad() ? Tensor::empty(x.shape(), x.dtype(), x.device()) : Tensor();
-    launch(op, x.device(), cpu::grouped_linear_backward<T>,
+    launch(op, x.device(), cpu::grouped_linear_backward<T>, cuda::grouped_linear_backward<T>,
            GroupedLinearBackward<T>{.dy = dy.data<T>(),
                                     .x = x.data<T>(),
                                     .weights = pointers<T>(weights).data(),
                                     .dx = dx.defined() ? dx.data<T>() : nullptr,
                                     .dweights = pointers<T>(dweights).data(),
-                                    .offsets = offsets.data(),
+                                    .offsets = offsets.data<int64_t>(),
+                                    .rows = x.dim(0),
                                     .experts = static_cast<int64_t>(weights.size()),
                                     .in = x.dim(1),
                                     .out = dy.dim(1)});

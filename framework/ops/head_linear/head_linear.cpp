@@ -35,7 +35,7 @@ template <class T>
 Tensor product(const Tensor& x, const Tensor& weight, const HeadLinearSizes& size, bool transposed) {
     const Tensor y =
         Tensor::empty(x.shape().with_last(transposed ? size.columns : size.count), x.dtype(), x.device());
-    launch(op, x.device(), cpu::head_linear<T>,
+    launch(op, x.device(), cpu::head_linear<T>, cuda::head_linear<T>,
            HeadLinear<T>{.x = x.data<T>(),
                          .weight = weight.data<T>(),
                          .y = y.data<T>(),
@@ -49,7 +49,7 @@ Tensor dweight_of(const Tensor& narrow, const Tensor& wide, const Tensor& weight
                   const HeadLinearSizes& size) {
     const Tensor dweight = Tensor::empty(weight.shape(), weight.dtype(), weight.device());
     launch(
-        op, weight.device(), cpu::head_linear_weight_gradient<T>,
+        op, weight.device(), cpu::head_linear_weight_gradient<T>, cuda::head_linear_weight_gradient<T>,
         HeadLinearWeightGradient<T>{
             .narrow = narrow.data<T>(), .wide = wide.data<T>(), .dweight = dweight.data<T>(), .size = size});
     return dweight;

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 struct HeadLinearSizes {
@@ -35,5 +37,12 @@ void head_linear(const HeadLinear<T>& a);
 template <class T>
 void head_linear_weight_gradient(const HeadLinearWeightGradient<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void head_linear(const HeadLinear<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void head_linear_weight_gradient(const HeadLinearWeightGradient<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

@@ -23,7 +23,7 @@ struct Sizes {
 
 void copy(const char* op, const Part& from, const Part& to, const Sizes& s) {
     dispatch_float(op, to.tensor.dtype(), [&]<class T>() {
-        launch(op, to.tensor.device(), cpu::copy_rows<T>,
+        launch(op, to.tensor.device(), cpu::copy_rows<T>, cuda::copy_rows<T>,
                CopyRows<T>{.x = from.tensor.defined() ? from.tensor.data<T>() + from.offset : nullptr,
                            .from = from.strides,
                            .y = to.tensor.data<T>() + to.offset,

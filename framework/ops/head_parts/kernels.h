@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 // Where the row (b,t,h) of a tensor starts: at b * batch + t * token + h * head.
@@ -23,5 +25,10 @@ namespace cpu {
 template <class T>
 void copy_rows(const CopyRows<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void copy_rows(const CopyRows<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

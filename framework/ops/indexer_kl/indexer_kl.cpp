@@ -37,7 +37,7 @@ T* data_or_null(const Tensor& t) {
 template <class T>
 std::vector<Tensor> backward_of(const char* op, const Tensor& dloss, const Tensor& dq, const Tensor& dk,
                                 const Tensor& dw) {
-    launch(op, dq.device(), cpu::indexer_kl_backward<T>,
+    launch(op, dq.device(), cpu::indexer_kl_backward<T>, cuda::indexer_kl_backward<T>,
            IndexerKlBackward<T>{.dloss = dloss.data<T>(),
                                 .dq = dq.data<T>(),
                                 .dk = dk.data<T>(),
@@ -59,7 +59,7 @@ Tensor loss_of(const char* op, const Indexer& indexer, const Attention& attentio
     const Tensor dq = gradient_of(indexer.q), dk = gradient_of(indexer.k), dw = gradient_of(indexer.w);
     const Tensor loss = Tensor::empty({}, indexer.q.dtype(), indexer.q.device());
     dispatch_float(op, indexer.q.dtype(), [&]<class T>() {
-        launch(op, indexer.q.device(), cpu::indexer_kl_forward<T>,
+        launch(op, indexer.q.device(), cpu::indexer_kl_forward<T>, cuda::indexer_kl_forward<T>,
                IndexerKlForward<T>{
                    .index_q = indexer.q.data<T>(),
                    .index_k = indexer.k.data<T>(),

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
 #include "framework/ops/lightning_indexer/kernels.h"
 
 namespace sieve {
@@ -48,5 +49,12 @@ void indexer_kl_forward(const IndexerKlForward<T>& a);
 template <class T>
 void indexer_kl_backward(const IndexerKlBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void indexer_kl_forward(const IndexerKlForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void indexer_kl_backward(const IndexerKlBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

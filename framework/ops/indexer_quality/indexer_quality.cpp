@@ -42,7 +42,7 @@ IndexerQuality indexer_quality(const Tensor& q, const Tensor& k, const Tensor& l
     const Tensor covered = Tensor::empty({batch, length}, DType::float64, q.device());
     int64_t bad_row = -1;
     dispatch_float(op, q.dtype(), [&]<class T>() {
-        launch(op, q.device(), cpu::indexer_quality<T>,
+        launch(op, q.device(), cpu::indexer_quality<T>, cuda::indexer_quality<T>,
                IndexerQualityRows<T>{.target = attention_target<T>(q, k, lse, attention_scale),
                                      .indices = selection.indices.data<int32_t>(),
                                      .counts = selection.counts.data<int32_t>(),

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
 #include "framework/ops/indexer_kl/kernels.h"
 
 namespace sieve {
@@ -21,5 +22,10 @@ namespace cpu {
 template <class T>
 void indexer_quality(const IndexerQualityRows<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void indexer_quality(const IndexerQualityRows<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

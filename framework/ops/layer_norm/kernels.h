@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -35,5 +37,12 @@ void layer_norm_forward(const LayerNormForward<T>& a);
 template <class T>
 void layer_norm_backward(const LayerNormBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void layer_norm_forward(const LayerNormForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void layer_norm_backward(const LayerNormBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

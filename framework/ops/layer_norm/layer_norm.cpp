@@ -28,7 +28,7 @@ std::vector<Tensor> backward_of(const Tensor& dy, const Saved& s) {
     const Tensor dx = s.x.requires_grad() ? Tensor::empty(s.x.shape(), s.x.dtype(), s.x.device()) : Tensor();
     const Tensor dweight = Tensor::empty(s.weight.shape(), s.x.dtype(), s.x.device());
     const Tensor dbias = Tensor::empty(s.weight.shape(), s.x.dtype(), s.x.device());
-    launch(op, s.x.device(), cpu::layer_norm_backward<T>,
+    launch(op, s.x.device(), cpu::layer_norm_backward<T>, cuda::layer_norm_backward<T>,
            LayerNormBackward<T>{.dy = dy.data<T>(),
                                 .x = s.x.data<T>(),
                                 .weight = s.weight.data<T>(),
@@ -50,7 +50,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
     const Tensor mean = Tensor::empty(x.shape().drop_last(), x.dtype(), x.device());
     const Tensor rstd = Tensor::empty(x.shape().drop_last(), x.dtype(), x.device());
     dispatch_float(op, x.dtype(), [&]<class T>() {
-        launch(op, x.device(), cpu::layer_norm_forward<T>,
+        launch(op, x.device(), cpu::layer_norm_forward<T>, cuda::layer_norm_forward<T>,
                LayerNormForward<T>{.x = x.data<T>(),
                                    .weight = weight.data<T>(),
                                    .bias = bias.data<T>(),

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 struct IndexerSizes {
@@ -52,5 +54,14 @@ void indexer_scores_backward(const IndexerScoresBackward<T>& a);
 template <class T>
 void indexer_select(const IndexerSelect<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void indexer_scores_forward(const IndexerScoresForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void indexer_scores_backward(const IndexerScoresBackward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void indexer_select(const IndexerSelect<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

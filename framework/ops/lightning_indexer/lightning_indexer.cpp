@@ -15,7 +15,7 @@ std::vector<Tensor> scores_backward_of(const Tensor& dscores, const Tensor& q, c
     const Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.device());
     const Tensor dk = Tensor::empty(k.shape(), k.dtype(), k.device());
     const Tensor dw = Tensor::empty(w.shape(), w.dtype(), w.device());
-    launch("indexer_scores", q.device(), cpu::indexer_scores_backward<T>,
+    launch("indexer_scores", q.device(), cpu::indexer_scores_backward<T>, cuda::indexer_scores_backward<T>,
            IndexerScoresBackward<T>{.dscores = dscores.data<T>(),
                                     .q = q.data<T>(),
                                     .k = k.data<T>(),
@@ -36,7 +36,7 @@ Tensor indexer_scores(const Tensor& q, const Tensor& k, const Tensor& w, double 
     check_indexer(op, q, k, w);
     const Tensor scores = Tensor::empty({q.dim(0), q.dim(1), q.dim(1)}, q.dtype(), q.device());
     dispatch_float(op, q.dtype(), [&]<class T>() {
-        launch(op, q.device(), cpu::indexer_scores_forward<T>,
+        launch(op, q.device(), cpu::indexer_scores_forward<T>, cuda::indexer_scores_forward<T>,
                IndexerScoresForward<T>{.q = q.data<T>(),
                                        .k = k.data<T>(),
                                        .w = w.data<T>(),
@@ -57,7 +57,7 @@ Selection indexer_select(const Tensor& q, const Tensor& k, const Tensor& w, doub
     const Selection selection = empty_selection(op, q.dim(0), q.dim(1), top_k, q.device());
     int64_t bad_row = -1;
     dispatch_float(op, q.dtype(), [&]<class T>() {
-        launch(op, q.device(), cpu::indexer_select<T>,
+        launch(op, q.device(), cpu::indexer_select<T>, cuda::indexer_select<T>,
                IndexerSelect<T>{.q = q.data<T>(),
                                 .k = k.data<T>(),
                                 .w = w.data<T>(),

@@ -21,17 +21,17 @@ void check(const Tensor& x, const Tensor& weight) {
 template <class T>
 void forward_of(const Tensor& x, const Tensor& weight, const Tensor& y) {
     const int64_t rows = y.shape().drop_last().numel(), n = weight.dim(0), k = weight.dim(1);
-    launch(op, x.device(), cpu::gemm<T>,
-           cpu::Gemm<T>{.transpose_b = true,
-                        .m = rows,
-                        .n = n,
-                        .k = k,
-                        .a = x.data<T>(),  // [rows,k]
-                        .lda = k,
-                        .b = weight.data<T>(),  // [n,k]
-                        .ldb = k,
-                        .c = y.data<T>(),  // [rows,n]
-                        .ldc = n});
+    launch(op, x.device(), cpu::gemm<T>, cuda::gemm<T>,
+           Gemm<T>{.transpose_b = true,
+                   .m = rows,
+                   .n = n,
+                   .k = k,
+                   .a = x.data<T>(),  // [rows,k]
+                   .lda = k,
+                   .b = weight.data<T>(),  // [n,k]
+                   .ldb = k,
+                   .c = y.data<T>(),  // [rows,n]
+                   .ldc = n});
 }
 
 template <class T>
@@ -39,16 +39,16 @@ Tensor dx_of(const Tensor& dy, const Tensor& x, const Tensor& weight) {
     if (!x.requires_grad()) return {};
     const int64_t rows = dy.shape().drop_last().numel(), n = weight.dim(0), k = weight.dim(1);
     const Tensor dx = Tensor::empty(x.shape(), x.dtype(), x.device());
-    launch(op, x.device(), cpu::gemm<T>,
-           cpu::Gemm<T>{.m = rows,
-                        .n = k,
-                        .k = n,
-                        .a = dy.data<T>(),  // [rows,n]
-                        .lda = n,
-                        .b = weight.data<T>(),  // [n,k]
-                        .ldb = k,
-                        .c = dx.data<T>(),  // [rows,k]
-                        .ldc = k});
+    launch(op, x.device(), cpu::gemm<T>, cuda::gemm<T>,
+           Gemm<T>{.m = rows,
+                   .n = k,
+                   .k = n,
+                   .a = dy.data<T>(),  // [rows,n]
+                   .lda = n,
+                   .b = weight.data<T>(),  // [n,k]
+                   .ldb = k,
+                   .c = dx.data<T>(),  // [rows,k]
+                   .ldc = k});
     return dx;
 }
 
@@ -57,17 +57,17 @@ Tensor dweight_of(const Tensor& dy, const Tensor& x, const Tensor& weight) {
     if (!weight.requires_grad()) return {};
     const int64_t rows = dy.shape().drop_last().numel(), n = weight.dim(0), k = weight.dim(1);
     const Tensor dweight = Tensor::empty(weight.shape(), x.dtype(), x.device());
-    launch(op, x.device(), cpu::gemm<T>,
-           cpu::Gemm<T>{.transpose_a = true,
-                        .m = n,
-                        .n = k,
-                        .k = rows,
-                        .a = dy.data<T>(),  // [rows,n]
-                        .lda = n,
-                        .b = x.data<T>(),  // [rows,k]
-                        .ldb = k,
-                        .c = dweight.data<T>(),  // [n,k]
-                        .ldc = k});
+    launch(op, x.device(), cpu::gemm<T>, cuda::gemm<T>,
+           Gemm<T>{.transpose_a = true,
+                   .m = n,
+                   .n = k,
+                   .k = rows,
+                   .a = dy.data<T>(),  // [rows,n]
+                   .lda = n,
+                   .b = x.data<T>(),  // [rows,k]
+                   .ldb = k,
+                   .c = dweight.data<T>(),  // [n,k]
+                   .ldc = k});
     return dweight;
 }
 

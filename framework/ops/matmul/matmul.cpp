@@ -29,18 +29,18 @@ Tensor product(Operand a, Operand b) {
     const DType dtype = a.tensor.dtype();
     const Tensor c = Tensor::empty({a.rows(), b.columns()}, dtype, a.tensor.device());
     dispatch_float(op, dtype, [&]<class T>() {
-        launch(op, c.device(), cpu::gemm<T>,
-               cpu::Gemm<T>{.transpose_a = a.transposed,
-                            .transpose_b = b.transposed,
-                            .m = a.rows(),
-                            .n = b.columns(),
-                            .k = a.columns(),
-                            .a = a.tensor.data<T>(),
-                            .lda = a.tensor.dim(1),
-                            .b = b.tensor.data<T>(),
-                            .ldb = b.tensor.dim(1),
-                            .c = c.data<T>(),
-                            .ldc = b.columns()});
+        launch(op, c.device(), cpu::gemm<T>, cuda::gemm<T>,
+               Gemm<T>{.transpose_a = a.transposed,
+                       .transpose_b = b.transposed,
+                       .m = a.rows(),
+                       .n = b.columns(),
+                       .k = a.columns(),
+                       .a = a.tensor.data<T>(),
+                       .lda = a.tensor.dim(1),
+                       .b = b.tensor.data<T>(),
+                       .ldb = b.tensor.dim(1),
+                       .c = c.data<T>(),
+                       .ldc = b.columns()});
     });
     return c;
 }

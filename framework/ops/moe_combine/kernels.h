@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -30,5 +32,12 @@ void moe_combine_forward(const MoeCombineForward<T>& a);
 template <class T>
 void moe_combine_backward(const MoeCombineBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void moe_combine_forward(const MoeCombineForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void moe_combine_backward(const MoeCombineBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

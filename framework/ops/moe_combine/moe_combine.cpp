@@ -22,7 +22,7 @@ std::vector<Tensor> backward_of(const Tensor& dout, const Tensor& y, const Tenso
     const Tensor dy = y.requires_grad() ? Tensor::empty(y.shape(), y.dtype(), y.device()) : Tensor();
     const Tensor dweights =
         weights.requires_grad() ? Tensor::empty(weights.shape(), y.dtype(), y.device()) : Tensor();
-    launch(op, y.device(), cpu::moe_combine_backward<T>,
+    launch(op, y.device(), cpu::moe_combine_backward<T>, cuda::moe_combine_backward<T>,
            MoeCombineBackward<T>{.dout = dout.data<T>(),
                                  .y = y.data<T>(),
                                  .weights = weights.data<T>(),
@@ -41,7 +41,7 @@ Tensor moe_combine(const Tensor& y, const Tensor& weights, const DispatchPlan& p
     check(y, weights, plan);
     const Tensor out = Tensor::empty({plan.tokens, y.dim(1)}, y.dtype(), y.device());
     dispatch_float(op, y.dtype(), [&]<class T>() {
-        launch(op, y.device(), cpu::moe_combine_forward<T>,
+        launch(op, y.device(), cpu::moe_combine_forward<T>, cuda::moe_combine_forward<T>,
                MoeCombineForward<T>{.y = y.data<T>(),
                                     .weights = weights.data<T>(),
                                     .position = plan.position.data<int32_t>(),

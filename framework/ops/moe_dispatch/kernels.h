@@ -2,7 +2,17 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
+
+struct DispatchSort {
+    const int32_t* experts;  // [slots], each in [0, num_experts)
+    int32_t* order;          // [slots]
+    int32_t* position;       // [slots]
+    int64_t* offsets;        // [num_experts + 1]
+    int64_t slots, num_experts;
+};
 
 template <class T>
 struct MoeDispatchForward {
@@ -21,10 +31,19 @@ struct MoeDispatchBackward {
 };
 
 namespace cpu {
+void dispatch_sort(const DispatchSort& a);
 template <class T>
 void moe_dispatch_forward(const MoeDispatchForward<T>& a);
 template <class T>
 void moe_dispatch_backward(const MoeDispatchBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+SIEVE_CUDA_TWIN void dispatch_sort(const DispatchSort& a);
+template <class T>
+SIEVE_CUDA_TWIN void moe_dispatch_forward(const MoeDispatchForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void moe_dispatch_backward(const MoeDispatchBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

@@ -20,6 +20,7 @@ void check_experts(const Tensor& experts, int64_t num_experts) {
         fail(name + ": experts is " + to_string(experts.shape()) + ", too many slots for 32-bit positions");
     if (experts.dim(1) < 1)
         fail(name + ": experts is " + to_string(experts.shape()) + ", want at least 1 per token");
+    if (!experts.device().is_cpu()) return;
     const int32_t* chosen = experts.data<int32_t>();
     for (int64_t s = 0; s < experts.numel(); ++s)
         if (chosen[s] < 0 || chosen[s] >= num_experts)
@@ -30,7 +31,7 @@ void check_experts(const Tensor& experts, int64_t num_experts) {
 template <class T>
 Tensor forward_of(const Tensor& x, const DispatchPlan& plan) {
     const Tensor y = Tensor::empty({plan.slots(), x.dim(1)}, x.dtype(), x.device());
-    launch(op, x.device(), cpu::moe_dispatch_forward<T>,
+    launch(op, x.device(), cpu::moe_dispatch_forward<T>, cuda::moe_dispatch_forward<T>,
            MoeDispatchForward<T>{.x = x.data<T>(),
                                  .position = plan.position.data<int32_t>(),
                                  .y = y.data<T>(),
@@ -43,7 +44,7 @@ Tensor forward_of(const Tensor& x, const DispatchPlan& plan) {
 template <class T>
 std::vector<Tensor> backward_of(const Tensor& dy, const Tensor& position, int64_t tokens, int64_t top_k) {
     const Tensor dx = Tensor::empty({tokens, dy.dim(1)}, dy.dtype(), dy.device());
-    launch(op, dy.device(), cpu::moe_dispatch_backward<T>,
+    launch(op, dy.device(), cpu::moe_dispatch_backward<T>, cuda::moe_dispatch_backward<T>,
            MoeDispatchBackward<T>{.dy = dy.data<T>(),
                                   .position = position.data<int32_t>(),
                                   .dx = dx.data<T>(),
@@ -57,22 +58,19 @@ std::vector<Tensor> backward_of(const Tensor& dy, const Tensor& position, int64_
 
 DispatchPlan plan_dispatch(const Tensor& experts, int64_t num_experts) {
     check_experts(experts, num_experts);
-    DispatchPlan plan{.order = Tensor::empty({experts.numel()}, DType::int32),
-                      .position = Tensor::empty({experts.numel()}, DType::int32),
-                      .offsets = std::vector<int64_t>(static_cast<size_t>(num_experts + 1), 0),
-                      .tokens = experts.dim(0),
-                      .top_k = experts.dim(1)};
-    const int32_t* chosen = experts.data<int32_t>();
-    for (int64_t s = 0; s < plan.slots(); ++s) ++plan.offsets[static_cast<size_t>(chosen[s]) + 1];
-    for (size_t e = 1; e < plan.offsets.size(); ++e) plan.offsets[e] += plan.offsets[e - 1];
-    std::vector<int64_t> next(plan.offsets);
-    int32_t* order = plan.order.data<int32_t>();
-    int32_t* position = plan.position.data<int32_t>();
-    for (int64_t s = 0; s < plan.slots(); ++s) {
-        const int64_t p = next[static_cast<size_t>(chosen[s])]++;
-        order[p] = static_cast<int32_t>(s);
-        position[s] = static_cast<int32_t>(p);
-    }
+    const Device device = experts.device();
+    const DispatchPlan plan{.order = Tensor::empty({experts.numel()}, DType::int32, device),
+                            .position = Tensor::empty({experts.numel()}, DType::int32, device),
+                            .offsets = Tensor::empty({num_experts + 1}, DType::int64, device),
+                            .tokens = experts.dim(0),
+                            .top_k = experts.dim(1)};
+    launch("plan_dispatch", device, cpu::dispatch_sort, cuda::dispatch_sort,
+           DispatchSort{.experts = experts.data<int32_t>(),
+                        .order = plan.order.data<int32_t>(),
+                        .position = plan.position.data<int32_t>(),
+                        .offsets = plan.offsets.data<int64_t>(),
+                        .slots = plan.slots(),
+                        .num_experts = num_experts});
     return plan;
 }
 

@@ -13,24 +13,24 @@
 // Only the plan is saved. Within an expert tokens keep their order; an expert may own no position.
 #pragma once
 
-#include <vector>
-
 #include "framework/core/tensor.h"
 
 namespace sieve {
 
 struct DispatchPlan {
-    Tensor order;                  // int32 [N*K]
-    Tensor position;               // int32 [N*K]
-    std::vector<int64_t> offsets;  // E+1 numbers, from 0 to N*K
-    int64_t tokens = 0;            // N
-    int64_t top_k = 0;             // K
+    Tensor order;     // int32 [N*K]
+    Tensor position;  // int32 [N*K]
+    Tensor offsets;   // int64 [E+1], from 0 to N*K; like the others where `experts` is: on a CUDA device the
+                     // host never learns them
+    int64_t tokens = 0;  // N
+    int64_t top_k = 0;   // K
 
-    int64_t num_experts() const { return static_cast<int64_t>(offsets.size()) - 1; }
+    int64_t num_experts() const { return offsets.numel() - 1; }
     int64_t slots() const { return tokens * top_k; }
 };
 
-// experts int32 [N,K] as moe_routing returns it. Throws when an expert is not in [0, num_experts).
+// experts int32 [N,K] as moe_routing returns it. Throws when an expert is not in [0, num_experts) (on a CUDA
+// device that is taken on trust).
 DispatchPlan plan_dispatch(const Tensor& experts, int64_t num_experts);
 
 // x [N,d], float32 or float64 -> [N*K,d], sorted by expert.

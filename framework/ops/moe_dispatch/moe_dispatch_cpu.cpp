@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "framework/core/simd.h"
 #include "framework/core/threads.h"
@@ -36,6 +38,19 @@ SIEVE_CLONES void backward(const MoeDispatchBackward<double>& a, int64_t begin, 
 }
 
 }  // namespace
+
+// A stable counting sort.
+void dispatch_sort(const DispatchSort& a) {
+    std::fill(a.offsets, a.offsets + a.num_experts + 1, 0);
+    for (int64_t s = 0; s < a.slots; ++s) ++a.offsets[a.experts[s] + 1];
+    for (int64_t e = 0; e < a.num_experts; ++e) a.offsets[e + 1] += a.offsets[e];
+    std::vector<int64_t> next(a.offsets, a.offsets + a.num_experts);
+    for (int64_t s = 0; s < a.slots; ++s) {
+        const int64_t p = next[static_cast<size_t>(a.experts[s])]++;
+        a.order[p] = static_cast<int32_t>(s);
+        a.position[s] = static_cast<int32_t>(p);
+    }
+}
 
 // By token and not by sorted position: x is read once, however many experts a token has.
 template <class T>

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -33,5 +35,12 @@ void moe_routing_forward(const MoeRoutingForward<T>& a);
 template <class T>
 void moe_routing_backward(const MoeRoutingBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void moe_routing_forward(const MoeRoutingForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void moe_routing_backward(const MoeRoutingBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

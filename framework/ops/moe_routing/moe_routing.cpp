@@ -25,7 +25,7 @@ template <class T>
 std::vector<Tensor> backward_of(const std::vector<Tensor>& grads, const Saved& s) {
     const Tensor& p = s.probabilities;
     const Tensor dlogits = Tensor::empty(p.shape(), p.dtype(), p.device());
-    launch(op, p.device(), cpu::moe_routing_backward<T>,
+    launch(op, p.device(), cpu::moe_routing_backward<T>, cuda::moe_routing_backward<T>,
            MoeRoutingBackward<T>{.dweights = grads[0].defined() ? grads[0].data<T>() : nullptr,
                                  .dload_balancing = grads[1].defined() ? grads[1].data<T>() : nullptr,
                                  .weights = s.weights.data<T>(),
@@ -52,7 +52,7 @@ Routing moe_routing(const Tensor& logits, int64_t top_k) {
     const Tensor probabilities = Tensor::empty({tokens, experts}, dtype, device);
     const Tensor shares = Tensor::empty({experts}, dtype, device);
     dispatch_float(op, dtype, [&]<class T>() {
-        launch(op, device, cpu::moe_routing_forward<T>,
+        launch(op, device, cpu::moe_routing_forward<T>, cuda::moe_routing_forward<T>,
                MoeRoutingForward<T>{.logits = logits.data<T>(),
                                     .weights = out.weights.data<T>(),
                                     .selected = out.experts.data<int32_t>(),

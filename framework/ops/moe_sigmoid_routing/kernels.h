@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 // Added to sums of scores before a division by them.
@@ -33,11 +35,32 @@ struct MoeSigmoidRoutingBackward {
     int64_t tokens, experts, top_k;
 };
 
+// bias[e] moves by `speed`: down when the expert has more than the mean number of assignments, up when fewer.
+template <class T>
+struct MoveBalancingBias {
+    T* bias;                 // [experts]
+    const int64_t* offsets;  // [experts + 1], of a DispatchPlan
+    const double* guard;     // CUDA only, or null: nothing moves unless it is finite
+    T speed;
+    int64_t experts;
+};
+
 namespace cpu {
+template <class T>
+void move_balancing_bias(const MoveBalancingBias<T>& a);
 template <class T>
 void moe_sigmoid_routing_forward(const MoeSigmoidRoutingForward<T>& a);
 template <class T>
 void moe_sigmoid_routing_backward(const MoeSigmoidRoutingBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void move_balancing_bias(const MoveBalancingBias<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void moe_sigmoid_routing_forward(const MoeSigmoidRoutingForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void moe_sigmoid_routing_backward(const MoeSigmoidRoutingBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

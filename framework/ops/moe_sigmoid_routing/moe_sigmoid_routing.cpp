@@ -31,7 +31,7 @@ void check(const Tensor& logits, const Tensor& bias, int64_t top_k, double scali
 template <class T>
 std::vector<Tensor> backward_of(const std::vector<Tensor>& grads, const Saved& s) {
     const Tensor dlogits = Tensor::empty(s.scores.shape(), s.scores.dtype(), s.scores.device());
-    launch(op, dlogits.device(), cpu::moe_sigmoid_routing_backward<T>,
+    launch(op, dlogits.device(), cpu::moe_sigmoid_routing_backward<T>, cuda::moe_sigmoid_routing_backward<T>,
            MoeSigmoidRoutingBackward<T>{.dweights = grads[0].defined() ? grads[0].data<T>() : nullptr,
                                         .dload_balancing = grads[1].defined() ? grads[1].data<T>() : nullptr,
                                         .weights = s.weights.data<T>(),
@@ -59,7 +59,7 @@ Routing moe_sigmoid_routing(const Tensor& logits, const Tensor& bias, int64_t to
     const Tensor scores = Tensor::empty({tokens, experts}, dtype, device);
     const Tensor shares = Tensor::empty({experts}, dtype, device);
     dispatch_float(op, dtype, [&]<class T>() {
-        launch(op, device, cpu::moe_sigmoid_routing_forward<T>,
+        launch(op, device, cpu::moe_sigmoid_routing_forward<T>, cuda::moe_sigmoid_routing_forward<T>,
                MoeSigmoidRoutingForward<T>{.logits = logits.data<T>(),
                                            .bias = bias.data<T>(),
                                            .weights = out.weights.data<T>(),
@@ -78,6 +78,20 @@ Routing moe_sigmoid_routing(const Tensor& logits, const Tensor& bias, int64_t to
                               [&]<class T>() { return backward_of<T>(grads, saved); });
     });
     return out;
+}
+
+void move_balancing_bias(const Tensor& bias, const Tensor& offsets, double speed, const Tensor& guard) {
+    constexpr const char* name = "move_balancing_bias";
+    check_rank(name, "bias", bias, 1);
+    check_shape(name, "offsets", offsets, {bias.dim(0) + 1}, "one more than the experts");
+    dispatch_float(name, bias.dtype(), [&]<class T>() {
+        launch(name, bias.device(), cpu::move_balancing_bias<T>, cuda::move_balancing_bias<T>,
+               MoveBalancingBias<T>{.bias = bias.data<T>(),
+                                    .offsets = offsets.data<int64_t>(),
+                                    .guard = guard.defined() ? guard.data<double>() : nullptr,
+                                    .speed = static_cast<T>(speed),
+                                    .experts = bias.dim(0)});
+    });
 }
 
 }  // namespace sieve

@@ -82,6 +82,17 @@ void moe_sigmoid_routing_backward(const MoeSigmoidRoutingBackward<T>& a) {
     });
 }
 
+template <class T>
+void move_balancing_bias(const MoveBalancingBias<T>& a) {
+    const double mean = static_cast<double>(a.offsets[a.experts]) / static_cast<double>(a.experts);
+    for (int64_t e = 0; e < a.experts; ++e) {
+        const auto load = static_cast<double>(a.offsets[e + 1] - a.offsets[e]);
+        if (load != mean) a.bias[e] += load > mean ? -a.speed : a.speed;
+    }
+}
+
+template void move_balancing_bias(const MoveBalancingBias<float>&);
+template void move_balancing_bias(const MoveBalancingBias<double>&);
 template void moe_sigmoid_routing_forward(const MoeSigmoidRoutingForward<float>&);
 template void moe_sigmoid_routing_forward(const MoeSigmoidRoutingForward<double>&);
 template void moe_sigmoid_routing_backward(const MoeSigmoidRoutingBackward<float>&);

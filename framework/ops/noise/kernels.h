@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
 #include "framework/core/rng.h"
 
 namespace sieve {
@@ -19,5 +20,10 @@ namespace cpu {
 template <class T>
 void noise_forward(const NoiseForward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void noise_forward(const NoiseForward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

@@ -15,7 +15,7 @@ Tensor add_normal_noise(const Tensor& x, double std, RngKey key) {
     const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
     dispatch_float(op, x.dtype(), [&]<class T>() {
         launch(
-            op, x.device(), cpu::noise_forward<T>,
+            op, x.device(), cpu::noise_forward<T>, cuda::noise_forward<T>,
             NoiseForward<T>{.x = x.data<T>(), .y = y.data<T>(), .count = x.numel(), .std = std, .key = key});
     });
     record(op, {x}, {y}, [](const std::vector<Tensor>& dy) -> std::vector<Tensor> { return {dy[0]}; });

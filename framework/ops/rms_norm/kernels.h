@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -31,5 +33,12 @@ void rms_norm_forward(const RmsNormForward<T>& a);
 template <class T>
 void rms_norm_backward(const RmsNormBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void rms_norm_forward(const RmsNormForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void rms_norm_backward(const RmsNormBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

@@ -21,7 +21,7 @@ std::vector<Tensor> backward_of(const Tensor& dy, const Tensor& x, const Tensor&
     const Tensor dx = x.requires_grad() ? Tensor::empty(x.shape(), x.dtype(), x.device()) : Tensor();
     const Tensor dweight =
         weight.requires_grad() ? Tensor::empty(weight.shape(), x.dtype(), x.device()) : Tensor();
-    launch(op, x.device(), cpu::rms_norm_backward<T>,
+    launch(op, x.device(), cpu::rms_norm_backward<T>, cuda::rms_norm_backward<T>,
            RmsNormBackward<T>{.dy = dy.data<T>(),
                               .x = x.data<T>(),
                               .weight = weight.data<T>(),
@@ -41,7 +41,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
     const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
     const Tensor rstd = Tensor::empty(x.shape().drop_last(), x.dtype(), x.device());
     dispatch_float(op, x.dtype(), [&]<class T>() {
-        launch(op, x.device(), cpu::rms_norm_forward<T>,
+        launch(op, x.device(), cpu::rms_norm_forward<T>, cuda::rms_norm_forward<T>,
                RmsNormForward<T>{.x = x.data<T>(),
                                  .weight = weight.data<T>(),
                                  .y = y.data<T>(),

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 // Rotates rows of heads and moves them between two layouts. Row (b,t,h) is read at
@@ -23,5 +25,10 @@ namespace cpu {
 template <class T>
 void rope_move(const RopeMove<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void rope_move(const RopeMove<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

@@ -80,7 +80,7 @@ struct Move {
 void run(const Move& m, const RopeConfig& config, int64_t dims, bool backwards) {
     const Table table = table_for({m.tokens, dims, config.first_position, config.base, m.to.dtype()});
     dispatch_float(op, m.to.dtype(), [&]<class T>() {
-        launch(op, m.to.device(), cpu::rope_move<T>,
+        launch(op, m.to.device(), cpu::rope_move<T>, cuda::rope_move<T>,
                RopeMove<T>{.x = m.from.defined() ? m.from.data<T>() + m.from_offset : nullptr,
                            .y = m.to.data<T>() + m.to_offset,
                            .x_batch = m.from_layout.batch,

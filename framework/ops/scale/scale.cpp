@@ -12,7 +12,7 @@ constexpr const char* op = "scale";
 Tensor scaled(const Tensor& x, double factor) {
     const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
     dispatch_float(op, x.dtype(), [&]<class T>() {
-        launch(op, x.device(), cpu::scale_forward<T>,
+        launch(op, x.device(), cpu::scale_forward<T>, cuda::scale_forward<T>,
                ScaleForward<T>{.x = x.data<T>(), .y = y.data<T>(), .count = x.numel(), .factor = factor});
     });
     return y;

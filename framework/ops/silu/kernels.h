@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
 #include "framework/core/vector_math.h"
 
 namespace sieve {
@@ -34,5 +35,12 @@ void silu_forward(const SiluForward<T>& a);
 template <class T>
 void silu_backward(const SiluBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void silu_forward(const SiluForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void silu_backward(const SiluBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -25,5 +27,12 @@ void softmax_forward(const SoftmaxForward<T>& a);
 template <class T>
 void softmax_backward(const SoftmaxBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void softmax_forward(const SoftmaxForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void softmax_backward(const SoftmaxBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

@@ -15,14 +15,14 @@ Tensor softmax(const Tensor& x) {
     const int64_t width = x.dim(-1), rows = x.numel() / width;
     const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
     dispatch_float(op, x.dtype(), [&]<class T>() {
-        launch(op, x.device(), cpu::softmax_forward<T>,
+        launch(op, x.device(), cpu::softmax_forward<T>, cuda::softmax_forward<T>,
                SoftmaxForward<T>{.x = x.data<T>(), .y = y.data<T>(), .rows = rows, .width = width});
     });
     record(op, {x}, {y},
            [saved = y.detach(), rows, width](const std::vector<Tensor>& dy) -> std::vector<Tensor> {
                const Tensor dx = Tensor::empty(saved.shape(), saved.dtype(), saved.device());
                dispatch_float(op, saved.dtype(), [&]<class T>() {
-                   launch(op, saved.device(), cpu::softmax_backward<T>,
+                   launch(op, saved.device(), cpu::softmax_backward<T>, cuda::softmax_backward<T>,
                           SoftmaxBackward<T>{.dy = dy[0].data<T>(),
                                              .y = saved.data<T>(),
                                              .dx = dx.data<T>(),

@@ -1,6 +1,7 @@
 // The argument structs are dense attention's, with `keys` set.
 #pragma once
 
+#include "framework/core/cuda/twin.h"
 #include "framework/ops/dense_attention/kernels.h"
 
 namespace sieve::cpu {
@@ -11,3 +12,11 @@ template <class T>
 void sparse_attention_backward(const AttentionBackward<T>& a);
 
 }  // namespace sieve::cpu
+
+namespace sieve::cuda {
+template <class T>
+SIEVE_CUDA_TWIN void sparse_attention_forward(const AttentionForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void sparse_attention_backward(const AttentionBackward<T>& a);
+
+}  // namespace sieve::cuda

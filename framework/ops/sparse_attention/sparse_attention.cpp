@@ -18,12 +18,12 @@ AttentionOutput sparse_attention(const Tensor& q, const Tensor& k, const Tensor&
     const AttentionOutput result = empty_attention_output(q, v);
     const SavedAttention saved{q, k, v, result.out.detach(), result.lse, scale};
     dispatch_float(op, q.dtype(), [&]<class T>() {
-        launch(op, q.device(), cpu::sparse_attention_forward<T>,
+        launch(op, q.device(), cpu::sparse_attention_forward<T>, cuda::sparse_attention_forward<T>,
                attention_forward_arguments<T>(saved, selected_keys(selection, method, q.dim(2))));
     });
     record(op, {q, k, v}, {result.out}, [saved, selection, method](const std::vector<Tensor>& dout) {
         return dispatch_float(op, saved.q.dtype(), [&]<class T>() {
-            return attention_gradients<T>(op, cpu::sparse_attention_backward<T>, dout[0], saved,
+            return attention_gradients<T>(op, cpu::sparse_attention_backward<T>, cuda::sparse_attention_backward<T>, dout[0], saved,
                                           selected_keys(selection, method, saved.q.dim(2)));
         });
     });

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -15,5 +17,10 @@ namespace cpu {
 template <class T>
 void sum_forward(const SumForward<T>& args);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void sum_forward(const SumForward<T>& args);
+}  // namespace cuda
 
 }  // namespace sieve

@@ -10,7 +10,7 @@ Tensor sum(const Tensor& x) {
     constexpr const char* op = "sum";
     const Tensor y = Tensor::empty({}, x.dtype(), x.device());
     dispatch_float(op, x.dtype(), [&]<class T>() {
-        launch(op, x.device(), cpu::sum_forward<T>,
+        launch(op, x.device(), cpu::sum_forward<T>, cuda::sum_forward<T>,
                SumForward<T>{.x = x.data<T>(), .y = y.data<T>(), .count = x.numel()});
     });
     record(op, {x}, {y}, [shape = x.shape()](const std::vector<Tensor>& dy) {

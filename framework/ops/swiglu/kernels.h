@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -28,5 +30,12 @@ void swiglu_forward(const SwigluForward<T>& a);
 template <class T>
 void swiglu_backward(const SwigluBackward<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void swiglu_forward(const SwigluForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void swiglu_backward(const SwigluBackward<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

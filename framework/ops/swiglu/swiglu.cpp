@@ -15,7 +15,7 @@ std::vector<Tensor> backward_of(const Tensor& dy, const Tensor& gate, const Tens
         return x.requires_grad() ? Tensor::empty(x.shape(), x.dtype(), x.device()) : Tensor();
     };
     const Tensor dgate = wanted(gate), dup = wanted(up);
-    launch(op, dy.device(), cpu::swiglu_backward<T>,
+    launch(op, dy.device(), cpu::swiglu_backward<T>, cuda::swiglu_backward<T>,
            SwigluBackward<T>{.dy = dy.data<T>(),
                              .gate = gate.data<T>(),
                              .up = up.data<T>(),
@@ -32,7 +32,7 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
     check_dtype(op, "up", up, gate.dtype());
     const Tensor y = Tensor::empty(gate.shape(), gate.dtype(), gate.device());
     dispatch_float(op, gate.dtype(), [&]<class T>() {
-        launch(op, gate.device(), cpu::swiglu_forward<T>,
+        launch(op, gate.device(), cpu::swiglu_forward<T>, cuda::swiglu_forward<T>,
                SwigluForward<T>{
                    .gate = gate.data<T>(), .up = up.data<T>(), .y = y.data<T>(), .count = gate.numel()});
     });

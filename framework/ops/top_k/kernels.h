@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/core/cuda/twin.h"
+
 namespace sieve {
 
 template <class T>
@@ -17,5 +19,10 @@ namespace cpu {
 template <class T>
 void top_k_select(const TopKSelect<T>& a);
 }  // namespace cpu
+
+namespace cuda {
+template <class T>
+SIEVE_CUDA_TWIN void top_k_select(const TopKSelect<T>& a);
+}  // namespace cuda
 
 }  // namespace sieve

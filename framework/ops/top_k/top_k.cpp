@@ -13,7 +13,7 @@ Selection top_k_select(const Tensor& scores, int64_t top_k) {
     const Selection selection = empty_selection(op, batch, length, top_k, scores.device());
     int64_t bad_row = -1;
     dispatch_float(op, scores.dtype(), [&]<class T>() {
-        launch(op, scores.device(), cpu::top_k_select<T>,
+        launch(op, scores.device(), cpu::top_k_select<T>, cuda::top_k_select<T>,
                TopKSelect<T>{.scores = scores.data<T>(),
                              .indices = selection.indices.data<int32_t>(),
                              .counts = selection.counts.data<int32_t>(),
