@@ -12,7 +12,7 @@
 #include "framework/core/cuda/check.cuh"
 
 #ifdef SIEVE_CUDA_EMULATION
-#include "cuda_emulation.h"
+#include "cuda_emulation/engine.h"
 #endif
 
 namespace sieve::cuda {
@@ -54,7 +54,8 @@ void launch_kernel(void (*kernel)(Params...), const Grid& grid, Args&&... args) 
               describe(grid));
 #ifdef SIEVE_CUDA_EMULATION
     cuda_emulation::launch([kernel, ... values = Params(std::forward<Args>(args))] { kernel(values...); },
-                           grid.blocks, grid.threads, grid.shared_bytes, current_op().c_str());
+                           grid.blocks, grid.threads, grid.shared_bytes, current_op().c_str(), stream(),
+                           reinterpret_cast<const void*>(kernel));
     const cudaError_t status = cudaGetLastError();
 #else
     const cudaLaunchConfig_t config{.gridDim = grid.blocks,

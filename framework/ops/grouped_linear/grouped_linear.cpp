@@ -39,6 +39,7 @@ void forward_of(const Tensor& x, const DispatchPlan& plan, const std::vector<Ten
                                    .weights = pointers<T>(weights).data(),
                                    .y = y.data<T>(),
                                    .offsets = plan.offsets.data<int64_t>(),
+                                   .rows = x.dim(0),
                                    .experts = plan.num_experts(),
                                    .in = x.dim(1),
                                    .out = y.dim(1)});
@@ -58,6 +59,7 @@ std::vector<Tensor> backward_of(const Tensor& dy, const Tensor& x, const Tensor&
                                     .dx = dx.defined() ? dx.data<T>() : nullptr,
                                     .dweights = pointers<T>(dweights).data(),
                                     .offsets = offsets.data<int64_t>(),
+                                    .rows = x.dim(0),
                                     .experts = static_cast<int64_t>(weights.size()),
                                     .in = x.dim(1),
                                     .out = dy.dim(1)});

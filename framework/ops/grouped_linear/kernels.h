@@ -9,10 +9,10 @@ namespace sieve {
 template <class T>
 struct GroupedLinearForward {
     const T* x;               // [rows, in], sorted by expert
-    const T* const* weights;  // experts of [out, in]
+    const T* const* weights;  // experts of [out, in]; the list itself lies on the host
     T* y;                     // [rows, out]
-    const int64_t* offsets;   // [experts + 1]
-    int64_t experts, in, out;
+    const int64_t* offsets;   // [experts + 1], from 0 to rows
+    int64_t rows, experts, in, out;
 };
 
 template <class T>
@@ -22,8 +22,8 @@ struct GroupedLinearBackward {
     const T* const* weights;  // experts of [out, in]
     T* dx;                    // [rows, in], or null: not wanted
     T* const* dweights;       // experts of [out, in], each null when not wanted
-    const int64_t* offsets;   // [experts + 1]
-    int64_t experts, in, out;
+    const int64_t* offsets;   // [experts + 1], from 0 to rows
+    int64_t rows, experts, in, out;
 };
 
 namespace cpu {
