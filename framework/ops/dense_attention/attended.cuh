@@ -33,7 +33,14 @@ struct Attended {
         if (!words) return s <= t;
         return t < rows && (words[static_cast<int64_t>(t) * row_words + s / 32] >> s % 32 & 1);
     }
-    // Bit i: whether query t attends to key first + i. `first` is a multiple of 64.
+    // Of the 32 keys among which s is, from a multiple of 32 on: bit i says whether query t attends to the
+    // i-th.
+    __device__ uint32_t word_of(int t, int s) const {
+        const int before = t - s / 32 * 32;
+        if (!words) return before < 0 ? 0 : before >= 31 ? ~0u : (2u << before) - 1;
+        return t < rows ? words[static_cast<int64_t>(t) * row_words + s / 32] : 0;
+    }
+    // The same of the 64 keys from `first`, a multiple of 64, on.
     __device__ uint64_t keys_of(int t, int first) const {
         if (!words) return t < first ? 0 : t - first >= 63 ? ~uint64_t{0} : (uint64_t{2} << (t - first)) - 1;
         if (t >= rows) return 0;

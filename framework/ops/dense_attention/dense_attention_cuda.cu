@@ -1,6 +1,13 @@
-// Which kernels compute what: exact_tiles_cuda.cu.
+// Which kernels compute what:
+//
+//   float32, precision bf16 or tf32, heads of at most 128    bf16_tiles_cuda.cu, tf32_tiles_cuda.cu
+//   (tensor_tiles.cuh) else                                                     exact_tiles_cuda.cu
+//   (exact_tiles.cuh)
+//
+// and here the bits of a selection, for both (attended.cuh). Deterministic, all of them.
 #include "framework/ops/dense_attention/exact_tiles.h"
 #include "framework/ops/dense_attention/head_rows.cuh"
+#include "framework/ops/dense_attention/tensor_tiles.h"
 #include "framework/ops/dense_attention/tile_launches.h"
 
 namespace sieve::cuda {
@@ -79,17 +86,34 @@ class AttendedTiles {
     Attended attended_;
 };
 
+// How the products of tiles are computed: on the tensor cores where the precision and the heads allow it.
+template <class T>
+Precision tile_precision(const AttentionSizes& size) {
+    if (std::is_same_v<T, double>) return Precision::fp32;
+    return std::max(size.dim, size.value_dim) <= widest_tensor_tiles ? precision() : Precision::fp32;
+}
+
 }  // namespace
 
 template <class T>
 void attend_by_tiles(const AttentionForward<T>& a, int64_t rows) {
     const AttendedTiles tiles(a.keys, a.size, rows);
+    const Precision products = tile_precision<T>(a.size);
+    if constexpr (std::is_same_v<T, float>) {
+        if (products == Precision::bf16) return bf16_tiles_forward(a, tiles.attended());
+        if (products == Precision::tf32) return tf32_tiles_forward(a, tiles.attended());
+    }
     exact_tiles_forward(a, tiles.attended());
 }
 
 template <class T>
 void attend_back_by_tiles(const AttentionBackward<T>& a, int64_t rows) {
     const AttendedTiles tiles(a.keys, a.size, rows);
+    const Precision products = tile_precision<T>(a.size);
+    if constexpr (std::is_same_v<T, float>) {
+        if (products == Precision::bf16) return bf16_tiles_backward(a, tiles.attended());
+        if (products == Precision::tf32) return tf32_tiles_backward(a, tiles.attended());
+    }
     exact_tiles_backward(a, tiles.attended());
 }
 
