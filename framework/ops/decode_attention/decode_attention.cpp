@@ -51,22 +51,23 @@ AttentionSizes cached_sizes(const Tensor& q, const Tensor& k, const Tensor& v, i
 AttentionOutput decode_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t length,
                                  double scale, const Selection* selection) {
     check_cached(q, k, v, length);
-    if (selection) check_selected(op, *selection, q, length);
+    if (selection) check_selected(op, *selection, q, k, length);
     const AttentionOutput result{
         .out = Tensor::empty(Shape{q.dim(0), 1, q.dim(1) * v.dim(3)}, q.dtype(), q.device()),
         .lse = Tensor::empty(Shape{q.dim(0), q.dim(1), 1}, q.dtype(), q.device())};
     dispatch_float(op, q.dtype(), [&]<class T>() {
-        launch_on_cpu(
-            op, q.device(), selection ? cpu::sparse_attention_forward<T> : cpu::dense_attention_forward<T>,
-            AttentionForward<T>{.q = q.data<T>(),
-                                .k = k.data<T>(),
-                                .v = v.data<T>(),
-                                .out = result.out.data<T>(),
-                                .lse = result.lse.data<T>(),
-                                .scale = static_cast<T>(scale),
-                                .size = cached_sizes(q, k, v, length),
-                                .keys = selection ? selected_keys(*selection, SparseMethod::automatic, length)
-                                                  : SelectedKeys{}});
+        launch_on_cpu(op, q.device(),
+                      selection ? cpu::sparse_attention_forward<T> : cpu::dense_attention_forward<T>,
+                      AttentionForward<T>{
+                          .q = q.data<T>(),
+                          .k = k.data<T>(),
+                          .v = v.data<T>(),
+                          .out = result.out.data<T>(),
+                          .lse = result.lse.data<T>(),
+                          .scale = static_cast<T>(scale),
+                          .size = cached_sizes(q, k, v, length),
+                          .keys = selection ? selected_keys(*selection, SparseMethod::automatic, q, k, length)
+                                            : SelectedKeys{}});
     });
     return result;
 }

@@ -14,6 +14,8 @@ inline void check_attention(const char* op, const Tensor& q, const Tensor& k, co
     check_rank(op, "q", q, 4);
     check_rank(op, "k", k, 4);
     check_rank(op, "v", v, 4);
+    check_device(op, "k", k, q.device(), "q");
+    check_device(op, "v", v, q.device(), "q");
     check_dtype(op, "k", k, q.dtype());
     check_dtype(op, "v", v, q.dtype());
     const std::string why = "to fit q " + to_string(q.shape());
