@@ -1,5 +1,6 @@
 #include "framework/core/tensor.h"
 
+#include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
@@ -86,4 +87,54 @@ TEST_CASE("threads: parts cover the range once, exceptions reach the caller") {
     CHECK_THROWS_AS(parallel_for(10, 1, [](int64_t, int64_t) { fail("inside"); }), Error);
     CHECK_THROWS_AS(parallel_tasks(10, [](int64_t) { fail("inside"); }), Error);
     check_error("threads: 0; want at least 1", [] { set_thread_count(0); });
+}
+
+DEVICE_TEST_CASE("tensor: values travel to every device and back", device) {
+    for (const int64_t n : {0, 1, 31, 1000}) {
+        const Tensor host = random_normal({n}, 1);
+        const Tensor there = host.to(device);
+        CHECK(there.device() == device);
+        CHECK(bit_identical(there, host));
+        CHECK(bit_identical(there.clone(), host));
+        CHECK(bit_identical(there.to(DType::float32), host.to(DType::float32)));
+        CHECK(bit_identical(Tensor::zeros({n}, DType::int32, device), Tensor::zeros({n}, DType::int32)));
+        CHECK(bit_identical(Tensor::full({n}, 2.5, DType::float32, device), Tensor::full({n}, 2.5)));
+        CHECK(bit_identical(there.rows(n / 2, n), host.rows(n / 2, n)));
+        const Tensor sum = there.clone(), host_sum = host.clone();
+        accumulate(sum, there);
+        accumulate(host_sum, host);
+        CHECK(bit_identical(sum, host_sum));
+    }
+    CHECK(Tensor::full({}, 3, DType::int64, device).item() == 3);
+}
+
+DEVICE_TEST_CASE("allocator: pools keep their blocks, uses are named when memory runs out", device) {
+    const int64_t live = memory_stats(device).live_bytes;
+    {
+        const MemoryPool pool(device);
+        const void* inside = nullptr;
+        {
+            const MemoryPool::Scope scope(pool);
+            inside = Tensor::empty({12345}, DType::float32, device).raw();
+            CHECK(Tensor::empty({12345}, DType::float32, device).raw() == inside);
+        }
+        CHECK(Tensor::empty({12345}, DType::float32, device).raw() != inside);
+    }
+    CHECK(memory_stats(device).live_bytes == live);
+    const MemoryScope scope({"the test's tensors", "--nothing"});
+    const Tensor held = Tensor::empty({3 << 20}, DType::uint8, device);
+    set_memory_limit(memory_stats(device).reserved_bytes + 1, device);
+    try {
+        Tensor::empty({1 << 29}, DType::uint8, device);
+        FAIL("nothing was thrown");
+    } catch (const Error& e) {
+        CHECK(e.kind() == ErrorKind::out_of_memory);
+        const std::string message = e.what();
+        INFO(message);
+        CHECK(message.find("cannot allocate 524288 KiB for the test's tensors on " + to_string(device)) !=
+              std::string::npos);
+        CHECK(message.find("the test's tensors 3 MiB") != std::string::npos);
+        CHECK(message.find("; lower --") != std::string::npos);
+    }
+    set_memory_limit(0, device);
 }

@@ -1,7 +1,9 @@
 #include "framework/ops/grouped_linear/grouped_linear.h"
 
 #include "framework/autograd/autograd.h"
+#include "framework/core/cuda/runtime.h"
 #include "framework/core/threads.h"
+#include "framework/ops/moe_dispatch/moe_dispatch.h"
 #include "tests/support/testing.h"
 
 using namespace sieve;
@@ -121,4 +123,55 @@ TEST_CASE("grouped_linear: errors") {
     check_error("grouped_linear: weight 1 is float64, want float32", [&] {
         grouped_linear(Tensor::zeros({3, 5}), plan, {w(2, 5), w(2, 5, DType::float64)});
     });
+}
+
+DEVICE_TEST_CASE("grouped_linear: on every device", device) {
+    const cuda::Precision precisions[] = {cuda::Precision::fp32, cuda::Precision::tf32,
+                                          cuda::Precision::bf16};
+    for (const int64_t tokens : {0, 1, 7, 150})
+        for (const int64_t in : {1, 33, 70})
+            for (const int64_t out : {3, 65}) {
+                const int32_t experts = 3;
+                const Tensor chosen = random_tokens({tokens, 1}, 5, experts);
+                const auto f = [&](const std::vector<Tensor>& t) {
+                    const DispatchPlan plan = plan_dispatch(t[1], experts);
+                    return std::vector<Tensor>{grouped_linear(t[0], plan, {t[2], t[3], t[4]})};
+                };
+                const auto inputs = [&](DType dtype) {
+                    const auto leaf = [&](const Shape& shape, uint64_t seed) {
+                        return random_normal(shape, seed, dtype).set_requires_grad(true);
+                    };
+                    return std::vector<Tensor>{leaf({tokens, in}, 1), chosen, leaf({out, in}, 2),
+                                               leaf({out, in}, 3), leaf({out, in}, 4)};
+                };
+                const std::string what =
+                    std::to_string(tokens) + " tokens " + std::to_string(in) + " to " + std::to_string(out);
+                check_agrees_with_cpu(what + " float64", f, inputs(DType::float64), device, 1e-28);
+                const double bounds[] = {1e-12, 1e-5, 3e-4};
+                for (size_t p = 0; p < 3; ++p) {
+                    cuda::set_precision(precisions[p]);
+                    check_agrees_with_cpu(what + " precision " + std::to_string(p), f, inputs(DType::float32),
+                                          device, bounds[p]);
+                }
+                cuda::set_precision(cuda::Precision::fp32);
+            }
+}
+
+DEVICE_TEST_CASE("grouped_linear: a row's bits do not depend on where it lies", device) {
+    const int64_t rows = 90, in = 40, out = 50;
+    const Tensor x = random_normal({rows, in}, 1, DType::float32),
+                 w = random_normal({out, in}, 2, DType::float32);
+    const auto run = [&](int64_t first) {
+        const int64_t n = rows - first;
+        const Tensor part = x.rows(first, rows).clone().to(device);
+        const DispatchPlan plan = plan_dispatch(Tensor::zeros({n, 1}, DType::int32, device), 1);
+        return grouped_linear(part, plan, {w.to(device)}).to(Device{});
+    };
+    for (const cuda::Precision precision :
+         {cuda::Precision::fp32, cuda::Precision::tf32, cuda::Precision::bf16}) {
+        cuda::set_precision(precision);
+        const Tensor whole = run(0);
+        for (const int64_t first : {1, 17, 64}) CHECK(bit_identical(run(first), whole.rows(first, rows)));
+    }
+    cuda::set_precision(cuda::Precision::fp32);
 }

@@ -1,6 +1,7 @@
 #include "framework/ops/linear/linear.h"
 
 #include "framework/autograd/autograd.h"
+#include "framework/core/cuda/runtime.h"
 #include "framework/core/threads.h"
 #include "tests/support/testing.h"
 
@@ -97,4 +98,37 @@ TEST_CASE("linear: errors") {
     check_error("linear: needs float32 or float64, has int32", [] {
         linear(Tensor::zeros({2, 3}, DType::int32), Tensor::zeros({4, 3}, DType::int32));
     });
+}
+
+DEVICE_TEST_CASE("linear: on every device", device) {
+    const auto f = [](const std::vector<Tensor>& in) { return std::vector<Tensor>{linear(in[0], in[1])}; };
+    for (const int64_t rows : {0, 1, 7, 65})
+        for (const int64_t in : {1, 5, 33})
+            for (const int64_t out : {1, 3, 64}) {
+                const std::string what =
+                    std::to_string(rows) + "x" + std::to_string(in) + "x" + std::to_string(out);
+                const Tensor x = random_normal({rows, in}, 1), w = random_normal({out, in}, 2);
+                const auto leaves = [&](DType dtype) {
+                    return std::vector<Tensor>{x.clone().to(dtype).set_requires_grad(true),
+                                               w.clone().to(dtype).set_requires_grad(true)};
+                };
+                check_agrees_with_cpu(what, f, leaves(DType::float64), device, 1e-28);
+                check_agrees_with_cpu(what, f, leaves(DType::float32), device, 1e-7);
+            }
+    check_gradients(
+        "2x3x4", f,
+        {random_normal({2, 3}, 3).set_requires_grad(true), random_normal({4, 3}, 4).set_requires_grad(true)},
+        {.device = device});
+}
+
+DEVICE_TEST_CASE("linear: reduced precision on the tensor cores", device) {
+    if (device.is_cpu()) return;
+    const auto f = [](const std::vector<Tensor>& in) { return std::vector<Tensor>{linear(in[0], in[1])}; };
+    const std::vector<Tensor> leaves{random_normal({33, 70}, 1, DType::float32).set_requires_grad(true),
+                                     random_normal({17, 70}, 2, DType::float32).set_requires_grad(true)};
+    cuda::set_precision(cuda::Precision::tf32);
+    check_agrees_with_cpu("tf32", f, leaves, device, 1e-6);
+    cuda::set_precision(cuda::Precision::bf16);
+    check_agrees_with_cpu("bf16", f, leaves, device, 5e-5);
+    cuda::set_precision(cuda::Precision::fp32);
 }

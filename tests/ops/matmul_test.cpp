@@ -69,3 +69,15 @@ TEST_CASE("matmul: errors") {
         matmul(Tensor::zeros({4, 4}), Tensor::zeros({4, 3}, DType::float64));
     });
 }
+
+DEVICE_TEST_CASE("matmul: on every device", device) {
+    const auto f = [](const std::vector<Tensor>& in) { return std::vector<Tensor>{matmul(in[0], in[1])}; };
+    for (const int64_t m : {0, 1, 7, 65})
+        for (const int64_t k : {0, 1, 31})
+            for (const int64_t n : {1, 5, 33})
+                check_agrees_with_cpu(std::to_string(m) + "x" + std::to_string(k) + "x" + std::to_string(n),
+                                      f,
+                                      {random_normal({m, k}, 1, DType::float32).set_requires_grad(true),
+                                       random_normal({k, n}, 2, DType::float32).set_requires_grad(true)},
+                                      device, 1e-7);
+}

@@ -5,6 +5,7 @@
 #include "framework/autograd/autograd.h"
 #include "framework/core/threads.h"
 #include "framework/ops/grouped_linear/grouped_linear.h"
+#include "framework/ops/moe_dispatch/moe_dispatch.h"
 #include "framework/ops/moe_routing/moe_routing.h"
 #include "tests/support/testing.h"
 
@@ -211,4 +212,20 @@ TEST_CASE("mixture of experts: a token's output does not depend on the tokens af
     const Tensor whole = mixture(x, w, 2)[0];
     for (const int64_t n : {1, 2, 17, 32})
         CHECK(bit_identical(mixture(x.rows(0, n), w, 2)[0], whole.rows(0, n)));
+}
+
+DEVICE_TEST_CASE("moe_combine: on every device", device) {
+    for (const int64_t tokens : {0, 1, 7, 65})
+        for (const int64_t k : {1, 2, 3}) {
+            const auto f = [&](const std::vector<Tensor>& in) {
+                return std::vector<Tensor>{moe_combine(in[0], in[1], plan_dispatch(in[2], 4))};
+            };
+            const Tensor y = random_normal({tokens * k, 33}, 1), w = random_normal({tokens, k}, 2);
+            const Tensor chosen = random_tokens({tokens, k}, 3, 4);
+            for (const DType dtype : {DType::float32, DType::float64})
+                check_agrees_with_cpu(std::to_string(tokens) + " tokens, top " + std::to_string(k), f,
+                                      {y.clone().to(dtype).set_requires_grad(true),
+                                       w.clone().to(dtype).set_requires_grad(true), chosen},
+                                      device, dtype == DType::float32 ? 1e-12 : 1e-28);
+        }
 }

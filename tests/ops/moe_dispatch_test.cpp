@@ -114,3 +114,20 @@ TEST_CASE("moe_dispatch: errors") {
         moe_dispatch(Tensor::zeros({3, 5}), plan_dispatch(choice, 3));
     });
 }
+
+DEVICE_TEST_CASE("moe_dispatch: on every device", device) {
+    for (const int64_t tokens : {0, 1, 7, 300})
+        for (const int64_t k : {1, 2, 3})
+            for (const int32_t experts : {1, 4, 13}) {
+                const Tensor chosen = random_tokens({tokens, k}, 5, experts);
+                const auto f = [&](const std::vector<Tensor>& in) {
+                    const DispatchPlan plan = plan_dispatch(in[1], experts);
+                    return std::vector<Tensor>{moe_dispatch(in[0], plan), plan.order, plan.position,
+                                               plan.offsets};
+                };
+                check_agrees_with_cpu(
+                    std::to_string(tokens) + " tokens, top " + std::to_string(k), f,
+                    {random_normal({tokens, 5}, 6, DType::float32).set_requires_grad(true), chosen}, device,
+                    1e-13);
+            }
+}

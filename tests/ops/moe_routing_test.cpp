@@ -173,3 +173,39 @@ TEST_CASE("moe_routing: errors") {
         moe_routing(Tensor::zeros({5, 2}, DType::int32), 1);
     });
 }
+
+DEVICE_TEST_CASE("moe_routing: on every device", device) {
+    for (const int64_t tokens : {0, 1, 7, 300})
+        for (const int64_t experts : {1, 4, 13})
+            for (const int64_t k : {1, 2, 4}) {
+                if (k > experts) continue;
+                const auto f = [&](const std::vector<Tensor>& in) {
+                    const Routing r = moe_routing(in[0], k);
+                    return std::vector<Tensor>{r.weights, r.experts, r.load_balancing};
+                };
+                const Tensor logits = separated_logits(tokens, experts, 9);
+                for (const DType dtype : {DType::float32, DType::float64})
+                    check_agrees_with_cpu(std::to_string(tokens) + "x" + std::to_string(experts), f,
+                                          {logits.clone().to(dtype).set_requires_grad(true)}, device,
+                                          dtype == DType::float32 ? 1e-12 : 1e-28);
+            }
+    check_gradients("5x4",
+                    [](const std::vector<Tensor>& in) {
+                        const Routing r = moe_routing(in[0], 2);
+                        return std::vector<Tensor>{r.weights, r.load_balancing};
+                    },
+                    {separated_logits(5, 4, 10).set_requires_grad(true)}, {.device = device});
+}
+
+DEVICE_TEST_CASE("moe_routing: ties and NaN on every device", device) {
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    const Tensor logits = Tensor::from(std::vector<double>{1, 1, 1, 1, nan, 2, 2, 0, 0, 3, 0, 3}, {3, 4});
+    const Routing r = moe_routing(logits.to(device), 2);
+    const std::vector<int32_t> experts = r.experts.to_vector<int32_t>();
+    CHECK(experts[0] == 0);
+    CHECK(experts[1] == 1);
+    CHECK(experts[2] != experts[3]);
+    CHECK(experts[4] == 1);
+    CHECK(experts[5] == 3);
+    CHECK(std::isnan(r.weights.to_vector<double>()[2]));
+}

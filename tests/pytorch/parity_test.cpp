@@ -10,7 +10,7 @@ TEST_CASE("parity with PyTorch: logits, selections, losses and every gradient") 
     if (!python) return skip("no Python with PyTorch (Debian: python3-torch)");
     std::string output;
     const int status =
-        run_command(*python + " " + testing::source_dir() + "/tests/pytorch/parity_check.py", output);
+        run_command(*python + " " + source_dir() + "/tests/pytorch/parity_check.py", output);
     INFO(output);
     CHECK(status == 0);
 }

@@ -158,6 +158,44 @@ void check_gradients(const std::string& what, const DifferentiableFunction& f,
     }
 }
 
+namespace {
+
+// The outputs of f and then the gradients of its leaves.
+std::vector<Tensor> run_on(const DifferentiableFunction& f, const std::vector<Tensor>& inputs,
+                           Device device) {
+    const std::vector<Tensor> leaves = fresh_leaves(inputs, device);
+    std::vector<Tensor> results = f(leaves), roots, cotangents;
+    for (size_t o = 0; o < results.size(); ++o) {
+        if (!results[o].requires_grad()) continue;
+        roots.push_back(results[o]);
+        cotangents.push_back(random_normal(results[o].shape(), 300 + o, results[o].dtype()).to(device));
+    }
+    if (!roots.empty()) backward(roots, cotangents);
+    for (const Tensor& leaf : leaves)
+        if (leaf.defined() && leaf.grad().defined()) results.push_back(leaf.grad());
+    return results;
+}
+
+}  // namespace
+
+void check_agrees_with_cpu(const std::string& what, const DifferentiableFunction& f,
+                           const std::vector<Tensor>& inputs, Device device, double bound) {
+    if (device.is_cpu()) return;
+    INFO(what);
+    const std::vector<Tensor> want = run_on(f, inputs, Device{}), got = run_on(f, inputs, device),
+                              again = run_on(f, inputs, device);
+    REQUIRE(got.size() == want.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+        INFO("result " << i << " " << to_string(want[i].shape()));
+        CHECK(got[i].device() == device);
+        CHECK(bit_identical(got[i], again[i]));
+        if (is_floating(want[i].dtype()))
+            CHECK(normalised_squared_error(got[i], want[i]) <= bound);
+        else
+            CHECK(bit_identical(got[i], want[i]));
+    }
+}
+
 void check_error(const std::string& message, const std::function<void()>& f) {
     std::string thrown = "nothing was thrown";
     try {
