@@ -1,12 +1,13 @@
-// Products of all heads for one tile of queries and keys, exactly. Indexer scores and attention probabilities are
-// both sums over heads of a function of such products.
+// Products of all heads for one tile of queries and keys, exactly. Indexer scores and attention probabilities
+// are both sums over heads of a function of such products.
 //
 //   x[h][t][s] = q_h[t] . k_g(h)[s]        32 queries t, 64 keys s, one head after another
 //
-// Tile picture: 128 threads; the thread at (r, c), r < 8, c < 16, holds the products of queries r + 8 i and keys
-// c + 16 j, i, j < 4, in registers. Operands pass through shared memory 128 bytes of each row at a time, in two
-// stages: one is filled by asynchronous copies while the other is multiplied. Rows lie 144 bytes apart, so that the
-// 4 query and 8 key rows which the lanes of a warp read together fall into different banks.
+// Tile picture: 128 threads; the thread at (r, c), r < 8, c < 16, holds the products of queries r + 8 i and
+// keys c + 16 j, i, j < 4, in registers. Operands pass through shared memory 128 bytes of each row at a time,
+// in two stages: one is filled by asynchronous copies while the other is multiplied. Rows lie 144 bytes
+// apart, so that the 4 query and 8 key rows which the lanes of a warp read together fall into different
+// banks.
 //
 // A product is one chain of multiply-adds, ascending in the width: its bits depend on the two rows alone.
 #pragma once
@@ -40,8 +41,8 @@ __device__ bool whole_packs(int width) {
     return width > 0 && width % Pack<T>::size == 0;
 }
 
-// Starts to fill one pack of shared memory with row[d...], zeros at and beyond `width`. `row` is null for a row of
-// zeros; `any` is any address that may be read.
+// Starts to fill one pack of shared memory with row[d...], zeros at and beyond `width`. `row` is null for a
+// row of zeros; `any` is any address that may be read.
 template <class T>
 __device__ void fetch_pack(Pack<T>& to, const T* row, const T* any, int d, int width, bool packs) {
     if (packs) {
@@ -68,7 +69,9 @@ struct HeadTile {
 
     // Which query (key) of the tile this thread's i-th is.
     __device__ static int query(int i) { return static_cast<int>(threadIdx.x) / 64 * 4 + lane() / 8 + 8 * i; }
-    __device__ static int key(int j) { return static_cast<int>(threadIdx.x) / 32 % 2 * 8 + lane() % 8 + 16 * j; }
+    __device__ static int key(int j) {
+        return static_cast<int>(threadIdx.x) / 32 % 2 * 8 + lane() % 8 + 16 * j;
+    }
 
     // Calls head(h, x) for h = 0, 1, ...: x[i][j] is the product of query(i) and key(j).
     template <class Head>
@@ -96,7 +99,9 @@ struct HeadTile {
     }
 
   private:
-    __device__ static int lane() { return static_cast<int>(threadIdx.x) % 32; }
+    __device__ static int lane() {
+        return static_cast<int>(threadIdx.x) % 32;
+    }
 
     __device__ void fetch(int stage, int h, int at) {
         const T* q = a_.q + h * a_.q_head;
@@ -106,12 +111,12 @@ struct HeadTile {
             const int row = i / packs, pack = i % packs, d = at * step + pack * Pack<T>::size;
             if (row < queries) {
                 const int64_t t = t0_ + row;
-                fetch_pack(shared_.q[stage][row][pack], t < a_.length ? q + t * a_.q_stride : nullptr, a_.q, d,
-                           a_.width, packs_);
+                fetch_pack(shared_.q[stage][row][pack], t < a_.length ? q + t * a_.q_stride : nullptr, a_.q,
+                           d, a_.width, packs_);
             } else {
                 const int64_t s = s0_ + row - queries;
-                fetch_pack(shared_.k[stage][row - queries][pack], s < a_.length ? k + s * a_.k_stride : nullptr, a_.k,
-                           d, a_.width, packs_);
+                fetch_pack(shared_.k[stage][row - queries][pack],
+                           s < a_.length ? k + s * a_.k_stride : nullptr, a_.k, d, a_.width, packs_);
             }
         }
         cp_async_commit();

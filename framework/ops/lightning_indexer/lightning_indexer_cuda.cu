@@ -1,12 +1,12 @@
-// Selection without T x T. A block owns 32 queries and walks the 64-key tiles of their past: the tile's scores
-// (score_tile.cuh) go to shared memory, from which each of the 4 warps offers 8 rows to their lists of candidates
-// (top_k/candidates.cuh). Tiles of queries are dealt to as many blocks as the device holds at once, the longest
-// rows first, so that the lists take O(blocks k) memory, not O(T k).
+// Selection without T x T. A block owns 32 queries and walks the 64-key tiles of their past: the tile's
+// scores (score_tile.cuh) go to shared memory, from which each of the 4 warps offers 8 rows to their lists of
+// candidates (top_k/candidates.cuh). Tiles of queries are dealt to as many blocks as the device holds at
+// once, the longest rows first, so that the lists take O(blocks k) memory, not O(T k).
 //
-// FLOPs: T^2 HI dI (2 HI dI a causal pair). Bytes: keys and queries of each tile from the L2 cache, 6 B for 32
-// multiply-adds; lists as in top_k/top_k_cuda.cu; the output.
-// At T = 8192, HI = 32, dI = 128: 275 GFLOP; exactly in float32 about 8 ms on an H100 (55 % of 67 TFLOP/s).
-// Deterministic; equal keys tie exactly (head_tile.cuh).
+// FLOPs: T^2 HI dI (2 HI dI a causal pair). Bytes: keys and queries of each tile from the L2 cache, 6 B for
+// 32 multiply-adds; lists as in top_k/top_k_cuda.cu; the output. At T = 8192, HI = 32, dI = 128: 275 GFLOP;
+// exactly in float32 about 8 ms on an H100 (55 % of 67 TFLOP/s). Deterministic; equal keys tie exactly
+// (head_tile.cuh).
 //
 // indexer_scores: score_rows.h, chunk by chunk.
 #include "framework/core/allocator.h"
@@ -32,7 +32,8 @@ T* chunk_of(T* scores, const RowChunk& chunk, int64_t length) {
 // What one block selects with.
 template <class T>
 struct SelectShared {
-    static constexpr int pitch = HeadTile<T>::keys + 8;  // the 4 rows that a warp writes together: different banks
+    static constexpr int pitch =
+        HeadTile<T>::keys + 8;  // the 4 rows that a warp writes together: different banks
 
     typename HeadTile<T>::Shared operands;
     T scores[HeadTile<T>::queries][pitch];
@@ -49,11 +50,13 @@ __device__ inline int64_t dealt_tile(int64_t i) {
 // Calls f(row of the tile, t) for the rows of this warp.
 template <class F>
 __device__ void for_warp_rows(int64_t t0, int queries, int warps, int64_t length, const F& f) {
-    for (int row = threadIdx.x / warp_size; row < queries && t0 + row < length; row += warps) f(row, t0 + row);
+    for (int row = threadIdx.x / warp_size; row < queries && t0 + row < length; row += warps)
+        f(row, t0 + row);
 }
 
 template <class T>
-__device__ void offer_tile(const SelectShared<T>& shared, Candidates<T>& candidates, int row, int64_t t, int64_t s0) {
+__device__ void offer_tile(const SelectShared<T>& shared, Candidates<T>& candidates, int row, int64_t t,
+                           int64_t s0) {
     for (int first = 0; first < HeadTile<T>::keys; first += warp_size) {
         const int at = first + threadIdx.x % warp_size;
         candidates.offer(shared.scores[row][at], static_cast<int32_t>(s0 + at), s0 + at <= t);
@@ -61,8 +64,8 @@ __device__ void offer_tile(const SelectShared<T>& shared, Candidates<T>& candida
 }
 
 template <class T>
-__device__ void select_tile(const IndexerSelect<T>& a, const IndexerRows<T>& rows, const CandidateLists<T>& lists,
-                            int64_t b, int64_t t0, SelectShared<T>& shared) {
+__device__ void select_tile(const IndexerSelect<T>& a, const IndexerRows<T>& rows,
+                            const CandidateLists<T>& lists, int64_t b, int64_t t0, SelectShared<T>& shared) {
     using Tile = HeadTile<T>;
     constexpr int warps = Tile::threads / warp_size;
     const int64_t length = a.sizes.length;
@@ -105,7 +108,8 @@ __global__ void __launch_bounds__(HeadTile<T>::threads)
         const int64_t b = tile % a.sizes.batch, t0 = (per_row - 1 - tile / a.sizes.batch) * Tile::queries;
         for_warp_rows(t0, Tile::queries, warps, length, [&](int, int64_t t) {
             const int64_t row = b * length + t;
-            if (threadIdx.x % warp_size == 0) a.counts[row] = static_cast<int32_t>(t < a.slots ? t + 1 : a.slots);
+            if (threadIdx.x % warp_size == 0)
+                a.counts[row] = static_cast<int32_t>(t < a.slots ? t + 1 : a.slots);
             if (t < a.slots) select_all_keys(a.indices + row * a.slots, t + 1, a.slots);
         });
         if (t0 + Tile::queries <= a.slots || length <= a.slots) continue;
@@ -135,8 +139,8 @@ void indexer_scores_backward(const IndexerScoresBackward<T>& a) {
     const int64_t length = a.sizes.length;
     fill_zero(a.dk, a.sizes.batch * length * a.sizes.width * static_cast<int64_t>(sizeof(T)));
     for_row_chunks(a.sizes.batch, length, [&](const RowChunk& chunk) {
-        const Tensor masks = Tensor::empty(Shape{chunk.batches, mask_words(a.sizes.heads), chunk.rows, length},
-                                           DType::int32, device);
+        const Tensor masks = Tensor::empty(
+            Shape{chunk.batches, mask_words(a.sizes.heads), chunk.rows, length}, DType::int32, device);
         uint32_t* bits = static_cast<uint32_t*>(masks.raw());
         score_rows(ScoreRows<T>{
             .indexer = indexer, .chunk = chunk, .scores = nullptr, .masks = bits, .future = false});

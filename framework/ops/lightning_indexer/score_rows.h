@@ -1,6 +1,6 @@
-// Indexer scores of some query rows on the device, and the gradients that belong to them: what the CUDA kernels of
-// indexer_scores and of the dense KL loss are made of. Rows are worked on chunk by chunk, so that what is kept of
-// them is O(T).
+// Indexer scores of some query rows on the device, and the gradients that belong to them: what the CUDA
+// kernels of indexer_scores and of the dense KL loss are made of. Rows are worked on chunk by chunk, so that
+// what is kept of them is O(T).
 #pragma once
 
 #include <algorithm>
@@ -17,24 +17,32 @@ struct RowChunk {
     int64_t batch, batches, first, rows;
 };
 
-// A chunk has at most `elements` pairs of query and key, or `rows` queries when that is more.
+// What is kept of a chunk: at most `elements` pairs of query and key, or `rows` queries when that is more; of
+// the sparse loss, contributions to the gradients of keys.
 struct ChunkLimits {
-    int64_t elements = int64_t{1} << 22, rows = 256;
+    int64_t elements = int64_t{1} << 22, rows = 256, contribution_bytes = int64_t{32} << 20;
 };
 SIEVE_CUDA_TWIN ChunkLimits& chunk_limits();  // to be changed by tests
 
-// Calls body(chunk) for chunks that cover all rows, in ascending order. Short sequences go several to a chunk.
+// Calls body(chunk) for chunks of about `rows` rows that cover all rows, in ascending order. Short sequences
+// go several to a chunk.
+template <class F>
+void for_chunks_of(int64_t rows, int64_t batch, int64_t length, F&& body) {
+    if (batch == 0 || length == 0) return;
+    const int64_t most_batches = 32768;  // a dimension of a grid
+    const int64_t together = std::clamp<int64_t>(rows / length, 1, most_batches);
+    const int64_t step = std::min(length, std::max<int64_t>(rows, 1));
+    for (int64_t b = 0; b < batch; b += together)
+        for (int64_t t = 0; t < length; t += step)
+            body(RowChunk{b, std::min(together, batch - b), t, std::min(step, length - t)});
+}
+
+// For work on [rows, T].
 template <class F>
 void for_row_chunks(int64_t batch, int64_t length, F&& body) {
-    if (batch == 0 || length == 0) return;
     const ChunkLimits limits = chunk_limits();
-    const int64_t most_batches = 32768;  // a dimension of a grid
-    const int64_t rows = std::min(length, (std::max(limits.elements / length, limits.rows) + 63) / 64 * 64);
-    const int64_t together =
-        rows < length ? 1 : std::clamp<int64_t>(limits.elements / (length * length), 1, most_batches);
-    for (int64_t b = 0; b < batch; b += together)
-        for (int64_t t = 0; t < length; t += rows)
-            body(RowChunk{b, std::min(together, batch - b), t, std::min(rows, length - t)});
+    const int64_t rows = std::max(limits.elements / std::max<int64_t>(length, 1), limits.rows);
+    for_chunks_of((rows + 63) / 64 * 64, batch, length, body);
 }
 
 template <class T>
@@ -46,9 +54,11 @@ struct IndexerRows {  // all rows
     T scale;
 };
 
-// The signs of the products are kept as bits, so that gradients need not compute them again: bit j % 32 of word
-// masks[b, j / 32, t, s] is [x[t,j,s] > 0].
-SIEVE_HOST_DEVICE inline int64_t mask_words(int64_t heads) { return (heads + 31) / 32; }
+// The signs of the products are kept as bits, so that gradients need not compute them again: bit j % 32 of
+// word masks[b, j / 32, t, s] is [x[t,j,s] > 0].
+SIEVE_HOST_DEVICE inline int64_t mask_words(int64_t heads) {
+    return (heads + 31) / 32;
+}
 
 template <class T>
 struct ScoreRows {
@@ -63,7 +73,7 @@ template <class T>
 struct GradientRows {
     IndexerRows<T> indexer;
     RowChunk chunk;
-    const T* g;             // dLoss/dI of the chunk, [batches, rows, T] with g_batch elements from one batch row to the
+    const T* g;  // dLoss/dI of the chunk, [batches, rows, T] with g_batch elements from one batch row to the
     int64_t g_batch;        // next; read at s <= t
     const uint32_t* masks;  // as score_rows wrote them
     T* dq;                  // [B,T,HI,dI]: the chunk's rows are written

@@ -1,23 +1,24 @@
-// Scores: a block computes one tile of 32 queries and 64 keys (score_tile.cuh) and writes it from registers, 8
-// neighbouring keys at a time. Tiles that lie in the future as a whole are left out.
+// Scores: a block computes one tile of 32 queries and 64 keys (score_tile.cuh) and writes it from registers,
+// 8 neighbouring keys at a time. Tiles that lie in the future as a whole are left out.
 //
-// Gradients, from g = dLoss/dI and the signs of the products, as two matrix products whose left operand is made on
-// the way into the 64 x 64 tiles of blas/tile_product.cuh:
+// Gradients, from g = dLoss/dI and the signs of the products, as two matrix products whose left operand is
+// made on the way into the 64 x 64 tiles of blas/tile_product.cuh:
 //
 //   d[(t,j),:] = sum_s      ([x > 0] g[t,s]) k[s,:]                      dq = scale w d,  dw = scale q . d
 //   dk[s,:]   += sum_(t,j)  ([x > 0] g[t,s]) (scale w[t,j] q[t,j,:])
 //
-// A chunk alone does not fill the device, so the long sums (over keys; over pairs (t,j)) are split into ranges whose
-// partial sums go to memory and are added in ascending order. Deterministic: no atomics; the split depends on the
-// sizes alone.
+// A chunk alone does not fill the device, so the long sums (over keys; over pairs (t,j)) are split into
+// ranges whose partial sums go to memory and are added in ascending order. Deterministic: no atomics; the
+// split depends on the sizes alone.
 //
-// FLOPs, over all chunks: T^2 HI dI for each of scores, dq and dk. Bytes: 4 T^2 / 2 for each pass over scores, masks
-// or g, which stay in the L2 cache for the most part.
+// FLOPs, over all chunks: T^2 HI dI for each of scores, dq and dk. Bytes: 4 T^2 / 2 for each pass over
+// scores, masks or g, which stay in the L2 cache for the most part.
 #include "framework/blas/tile_product.cuh"
 #include "framework/core/cuda/elementwise.cuh"
 #include "framework/core/cuda/reduce.cuh"
 #include "framework/core/tensor.h"
 #include "framework/ops/lightning_indexer/score_tile.cuh"
+#include "framework/ops/lightning_indexer/weighted_queries.cuh"
 
 namespace sieve::cuda {
 namespace {
@@ -41,11 +42,15 @@ __global__ void __launch_bounds__(HeadTile<T>::threads) score_rows_kernel(ScoreR
     };
     T sum[4][4] = {};
     if (seen)
-        score_tile(a.indexer, a.chunk.batch + z, t0, s0, shared, sum, [&](int word, const uint32_t(&bits)[4][4]) {
-            if (!a.masks) return;
-            uint32_t* masks = a.masks + (z * mask_words(a.indexer.sizes.heads) + word) * a.chunk.rows * length;
-            for_each([&](int i, int j, int64_t row, int64_t, int64_t s) { masks[row * length + s] = bits[i][j]; });
-        });
+        score_tile(a.indexer, a.chunk.batch + z, t0, s0, shared, sum,
+                   [&](int word, const uint32_t(&bits)[4][4]) {
+                       if (!a.masks) return;
+                       uint32_t* masks =
+                           a.masks + (z * mask_words(a.indexer.sizes.heads) + word) * a.chunk.rows * length;
+                       for_each([&](int i, int j, int64_t row, int64_t, int64_t s) {
+                           masks[row * length + s] = bits[i][j];
+                       });
+                   });
     if (!a.scores) return;
     T* scores = a.scores + z * a.chunk.rows * length;
     for_each([&](int i, int j, int64_t row, int64_t t, int64_t s) {
@@ -95,7 +100,8 @@ struct PairsByKeys {  // (i, l) is pair first_pair + i, key first_key + l
     int pairs;
 
     __device__ T at(int row, int64_t l, int64_t depth) const {
-        return row < pairs && l < depth ? gradient.at(first_pair + row, first_key + static_cast<uint32_t>(l)) : T(0);
+        return row < pairs && l < depth ? gradient.at(first_pair + row, first_key + static_cast<uint32_t>(l))
+                                        : T(0);
     }
 };
 
@@ -107,22 +113,8 @@ struct KeysByPairs {  // (i, l) is key first_key + i, pair first_pair + l
     int keys;
 
     __device__ T at(int row, int64_t l, int64_t depth) const {
-        return row < keys && l < depth ? gradient.at(first_pair + static_cast<uint32_t>(l), first_key + row) : T(0);
-    }
-};
-
-template <class T>
-struct WeightedQueries {  // (i, l) is scale w q of column i, pair l
-    static constexpr bool by_columns = true;
-    const T* q;  // [pairs, width], from the first column of the tile
-    const T* w;  // [pairs]
-    T scale;
-    uint32_t width;
-    int columns;
-
-    __device__ T at(int column, int64_t l, int64_t depth) const {
-        if (column >= columns || l >= depth) return T(0);
-        return scale * w[l] * q[static_cast<uint32_t>(l) * width + column];
+        return row < keys && l < depth ? gradient.at(first_pair + static_cast<uint32_t>(l), first_key + row)
+                                       : T(0);
     }
 };
 
@@ -168,10 +160,11 @@ __global__ void __launch_bounds__(Tile::threads) query_gradient_kernel(Product<T
     const int64_t end = begin + p.range < seen ? begin + p.range : seen;
     Tile tile;
     if (begin < end)
-        tile.multiply(PairsByKeys<T>{p.gradient(b), static_cast<uint32_t>(pair), static_cast<uint32_t>(begin), pairs},
-                      TileOperand<T, true>{p.a.indexer.k + ((p.a.chunk.batch + b) * n.length + begin) * width + column,
-                                           width, columns},
-                      end - begin, shared);
+        tile.multiply(
+            PairsByKeys<T>{p.gradient(b), static_cast<uint32_t>(pair), static_cast<uint32_t>(begin), pairs},
+            TileOperand<T, true>{p.a.indexer.k + ((p.a.chunk.batch + b) * n.length + begin) * width + column,
+                                 width, columns},
+            end - begin, shared);
     T* out = p.partial + ((split * p.a.chunk.batches + b) * p.pairs() + pair) * width + column;
     tile.for_each([&](int i, int j, T value) {
         if (i < pairs && j < columns) out[i * width + j] = value;
@@ -197,15 +190,16 @@ __global__ void __launch_bounds__(128) finish_query_gradients(Product<T> p) {
     if (threadIdx.x % warp_size == 0) p.a.dw[at] = scale * dot;
 }
 
-// partial [splits, batches, keys, width], where keys = first + rows are all that the chunk sees. The range is one of
-// pairs.
+// partial [splits, batches, keys, width], where keys = first + rows are all that the chunk sees. The range is
+// one of pairs.
 template <class Tile, class T>
 __global__ void __launch_bounds__(Tile::threads) key_gradient_kernel(Product<T> p) {
     __shared__ typename Tile::Shared shared;
     const IndexerSizes& n = p.a.indexer.sizes;
     const int64_t b = blockIdx.z / p.splits, split = blockIdx.z % p.splits;
     const int64_t column = static_cast<int64_t>(blockIdx.x) * tile_rows, width = n.width;
-    const int64_t key = static_cast<int64_t>(blockIdx.y) * tile_rows, all_keys = p.a.chunk.first + p.a.chunk.rows;
+    const int64_t key = static_cast<int64_t>(blockIdx.y) * tile_rows,
+                  all_keys = p.a.chunk.first + p.a.chunk.rows;
     const int keys = part_of_tile(key, all_keys), columns = part_of_tile(column, width);
     const int64_t seeing = key > p.a.chunk.first ? (key - p.a.chunk.first) * n.heads : 0;
     const int64_t begin = split * p.range > seeing ? split * p.range : seeing;
@@ -213,10 +207,11 @@ __global__ void __launch_bounds__(Tile::threads) key_gradient_kernel(Product<T> 
     const int64_t at = p.first_pair(b) + begin;
     Tile tile;
     if (begin < end)
-        tile.multiply(KeysByPairs<T>{p.gradient(b), static_cast<uint32_t>(begin), static_cast<uint32_t>(key), keys},
-                      WeightedQueries<T>{p.a.indexer.q + at * width + column, p.a.indexer.w + at, p.a.indexer.scale,
-                                         static_cast<uint32_t>(width), columns},
-                      end - begin, shared);
+        tile.multiply(
+            KeysByPairs<T>{p.gradient(b), static_cast<uint32_t>(begin), static_cast<uint32_t>(key), keys},
+            WeightedQueries<T>{p.a.indexer.q + at * width + column, p.a.indexer.w + at, p.a.indexer.scale,
+                               static_cast<uint32_t>(width), columns},
+            end - begin, shared);
     T* out = p.partial + ((split * p.a.chunk.batches + b) * all_keys + key) * width + column;
     tile.for_each([&](int i, int j, T value) {
         if (i < keys && j < columns) out[i * width + j] = value;
@@ -226,7 +221,8 @@ __global__ void __launch_bounds__(Tile::threads) key_gradient_kernel(Product<T> 
 template <class T>
 void add_key_gradients(const Product<T>& p) {
     const int64_t width = p.a.indexer.sizes.width, keys = p.a.chunk.first + p.a.chunk.rows;
-    const int64_t each = keys * width, all = p.a.chunk.batches * each, next = p.a.indexer.sizes.length * width;
+    const int64_t each = keys * width, all = p.a.chunk.batches * each,
+                  next = p.a.indexer.sizes.length * width;
     T* dk = p.a.dk + p.a.chunk.batch * next;
     for_each_element(all, [=, partial = p.partial, splits = p.splits] __device__(int64_t i) {
         T sum = partial[i];
@@ -238,10 +234,13 @@ void add_key_gradients(const Product<T>& p) {
 // Into how many ranges a sum of `depth` terms is split when `tiles` blocks would share the work without.
 int64_t splits_of(int64_t tiles, int64_t depth) {
     constexpr int64_t wanted_blocks = 264, shortest = 256;
-    return std::clamp<int64_t>(wanted_blocks / std::max<int64_t>(tiles, 1), 1, (depth + shortest - 1) / shortest);
+    return std::clamp<int64_t>(wanted_blocks / std::max<int64_t>(tiles, 1), 1,
+                               (depth + shortest - 1) / shortest);
 }
 
-int64_t tiles_of(int64_t n) { return (n + tile_rows - 1) / tile_rows; }
+int64_t tiles_of(int64_t n) {
+    return (n + tile_rows - 1) / tile_rows;
+}
 
 template <class T>
 void query_gradients(Product<T> p) {
@@ -259,8 +258,8 @@ void query_gradients(Product<T> p) {
                        .threads = dim3(Tile::threads)},
                       p);
     });
-    launch_kernel(finish_query_gradients<T>, {.blocks = dim3(blocks_for(batches * pairs, 4)), .threads = dim3(128)},
-                  p);
+    launch_kernel(finish_query_gradients<T>,
+                  {.blocks = dim3(blocks_for(batches * pairs, 4)), .threads = dim3(128)}, p);
 }
 
 template <class T>
@@ -292,11 +291,12 @@ ChunkLimits& chunk_limits() {
 template <class T>
 void score_rows(const ScoreRows<T>& a) {
     const int64_t keys = a.future ? a.indexer.sizes.length : a.chunk.first + a.chunk.rows;
-    launch_kernel(score_rows_kernel<T>,
-                  {.blocks = dim3(blocks_for(keys, HeadTile<T>::keys), blocks_for(a.chunk.rows, HeadTile<T>::queries),
-                                  static_cast<unsigned>(a.chunk.batches)),
-                   .threads = dim3(HeadTile<T>::threads)},
-                  a);
+    launch_kernel(
+        score_rows_kernel<T>,
+        {.blocks = dim3(blocks_for(keys, HeadTile<T>::keys), blocks_for(a.chunk.rows, HeadTile<T>::queries),
+                        static_cast<unsigned>(a.chunk.batches)),
+         .threads = dim3(HeadTile<T>::threads)},
+        a);
 }
 
 template <class T>

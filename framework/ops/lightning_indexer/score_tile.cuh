@@ -17,7 +17,7 @@ __device__ HeadRows<T> indexer_head_rows(const IndexerRows<T>& a, int64_t b) {
             .k_head = 0,
             .length = n.length,
             .heads = static_cast<int>(n.heads),
-            .group = 1,
+            .group = static_cast<int>(n.heads),
             .width = static_cast<int>(n.width)};
 }
 
@@ -27,8 +27,9 @@ __device__ T relu(T x) {
     return x < T(0) ? T(0) : x;
 }
 
-// sum[i][j] = I of the thread's i-th query and j-th key in the tile at (t0, s0) of batch row b: heads are added in
-// ascending order, from +0. Calls masks(word, bits) with the signs of each 32 heads, bits[i][j] >> h.
+// sum[i][j] = I of the thread's i-th query and j-th key in the tile at (t0, s0) of batch row b: heads are
+// added in ascending order, from +0. Calls masks(word, bits) with the signs of each 32 heads, bits[i][j] >>
+// h.
 template <class T, class Masks>
 __device__ void score_tile(const IndexerRows<T>& a, int64_t b, int64_t t0, int64_t s0,
                            typename HeadTile<T>::Shared& shared, T (&sum)[4][4], const Masks& masks) {
@@ -46,8 +47,9 @@ __device__ void score_tile(const IndexerRows<T>& a, int64_t b, int64_t t0, int64
             const T weight = a.scale * w[i][h];
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
-                sum[i][j] += weight * relu(x[i][j]);
-                bits[i][j] |= static_cast<uint32_t>(x[i][j] > T(0)) << (h % 32);
+                const T product = x[i][j];
+                sum[i][j] += weight * relu(product);
+                bits[i][j] |= static_cast<uint32_t>(product > T(0)) << (h % 32);
             }
         }
         if (h % 32 < 31 && h + 1 < rows.heads) return;

@@ -1,19 +1,22 @@
-// The best keys of one query out of a stream of scores, held by one warp: what indexer_select, top_k_select and
-// indexer_quality choose with.
+// The best keys of one query out of a stream of scores, held by one warp: what indexer_select, top_k_select
+// and indexer_quality choose with.
 //
-// Scores are offered 32 at a time with ascending indices. Those that can still be among the best are appended to
-// a list in device memory. When the list is full, a bar is found that at least `wanted` of the listed scores
-// reach, the others are dropped, and from then on a score must lie above the bar: it loses ties to lower indices.
-// The list stays in ascending order of index, so that what is left at the end is the selection as it is written.
+// Scores are offered 32 at a time with ascending indices. Those that can still be among the best are appended
+// to a list in device memory. When the list is full, a bar is found that at least `wanted` of the listed
+// scores reach, the others are dropped, and from then on a score must lie above the bar: it loses ties to
+// lower indices. The list stays in ascending order of index, so that what is left at the end is the selection
+// as it is written.
 //
 //   order        scores become unsigned integers in the order of the numbers; -0 is +0, NaN comes last of all
-//   the bar      radix selection: 256 bins (in shared memory) over the range of the list, and again within the bin
-//                that holds the wanted-th key, until a bin's lower end leaves few enough or all its keys are equal
+//   the bar      radix selection: 256 bins (in shared memory) over the range of the list, and again within
+//   the bin
+//                that holds the wanted-th key, until a bin's lower end leaves few enough or all its keys are
+//                equal
 //   memory       capacity x (key, index) a row, about 2 wanted; no random access beside the bins
 //
-// A stream of n scores in random order appends about wanted (1 + ln(n / wanted)) of them and is cut about as many
-// times over wanted; each cut reads the keys 2 to 3 times. Deterministic: bins count, and counts do not depend on
-// the order of counting.
+// A stream of n scores in random order appends about wanted (1 + ln(n / wanted)) of them and is cut about as
+// many times over wanted; each cut reads the keys 2 to 3 times. Deterministic: bins count, and counts do not
+// depend on the order of counting.
 #pragma once
 
 #include <algorithm>
@@ -38,12 +41,17 @@ __device__ inline uint32_t order_key(float x) {
 }
 __device__ inline unsigned long long order_key(double x) {
     if (x != x) return 1;
-    const unsigned long long bits = static_cast<unsigned long long>(__double_as_longlong(x + 0.0)), sign = 1ull << 63;
+    const unsigned long long bits = static_cast<unsigned long long>(__double_as_longlong(x + 0.0)),
+                             sign = 1ull << 63;
     return bits & sign ? ~bits : bits | sign;
 }
 
-__device__ inline int bit_width(uint32_t x) { return 32 - __clz(static_cast<int>(x)); }
-__device__ inline int bit_width(unsigned long long x) { return 64 - __clzll(static_cast<long long>(x)); }
+__device__ inline int bit_width(uint32_t x) {
+    return 32 - __clz(static_cast<int>(x));
+}
+__device__ inline int bit_width(unsigned long long x) {
+    return 64 - __clzll(static_cast<long long>(x));
+}
 
 struct Min {
     template <class T>
@@ -72,7 +80,8 @@ class Candidates {
   public:
     using Key = OrderKey<T>;
 
-    __device__ Candidates(const CandidateLists<T>& lists, int64_t row, int* bins, const CandidateState<T>& state)
+    __device__ Candidates(const CandidateLists<T>& lists, int64_t row, int* bins,
+                          const CandidateState<T>& state)
         : keys_(lists.keys + row * lists.capacity),
           indices_(lists.indices + row * lists.capacity),
           bins_(bins),
@@ -84,7 +93,8 @@ class Candidates {
 
     __device__ CandidateState<T> state() const { return {bar_, count_}; }
 
-    // One score a lane; lane i's index is lower than lane i + 1's, and higher than all indices offered before.
+    // One score a lane; lane i's index is lower than lane i + 1's, and higher than all indices offered
+    // before.
     __device__ void offer(T score, int32_t index, bool there) {
         const Key key = order_key(score);
         unsigned passing = __ballot_sync(whole_warp, there && key > bar_);
@@ -129,8 +139,8 @@ class Candidates {
         }
     }
 
-    // Raises the bar to a key that at least `wanted` of the list reach, and at most `most` when keys do not tie.
-    // Of the keys that equal the bar the first `ties` stay.
+    // Raises the bar to a key that at least `wanted` of the list reach, and at most `most` when keys do not
+    // tie. Of the keys that equal the bar the first `ties` stay.
     __device__ int raise_bar(int most) {
         Key low = ~Key(0), high = 0;
         for_each_key([&](Key key) {
@@ -195,8 +205,8 @@ class Candidates {
                 __shfl_sync(whole_warp, bin.above, lane)};
     }
 
-    // Raises the bar and calls keep(position, key, index) for what stays, in ascending order of index. A list is
-    // never written ahead of where it is read.
+    // Raises the bar and calls keep(position, key, index) for what stays, in ascending order of index. A list
+    // is never written ahead of where it is read.
     template <class Keep>
     __device__ void cut(int most, const Keep& keep) {
         __syncwarp();
