@@ -18,7 +18,8 @@ using Ints = std::vector<int64_t>;
 class GraphBuilder {
   public:
     explicit GraphBuilder(const Transformer& model) {
-        for (const Parameter& p : model.parameters()) parameters_.emplace(p.name, p.tensor);
+        for (const Parameter& p : model.state())
+            if (p.name != "lm_head.weight") tensors_.emplace(p.name, p.tensor);  // it is embed.weight
         graph.name = model.config().attention;
     }
 
@@ -38,10 +39,10 @@ class GraphBuilder {
         return nodes(op, inputs, 1, attributes).front();
     }
 
-    // The model's parameter of this name, which must have this shape.
+    // The model's tensor of this name, which must have this shape.
     std::string weight(const std::string& name, const Shape& shape) {
-        const auto found = parameters_.find(name);
-        if (found == parameters_.end()) fail(fmt::format("onnx_graph: the model has no {}", name));
+        const auto found = tensors_.find(name);
+        if (found == tensors_.end()) fail(fmt::format("onnx_graph: the model has no {}", name));
         if (found->second.shape() != shape || found->second.dtype() != DType::float32)
             fail(fmt::format("onnx_graph: {} is {} {}, want float32 {}", name, name_of(found->second.dtype()),
                              to_string(found->second.shape()), to_string(shape)));
@@ -66,9 +67,10 @@ class GraphBuilder {
         return constant(name, Tensor::full({}, value, dtype));
     }
 
-    // Throws unless every parameter of the model found its place.
+    // Throws unless everything that a checkpoint of the model holds found its place: a variant that this
+    // graph does not know is refused, and not exported as something else.
     void check_complete() const {
-        for (const auto& [name, tensor] : parameters_)
+        for (const auto& [name, tensor] : tensors_)
             if (!placed_.count(name))
                 fail(
                     fmt::format("onnx_graph: cannot export this variant of the model yet: the graph has no "
@@ -95,7 +97,7 @@ class GraphBuilder {
     OnnxModel graph;
 
   private:
-    std::map<std::string, Tensor> parameters_;
+    std::map<std::string, Tensor> tensors_;
     std::set<std::string> placed_;
     std::string scope_;
     int64_t values_ = 0;

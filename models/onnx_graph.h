@@ -18,8 +18,8 @@
 
 namespace sieve {
 
-// The graph refers to the model's weights: it must not outlive them. Throws when the model is not float32 or
-// has a parameter that the graph has no place for.
+// The graph shares the model's weights. Throws when the model is not float32 or when its state holds a tensor
+// that the graph has no place for, naming it.
 OnnxModel onnx_graph(const Transformer& model);
 
 }  // namespace sieve

@@ -35,6 +35,14 @@ ModelConfig tiny(const std::string& attention, const std::string& indexer, int64
     return c;
 }
 
+// A model with a tensor that no graph knows of.
+class Variant : public Transformer {
+  public:
+    explicit Variant(const ModelConfig& config) : Transformer(config, ParameterInit{}) {
+        add_parameter("router.bias", Tensor::zeros({3}));
+    }
+};
+
 std::optional<std::string> python_with_onnx() {
     return python_with("onnx, onnxruntime");
 }
@@ -186,6 +194,10 @@ TEST_CASE("onnx: what cannot be exported or written is refused") {
     const Transformer doubles(tiny("classic", "plain", 4), ParameterInit{.dtype = DType::float64});
     check_error("onnx_graph: embed.weight is float64 [37,24], want float32 [37,24]",
                 [&] { onnx_graph(doubles); });
+    const Variant variant(tiny("sparse", "plain", 4));
+    check_error(
+        "onnx_graph: cannot export this variant of the model yet: the graph has no place for router.bias",
+        [&] { onnx_graph(variant); });
     const Transformer model(tiny("classic", "plain", 4), ParameterInit{});
     check_error("/nowhere/x.onnx: cannot write: No such file or directory",
                 [&] { write_onnx("/nowhere/x.onnx", onnx_graph(model)); });
