@@ -44,8 +44,11 @@ double name_size(int64_t tokens) {
     return std::min(10.0, 0.92 * side_of(tokens) / static_cast<double>(tokens));
 }
 
+// As many as are wide enough, and equally many in each row where that can be.
 int columns_for(int panels, int64_t tokens) {
-    return std::clamp(static_cast<int>(widest_figure / (side_of(tokens) + 130)), 1, std::min(panels, 4));
+    const int most = std::clamp(static_cast<int>(widest_figure / (side_of(tokens) + 130)), 1, 4);
+    const int rows = (panels + most - 1) / most;
+    return (panels + rows - 1) / rows;
 }
 
 // Heat maps share what a reader must know: rows are queries, columns are keys.
@@ -285,8 +288,12 @@ void draw_statistics(Figure& figure, const SelectionStatistics& s) {
     draw_boxes(figure.at(0, 1), "Recall of the true top k", "share", by_layer(s, &L::recall));
     draw_boxes(figure.at(0, 2), "Covered attention mass", "share", by_layer(s, &L::covered_mass));
     for (const int column : {1, 2})
-        figure.at(0, column).hline(random_share, fmt::format("random keys: {:.3f}", random_share),
-                                   plot::colors::muted, true);
+        figure.at(0, column).line({.x = {-0.5, static_cast<double>(s.layers.size()) - 0.5},
+                                   .y = {random_share, random_share},
+                                   .label = fmt::format("random keys: {:.3f}", random_share),
+                                   .color = plot::colors::muted,
+                                   .width = 1,
+                                   .dashes = {4, 3}});
     draw_boxes(figure.at(1, 0), "Keys that some query selects", "share of all keys",
                by_layer(s, &L::coverage));
     draw_boxes(figure.at(1, 1), "Distance to selected keys", "tokens", distances_by_layer(s));

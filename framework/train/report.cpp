@@ -266,10 +266,11 @@ bool same_but_for_attention(Json a, Json b) {
     return a == b;
 }
 
-// The command that runs some stages again as this run was made.
-std::string train_command(const Run& run, const std::string& folder, const std::string& stages) {
+// The command that runs some stages with these settings; without settings, the defaults.
+std::string train_command(const std::optional<ExperimentConfig>& settings, const std::string& folder,
+                          const std::string& stages) {
     std::string command = "./experiments/exp4";
-    if (run.settings) command += flags_of(*run.settings);
+    if (settings) command += flags_of(*settings);
     if (folder != "results") command += " --results_dir " + shell_quoted(folder);
     return command + (stages.empty() ? "" : " --stages " + stages);
 }
@@ -281,11 +282,12 @@ std::string draw_command(const std::string& folder) {
 std::string commands(const Run& classic, const Run& sparse, const std::string& folder) {
     std::vector<std::string> lines = {"make"};
     if (classic.settings && sparse.settings && same_but_for_attention(classic.config, sparse.config)) {
-        lines.push_back(train_command(sparse, folder, ""));
+        lines.push_back(train_command(sparse.settings, folder, ""));
     } else {
-        if (classic.settings) lines.push_back(train_command(classic, folder, "classic"));
-        if (sparse.settings) lines.push_back(train_command(sparse, folder, "sparse"));
-        if (classic.settings && sparse.settings) lines.push_back(train_command(sparse, folder, "compare"));
+        if (classic.settings) lines.push_back(train_command(classic.settings, folder, "classic"));
+        if (sparse.settings) lines.push_back(train_command(sparse.settings, folder, "sparse"));
+        if (classic.settings && sparse.settings)
+            lines.push_back(train_command(sparse.settings, folder, "compare"));
     }
     if (sparse.settings) lines.push_back(draw_command(folder));
     lines.push_back(fmt::format("./tools/visualize {} --report", shell_quoted(folder)));
@@ -304,12 +306,16 @@ class Report {
   private:
     // Null when the file is missing, which is noted with the command that makes it.
     Json read(const std::string& name, const std::string& made_by);
-    Run read_run(const std::string& attention);
+    void read_settings(const std::string& attention, Run& run);
+    void read_results(const std::string& attention, Run& run);
     // Empty when it is missing.
     std::string picture(const std::string& name, const std::string& caption, const std::string& made_by);
     std::string path_of(const std::string& name) const { return folder_ + "/" + name; }
-    std::string compare_command() const {
-        return train_command(sparse_.settings ? sparse_ : classic_, folder_, "compare");
+    // Of a model whose own configuration is missing, the other one's tells how it was trained.
+    std::string command_for(const std::string& stages) const {
+        const Run &run = stages == "classic" ? classic_ : sparse_,
+                  &other = stages == "classic" ? sparse_ : classic_;
+        return train_command(run.settings ? run.settings : other.settings, folder_, stages);
     }
     void note_stale_metrics();
 
@@ -334,9 +340,11 @@ constexpr const char* statistics_file = "comparison/attention_statistics.json";
 constexpr const char* picture_stems[] = {"attention_pattern", "indexer_heads", "dense_attention"};
 
 Report::Report(std::string folder) : folder_(std::move(folder)) {
-    classic_ = read_run("classic");
-    sparse_ = read_run("sparse");
-    metrics_ = read(metrics_file, compare_command());
+    read_settings("classic", classic_);
+    read_settings("sparse", sparse_);
+    read_results("classic", classic_);
+    read_results("sparse", sparse_);
+    metrics_ = read(metrics_file, command_for("compare"));
     statistics_ = read(statistics_file, draw_command(folder_));
     if (!classic_.history && !sparse_.history && metrics_.is_null())
         fail_bad_file(
@@ -356,14 +364,20 @@ Json Report::read(const std::string& name, const std::string& made_by) {
     return json;
 }
 
-Run Report::read_run(const std::string& attention) {
-    const std::string results = attention + "/training_results.json", config = attention + "/config.json";
-    Run run;
-    run.config = read(config, train_command(run, folder_, attention));
-    if (!run.config.is_null()) run.settings = config_from_json(run.config, path_of(config), true);
-    run.results = read(results, train_command(run, folder_, attention));
-    if (!run.results.is_null()) run.history = read_training_results(path_of(results));
-    return run;
+void Report::read_settings(const std::string& attention, Run& run) {
+    const std::string name = attention + "/config.json";
+    if (!fs::exists(path_of(name))) return;
+    run.config = read(name, "");
+    run.settings = config_from_json(run.config, path_of(name), true);
+}
+
+void Report::read_results(const std::string& attention, Run& run) {
+    const std::string name = attention + "/training_results.json";
+    if (!run.settings)
+        notes_.push_back(
+            fmt::format("{}/config.json is missing; {} makes it", attention, command_for(attention)));
+    run.results = read(name, command_for(attention));
+    if (!run.results.is_null()) run.history = read_training_results(path_of(name));
 }
 
 void Report::note_stale_metrics() {
@@ -372,7 +386,7 @@ void Report::note_stale_metrics() {
         const std::string place = fmt::format("/performance/{}/val_loss", name);
         if (number_at(metrics_, place, path_of(metrics_file)) != run->history->val_loss.back())
             notes_.push_back(fmt::format("{} was made before the {} model was trained; {} renews it",
-                                         metrics_file, name, compare_command()));
+                                         metrics_file, name, command_for("compare")));
     }
 }
 
@@ -395,7 +409,7 @@ std::string Report::introduction() const {
     const std::string data = text_at(run.results, "data"), device = text_at(run.results, "device");
     if (!data.empty()) html += fmt::format("<p class=\"muted\">Data: {}</p>\n", escape_html(data));
     if (!device.empty())
-        html += fmt::format("<p class=\"muted\">Trained on: {}, {} threads</p>\n", escape_html(device),
+        html += fmt::format("<p class=\"muted\">Trained on: {}, threads: {}</p>\n", escape_html(device),
                             escape_html(text_at(run.results, "threads")));
     return html;
 }
@@ -427,10 +441,10 @@ std::string Report::tiles() const {
 std::string Report::curves() {
     std::string html =
         picture("comparison/performance_comparison.png",
-                "Classic and sparse model: quality by step, time and memory", compare_command());
+                "Classic and sparse model: quality by step, time and memory", command_for("compare"));
     for (const char* attention : {"classic", "sparse"})
         html += picture(fmt::format("{}/training_curves.png", attention),
-                        fmt::format("Training of the {} model", attention), compare_command());
+                        fmt::format("Training of the {} model", attention), command_for("compare"));
     return html;
 }
 
@@ -486,7 +500,8 @@ std::string Report::other_pictures() {
     for (const auto& entry : fs::directory_iterator(folder_))
         if (entry.is_directory()) folders.push_back(entry.path());
     for (const fs::path& folder : folders)
-        for (const auto& entry : fs::directory_iterator(folder))
+        for (const auto& entry :
+             fs::directory_iterator(folder, fs::directory_options::skip_permission_denied))
             if (entry.path().extension() == ".png") files.push_back(entry.path());
     std::sort(files.begin(), files.end());
     std::string html;

@@ -164,6 +164,8 @@ TEST_CASE("report: says which files are missing and what makes them") {
         fs::remove(results / file);
         CHECK_MESSAGE(holds(report_html(results.root), "<li>" + file + " is missing; ./"), file);
     }
+    // The other model's configuration tells how to train the one whose own is lost.
+    CHECK(holds(report_html(results.root), "--classic_steps 30"));
     for (const std::string& picture : pictures) fs::remove(results / picture);
     const std::string bare = report_html(results.root);
     CHECK(holds(bare, "comparison holds no attention pictures; ./tools/visualize"));
