@@ -8,7 +8,6 @@
 #include "framework/ops/sparse_attention/sparse_attention.h"
 
 namespace sieve {
-
 namespace {
 
 std::unique_ptr<AttentionProjections> make_projections(const ParameterInit& init,
