@@ -60,14 +60,15 @@ struct LatentAttentionConfig {
 // Multi-head latent attention with decoupled RoPE (DeepSeek-V2, 2024, section 2.1; parameter names as in
 // Hugging Face's DeepSeek-V3):
 //
-//   q[h]       = [q_nope | rope(q_rope)]                 of q_proj x, or q_b_proj(rms_norm(q_a_proj x))     N
-//   + R c | k_rope = kv_a_proj_with_mqa x,  c = rms_norm(c)  one latent and one rotated key for all heads C,
-//   R k[h]       = [W_uk[h] c | rope(k_rope)],  v[h] = W_uv[h] c          W_uk, W_uv: rows of kv_b_proj N +
-//   R, V
+//   q[h]       = [q_nope | rope(q_rope)]      N + R dims of q_proj x, or q_b_proj(rms_norm(q_a_proj x))
+//   l | k_rope = kv_a_proj_with_mqa x         C + R dims: one latent and one rotated key for all heads
+//   k[h]       = [W_uk[h] c | rope(k_rope)]   c = rms_norm(l)
+//   v[h]       = W_uv[h] c                    W_uk[h] [N,C], W_uv[h] [V,C]: head h's rows of kv_b_proj
 //
 // It attends in the multi-query form, classic and sparse alike (DeepSeek-V3.2-Exp, section 2.1): because
-// q_nope . (W_uk c) = (q_nope W_uk) . c, all heads read one key [c | k_rope] and one value c, so G = 1,
-// dh = C + R and dv = C. values() applies W_uv[h] to each head's latent output. The scale is (N + R)^-0.5.
+// q_nope . (W_uk c) = (q_nope W_uk) . c, all heads read one key [c | rope(k_rope)] and one value c. So
+// G = 1, dh = C + R and dv = C, and values() applies W_uv[h] to each head's latent output. The scale is
+// (N + R)^-0.5.
 class LatentProjections : public AttentionProjections {
   public:
     LatentProjections(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t heads,
