@@ -142,7 +142,7 @@ StageRunner::StepResult StageRunner::step_on_cpu(int64_t index, const Batch& bat
     const Losses losses = losses_of(rng, batch.tokens, batch.targets);
     backward(losses.total);
     const Norms norms = clip();
-    StepResult result{.loss = losses.reported.item(), .learning_rate = learning_rate(index)};
+    StepResult result{.loss = losses.reported.item(), .grad_norm = 0, .learning_rate = learning_rate(index)};
     result.grad_norm = std::isfinite(norms.guard.item()) ? norms.reported.item() : norms.guard.item();
     check_finite(index, result);
     if (warmup_)
@@ -175,7 +175,7 @@ StageRunner::StepResult StageRunner::step_on_cuda(int64_t index, const Batch& ba
                 clear_gradients(indexer_);
                 return {loss, norms.reported, norms.guard};
             });
-    StepResult result{.learning_rate = learning_rate(index)};
+    StepResult result{.loss = 0, .grad_norm = 0, .learning_rate = learning_rate(index)};
     if (warmup_)
         warmup_->prepare(result.learning_rate);
     else
