@@ -20,9 +20,11 @@ DEVICE_TEST_CASE("silu: values, far tails included", device) {
 
 DEVICE_TEST_CASE("silu: gradients", device) {
     const auto f = [](const std::vector<Tensor>& in) { return std::vector<Tensor>{silu(in[0])}; };
-    for (const int64_t n : {0, 1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 130})
+    for (const int64_t n : {0, 1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 130}) {
+        if (is_emulated(device) && n > 33) continue;
         check_gradients("n " + std::to_string(n), f, {random_normal({n}, 2).set_requires_grad(true)},
                         {.device = device});
+    }
     for (const int64_t n : {1, 33, 1025, 5000})
         check_agrees_with_cpu("n " + std::to_string(n), f,
                               {random_normal({n}, 3, DType::float32, 4.0).set_requires_grad(true)}, device,

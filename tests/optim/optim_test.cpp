@@ -52,7 +52,8 @@ void check_trajectory(const Trajectory& t, const Config& config, double rate, DT
     const Parameter p{t.name, pattern(t.shape, 7, dtype).to(device).set_requires_grad(true)};
     Optimizer optimizer({p}, config);
     REQUIRE(t.values.size() >= 10);
-    for (size_t step = 0; step < t.values.size(); ++step) {
+    const size_t steps = is_emulated(device) ? 4 : t.values.size();
+    for (size_t step = 0; step < steps; ++step) {
         set_gradient(p, 2, static_cast<int64_t>(step));
         optimizer.step(rate * static_cast<double>(1 + step % 3));
         CHECK(relative_difference(p.tensor, Tensor::from(t.values[step], t.shape)) < tolerance);
@@ -118,12 +119,17 @@ Tensor muon_update(const Tensor& grad, Device device) {
     return p.tensor;
 }
 
+std::vector<DType> dtypes_for(Device device) {
+    if (is_emulated(device)) return {DType::float32};
+    return {DType::float32, DType::float64};
+}
+
 // Parameters of many sizes, more than one list of the CUDA kernels holds; every seventh without a gradient.
 std::vector<Parameter> many_parameters(size_t count, int rank, DType dtype, Device device) {
     std::vector<Parameter> parameters;
     for (size_t i = 0; i < count; ++i) {
         const auto size = static_cast<int64_t>(i);
-        const Shape shape = rank == 2 ? Shape{1 + size % 3, 2 + size % 2} : Shape{size * 37 % 311};
+        const Shape shape = rank == 2 ? Shape{1 + size % 2, 3 - size % 2} : Shape{size * 37 % 311};
         parameters.push_back(
             {"w" + std::to_string(i), random_normal(shape, i, dtype).to(device).set_requires_grad(true)});
         if (i % 7 != 6) parameters[i].tensor.set_grad(random_normal(shape, 1000 + i, dtype).to(device));
@@ -190,16 +196,16 @@ TEST_CASE("adamw: a long parameter is treated like its parts, with any number of
 
 DEVICE_TEST_CASE("optimisers: many parameters follow the CPU", device) {
     if (device.is_cpu()) return;
-    for (const DType dtype : {DType::float32, DType::float64}) {
+    for (const DType dtype : dtypes_for(device)) {
         const double bound = dtype == DType::float32 ? 1e-11 : 1e-26;
         const std::vector<Tensor> want = stepped<AdamW>(many_parameters(130, 1, dtype, Device{}));
         const std::vector<Tensor> got = stepped<AdamW>(many_parameters(130, 1, dtype, device));
         for (size_t i = 0; i < want.size(); ++i) CHECK(normalised_squared_error(got[i], want[i]) <= bound);
-        const std::vector<Tensor> muon_want = stepped<Muon>(many_parameters(130, 2, dtype, Device{}));
-        const std::vector<Tensor> muon_got = stepped<Muon>(many_parameters(130, 2, dtype, device));
+        const std::vector<Tensor> muon_want = stepped<Muon>(many_parameters(140, 2, dtype, Device{}));
+        const std::vector<Tensor> muon_got = stepped<Muon>(many_parameters(140, 2, dtype, device));
         for (size_t i = 0; i < muon_want.size(); ++i)
             CHECK(normalised_squared_error(muon_got[i], muon_want[i]) <= 10 * bound);
-        CHECK(all_identical(muon_got, stepped<Muon>(many_parameters(130, 2, dtype, device))));
+        CHECK(all_identical(muon_got, stepped<Muon>(many_parameters(140, 2, dtype, device))));
     }
 }
 
@@ -292,7 +298,7 @@ DEVICE_TEST_CASE("recipe: clipping, schedule, Muon and AdamW together follow PyT
 }
 
 DEVICE_TEST_CASE("hybrid optimizer: a resumed run has the same bits", device) {
-    for (const DType dtype : {DType::float32, DType::float64}) {
+    for (const DType dtype : dtypes_for(device)) {
         const std::vector<Parameter> straight = recipe_parameters(dtype, device);
         const std::vector<Parameter> first = recipe_parameters(dtype, device);
         HybridOptimizer one(straight, {.weight_decay = 0.1}), two(first, {.weight_decay = 0.1});
@@ -405,7 +411,7 @@ DEVICE_TEST_CASE("hybrid optimizer: zero_grad leaves no gradient and then a step
 
 DEVICE_TEST_CASE("clip_gradients: many gradients of many sizes follow the CPU", device) {
     const size_t count = is_emulated(device) ? 200 : 400;
-    for (const DType dtype : {DType::float32, DType::float64})
+    for (const DType dtype : dtypes_for(device))
         for (const double max_norm : {0.5, 1e9}) {
             const std::vector<Parameter> want = many_parameters(count, 1, dtype, Device{});
             const std::vector<Parameter> got = many_parameters(count, 1, dtype, device);
