@@ -18,6 +18,7 @@
 #include <cuda_bf16.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "framework/core/cuda/launch.cuh"
 #include "framework/core/cuda/mma.cuh"
@@ -27,9 +28,12 @@ namespace sieve::cuda {
 constexpr int tile_rows = 64;  // and columns
 
 // 64 rows of A or of B. Element (i, l) is data[i * stride + l], or data[l * stride + i] when `transposed`;
-// rows at and beyond `rows` are zeros.
+// rows at and beyond `rows` are zeros. Any other type with these two members can be an operand as well:
+// `by_columns` says that neighbours along i, rather than l, are neighbours in memory.
 template <class T, bool transposed>
 struct TileOperand {
+    static constexpr bool by_columns = transposed;
+
     const T* data;
     int64_t stride;
     int rows;
@@ -63,9 +67,9 @@ struct ExactTile {
         return transposed ? at / tile_rows : at % step;
     }
 
-    template <bool ta, bool tb>
-    __device__ void multiply(const TileOperand<T, ta>& a, const TileOperand<T, tb>& b, int64_t depth,
-                             Shared& s) {
+    template <class A, class B>
+    __device__ void multiply(const A& a, const B& b, int64_t depth, Shared& s) {
+        constexpr bool ta = A::by_columns, tb = B::by_columns;
         const int tile_row = threadIdx.x / 16 * 4, tile_column = threadIdx.x % 16 * 4;
         T next_a[per_thread], next_b[per_thread];
         const auto fetch = [&](int64_t l) {
@@ -155,18 +159,18 @@ struct FragmentTile {
         return transposed ? at / tile_rows : at % step_words;
     }
 
-    template <bool transposed>
-    __device__ static uint32_t load(const TileOperand<float, transposed>& x, int i, int64_t l,
-                                    int64_t depth) {
+    template <class Operand>
+    __device__ static uint32_t load(const Operand& x, int i, int64_t l, int64_t depth) {
+        constexpr bool transposed = Operand::by_columns;
         float values[Words::elements];
         for (int e = 0; e < Words::elements; ++e)
             values[e] = x.at(row_of<transposed>(i), l + word_of<transposed>(i) * Words::elements + e, depth);
         return Words::pack(values);
     }
 
-    template <bool ta, bool tb>
-    __device__ void multiply(const TileOperand<float, ta>& a, const TileOperand<float, tb>& b, int64_t depth,
-                             Shared& s) {
+    template <class A, class B>
+    __device__ void multiply(const A& a, const B& b, int64_t depth, Shared& s) {
+        constexpr bool ta = A::by_columns, tb = B::by_columns;
         uint32_t next_a[per_thread], next_b[per_thread];
         const auto fetch = [&](int64_t l) {
             for (int i = 0; i < per_thread; ++i) {
@@ -224,5 +228,15 @@ struct FragmentTile {
                           warp % 2 * 32 + j * 8 + lane * 2 + e % 2, sum[i][j][e]);
     }
 };
+
+// Calls f with the kind of tile that the element type and the precision ask for.
+template <class T, class F>
+void with_tile(F&& f) {
+    if constexpr (std::is_same_v<T, float>) {
+        if (precision() == Precision::bf16) return f.template operator()<FragmentTile<Bf16Words>>();
+        if (precision() == Precision::tf32) return f.template operator()<FragmentTile<Tf32Words>>();
+    }
+    f.template operator()<ExactTile<T>>();
+}
 
 }  // namespace sieve::cuda

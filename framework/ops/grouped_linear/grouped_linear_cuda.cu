@@ -113,16 +113,6 @@ __global__ void __launch_bounds__(Tile::threads) weight_gradients(WeightGradient
     });
 }
 
-// Calls f with the kind of tile that the element type and the precision ask for.
-template <class T, class F>
-void with_tile(F&& f) {
-    if constexpr (std::is_same_v<T, float>) {
-        if (precision() == Precision::bf16) return f.template operator()<FragmentTile<Bf16Words>>();
-        if (precision() == Precision::tf32) return f.template operator()<FragmentTile<Tf32Words>>();
-    }
-    f.template operator()<ExactTile<T>>();
-}
-
 template <class T, bool transposed_b>
 void multiply_rows(const RowsTimesWeights<T>& p, int64_t rows) {
     if (rows == 0) return;
