@@ -26,6 +26,13 @@ inline IndexerInput as_float32(const IndexerInput& in) {
     return {in.q.to(DType::float32), in.k.to(DType::float32), in.w.to(DType::float32)};
 }
 
+inline IndexerInput on(Device device, const IndexerInput& in) {
+    return {in.q.to(device), in.k.to(device), in.w.to(device)};
+}
+inline Selection on(Device device, const Selection& selection) {
+    return {selection.indices.to(device), selection.counts.to(device)};
+}
+
 inline const IndexerInput& with_gradients(const IndexerInput& in) {
     for (const Tensor& t : {in.q, in.k, in.w}) t.set_requires_grad(true);
     return in;
@@ -66,6 +73,7 @@ std::vector<int32_t> oracle_top(const T* row, int64_t n, int64_t k) {
     return order;
 }
 
+// Of a selection on the CPU.
 inline std::vector<int32_t> chosen(const Selection& selection, int64_t b, int64_t t) {
     const int64_t length = selection.indices.dim(1), slots = selection.indices.dim(2), row = b * length + t;
     const int32_t* first = selection.indices.data<int32_t>() + row * slots;
@@ -121,6 +129,10 @@ inline AttentionInput random_attention(int64_t heads, int64_t groups, int64_t wi
                 in.lse.data<double>()[(b * heads + h) * length + t] = std::log(sum);
             }
     return in;
+}
+
+inline AttentionInput on(Device device, const AttentionInput& in) {
+    return {in.q.to(device), in.k.to(device), in.lse.to(device), in.scale};
 }
 
 inline AttentionInput as_float32(const AttentionInput& in) {

@@ -11,7 +11,7 @@ struct TopKSelect {
     const T* scores;   // [B,T,T], read at s <= t
     int32_t* indices;  // [B,T,slots]
     int32_t* counts;   // [B,T]
-    int64_t* bad_row;  // the lowest row (b T + t) with a NaN score, or -1
+    int64_t* bad_row;  // the lowest row (b T + t) with a NaN score, or -1; of the CPU only
     int64_t batch, length, slots;
 };
 

@@ -11,7 +11,8 @@
 namespace sieve {
 
 // scores [B,T,T], float32 or float64; what lies at s > t is not read. Records nothing.
-// Throws when top_k < 1, the shape is another, or (kind diverged) a score of a row t >= top_k is NaN.
+// Throws when top_k < 1, the shape is another, or (kind diverged, on the CPU alone) a score of a row t >=
+// top_k is NaN. On CUDA a NaN ranks below all numbers.
 Selection top_k_select(const Tensor& scores, int64_t top_k);
 
 }  // namespace sieve
