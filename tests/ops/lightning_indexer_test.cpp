@@ -24,7 +24,7 @@ Selection select_of(const IndexerInput& in, double scale, int64_t k) {
 
 // inf - inf would be NaN: compares the finite entries and requires the rest to be equal.
 double causal_difference(const Tensor& got, const Tensor& want) {
-    const Tensor a = got.to(DType::float64);
+    const Tensor a = got.to(Device{}).to(DType::float64);
     double worst = 0;
     for (int64_t i = 0; i < a.numel(); ++i) {
         const double x = a.data<double>()[i], y = want.data<double>()[i];
@@ -46,31 +46,33 @@ IndexerInput with_other_future(const IndexerInput& in, int64_t last) {
 
 }  // namespace
 
-TEST_CASE("indexer_scores: values against the formula") {
+DEVICE_TEST_CASE("indexer_scores: values against the formula", device) {
     for (const int64_t length : {0, 1, 2, 5, 7, 13, 33, 70}) {
         for (const auto& [heads, width] :
              {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {4, 16}, {2, 33}, {37, 3}}) {
             INFO("T " << length << " HI " << heads << " dI " << width);
             const IndexerInput in = random_indexer(2, length, heads, width, 1);
             const Tensor want = oracle_scores(in, 0.3);
-            CHECK(causal_difference(scores_of(in, 0.3), want) < 1e-12);
-            CHECK(causal_difference(scores_of(as_float32(in), 0.3), want) < 1e-4);
+            CHECK(causal_difference(scores_of(on(device, in), 0.3), want) < 1e-12);
+            CHECK(causal_difference(scores_of(on(device, as_float32(in)), 0.3), want) < 1e-4);
         }
     }
 }
 
-TEST_CASE("indexer_scores: gradients") {
+DEVICE_TEST_CASE("indexer_scores: gradients", device) {
     for (const int64_t length : {0, 1, 2, 5, 7, 13, 33}) {
         for (const auto& [heads, width] : {std::pair<int64_t, int64_t>{1, 3}, {3, 5}, {4, 17}}) {
             if (length == 33 && heads > 1) continue;
+            if (is_emulated(device) && length * heads != 5 && length * heads != 6) continue;
             check_gradients(
                 "T " + std::to_string(length) + " HI " + std::to_string(heads),
                 [](const std::vector<Tensor>& in) {
                     // -inf times a cotangent is no number: keep the causal entries only.
                     const Tensor scores = indexer_scores(in[0], in[1], in[2], 0.6);
-                    const Tensor causal = scores.clone();
-                    for (int64_t i = 0; i < causal.numel(); ++i)
-                        if (std::isinf(causal.data<double>()[i])) causal.data<double>()[i] = 0;
+                    const Tensor on_host = scores.clone().to(Device{});
+                    for (int64_t i = 0; i < on_host.numel(); ++i)
+                        if (std::isinf(on_host.data<double>()[i])) on_host.data<double>()[i] = 0;
+                    const Tensor causal = on_host.to(scores.device());
                     record("causal", {scores}, {causal},
                            [](const std::vector<Tensor>& d) { return std::vector<Tensor>{d[0]}; });
                     return std::vector<Tensor>{causal};
@@ -79,7 +81,8 @@ TEST_CASE("indexer_scores: gradients") {
                     const IndexerInput in = random_indexer(length > 30 ? 1 : 2, length, h, d, 10);
                     with_gradients(in);
                     return std::vector<Tensor>{in.q, in.k, in.w};
-                }());
+                }(),
+                {.device = device});
         }
     }
 }
@@ -104,31 +107,34 @@ TEST_CASE("indexer_scores: gradients of split sequences are those of short ones"
     CHECK(relative_difference(in.k.grad(), dk) < 1e-12);
 }
 
-TEST_CASE("indexer_scores: a dot product of exactly 0 passes no gradient") {
-    const IndexerInput in{Tensor::zeros({1, 2, 1, 3}, DType::float64), random_normal({1, 2, 3}, 22),
-                          Tensor::full({1, 2, 1}, 2.0, DType::float64)};
+DEVICE_TEST_CASE("indexer_scores: a dot product of exactly 0 passes no gradient", device) {
+    const IndexerInput in =
+        on(device, IndexerInput{Tensor::zeros({1, 2, 1, 3}, DType::float64), random_normal({1, 2, 3}, 22),
+                                Tensor::full({1, 2, 1}, 2.0, DType::float64)});
     with_gradients(in);
-    backward({scores_of(in, 1.0)}, {Tensor::full({1, 2, 2}, 1.0, DType::float64)});
+    backward({scores_of(in, 1.0)}, {Tensor::full({1, 2, 2}, 1.0, DType::float64, device)});
     for (const Tensor& x : {in.q, in.k, in.w})
         CHECK(max_abs_difference(x.grad(), Tensor::zeros(x.shape(), DType::float64)) == 0);
 }
 
-TEST_CASE("indexer_select: the streaming selection is that of the materialised scores") {
+DEVICE_TEST_CASE("indexer_select: the streaming selection is that of the materialised scores", device) {
     for (const int64_t length : {0, 1, 2, 5, 7, 13, 33, 130, 257}) {
         for (const auto& [heads, width] : {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {4, 32}, {130, 2}}) {
-            const IndexerInput in = random_indexer(2, length, heads, width, 30);
+            if (is_emulated(device) && (length > 130 || length * heads > 250)) continue;
+            const IndexerInput in = on(device, random_indexer(2, length, heads, width, 30));
             const IndexerInput single = as_float32(in);
+            const Tensor scores = scores_of(in, 0.4), single_scores = scores_of(single, 0.4);
             for (const int64_t k : {int64_t{1}, int64_t{3}, int64_t{64}, length + 3}) {
                 INFO("T " << length << " HI " << heads << " k " << k);
-                CHECK(same_selection(select_of(in, 0.4, k), top_k_select(scores_of(in, 0.4), k)));
+                CHECK(same_selection(select_of(in, 0.4, k), top_k_select(scores, k)));
                 CHECK(same_selection(select_of(single, 0.4, k),
-                                     oracle_select<float>(scores_of(single, 0.4), k)));
+                                     oracle_select<float>(single_scores.to(Device{}), k)));
             }
         }
     }
 }
 
-TEST_CASE("indexer_select: equal tokens tie wherever they lie") {
+DEVICE_TEST_CASE("indexer_select: equal tokens tie wherever they lie", device) {
     // Five kinds of token; keys of one kind must have bit-equal scores for every query, in every batch row.
     const int64_t length = 150, kinds = 5, heads = 3, width = 17;
     const IndexerInput kind = as_float32(random_indexer(1, kinds, heads, width, 40));
@@ -140,7 +146,7 @@ TEST_CASE("indexer_select: equal tokens tie wherever they lie") {
             const int64_t each = from.numel() / kinds;
             std::copy_n(from.data<float>() + kind_of(row) * each, each, to.data<float>() + row * each);
         }
-    const Tensor scores = scores_of(in, 1.0);
+    const Tensor scores = scores_of(on(device, in), 1.0).to(Device{});
     std::map<std::pair<int64_t, int64_t>, float> first;  // by the kinds of query and key
     int64_t differing = 0;
     for (int64_t b = 0; b < 2; ++b)
@@ -153,15 +159,15 @@ TEST_CASE("indexer_select: equal tokens tie wherever they lie") {
             }
     CHECK(first.size() == 25);
     CHECK(differing == 0);
-    CHECK(same_selection(select_of(in, 1.0, 20), oracle_select<float>(scores, 20)));
+    CHECK(same_selection(select_of(on(device, in), 1.0, 20), oracle_select<float>(scores, 20)));
 }
 
-TEST_CASE("indexer_select: all scores 0 choose the lowest indices") {
+DEVICE_TEST_CASE("indexer_select: all scores 0 choose the lowest indices", device) {
     IndexerInput in = as_float32(random_indexer(1, 90, 2, 8, 50));
     in.w.fill(-1.0);
     in.q.fill(-1.0);
     for (int64_t i = 0; i < in.k.numel(); ++i) in.k.data<float>()[i] = std::abs(in.k.data<float>()[i]);
-    const Selection selection = select_of(in, 1.0, 10);
+    const Selection selection = on(Device{}, select_of(on(device, in), 1.0, 10));
     for (int64_t t = 0; t < 90; ++t) {
         const std::vector<int32_t> got = chosen(selection, 0, t);
         REQUIRE(static_cast<int64_t>(got.size()) == std::min<int64_t>(10, t + 1));
@@ -169,17 +175,47 @@ TEST_CASE("indexer_select: all scores 0 choose the lowest indices") {
     }
 }
 
-TEST_CASE("indexer_select: later tokens change no bit of earlier rows") {
+DEVICE_TEST_CASE("indexer_select: later tokens change no bit of earlier rows", device) {
     const IndexerInput in = as_float32(random_indexer(2, 100, 3, 7, 60));
     for (const int64_t last : {0, 31, 50, 63, 98}) {
+        if (is_emulated(device) && last != 31 && last != 50) continue;
         const IndexerInput other = with_other_future(in, last);
-        const Tensor a = scores_of(in, 1.0), b = scores_of(other, 1.0);
-        const Selection c = select_of(in, 1.0, 9), d = select_of(other, 1.0, 9);
+        const IndexerInput here = on(device, in), there = on(device, other);
+        const Tensor a = scores_of(here, 1.0).to(Device{}), b = scores_of(there, 1.0).to(Device{});
+        const Selection c = on(Device{}, select_of(here, 1.0, 9)), d = on(Device{}, select_of(there, 1.0, 9));
         for (int64_t batch = 0; batch < 2; ++batch) {
             CHECK(std::memcmp(a.data<float>() + batch * 10000, b.data<float>() + batch * 10000,
                               static_cast<size_t>((last + 1) * 100 * 4)) == 0);
             for (int64_t t = 0; t <= last; ++t) CHECK(chosen(c, batch, t) == chosen(d, batch, t));
         }
+    }
+}
+
+// Scores, and the gradients of a random cotangent with finite entries where scores are.
+std::vector<Tensor> scores_and_gradients(const IndexerInput& in, Device device) {
+    const IndexerInput leaves = on(device, IndexerInput{in.q.clone(), in.k.clone(), in.w.clone()});
+    with_gradients(leaves);
+    const Tensor scores = scores_of(leaves, 0.5);
+    backward({scores}, {random_normal(scores.shape(), 91, in.q.dtype()).to(device)});
+    return {scores, leaves.q.grad(), leaves.k.grad(), leaves.w.grad()};
+}
+
+struct IndexerShape {
+    int64_t batch, length, heads, width;
+};
+constexpr IndexerShape indexer_shapes[] = {{2, 1, 1, 1},   {1, 33, 3, 32},  {2, 65, 4, 36},  {1, 70, 33, 5},
+                                           {3, 40, 8, 31}, {1, 129, 2, 64}, {1, 31, 70, 130}};
+
+DEVICE_TEST_CASE("indexer_scores: the device agrees with the CPU", device) {
+    if (device.is_cpu()) return;
+    for (const IndexerShape& n : indexer_shapes) {
+        INFO("T " << n.length << " HI " << n.heads << " dI " << n.width);
+        const IndexerInput in = as_float32(random_indexer(n.batch, n.length, n.heads, n.width, 90));
+        const std::vector<Tensor> got = scores_and_gradients(in, device), want = scores_and_gradients(in, {});
+        CHECK(causal_difference(got[0], want[0].to(DType::float64)) < 1e-3);
+        for (size_t i = 1; i < 4; ++i) CHECK(normalised_squared_error(got[i], want[i]) < 1e-7);
+        const std::vector<Tensor> again = scores_and_gradients(in, device);
+        for (size_t i = 0; i < 4; ++i) CHECK(bit_identical(got[i], again[i]));
     }
 }
 

@@ -16,6 +16,8 @@ inline void check_indexer(const char* op, const Tensor& q, const Tensor& k, cons
     check_shape(op, "indexer w", w, Shape{q.dim(0), q.dim(1), q.dim(2)}, why);
     check_dtype(op, "indexer k", k, q.dtype());
     check_dtype(op, "indexer w", w, q.dtype());
+    check_device(op, "indexer k", k, q.device(), "indexer q");
+    check_device(op, "indexer w", w, q.device(), "indexer q");
 }
 
 inline IndexerSizes indexer_sizes(const Tensor& q) {

@@ -40,7 +40,7 @@ struct IndexerSelect {
     const T* w;        // [B,T,HI]
     int32_t* indices;  // [B,T,slots]
     int32_t* counts;   // [B,T]
-    int64_t* bad_row;  // the lowest row (b T + t) with a NaN score, or -1
+    int64_t* bad_row;  // the lowest row (b T + t) with a NaN score, or -1; of the CPU only
     IndexerSizes sizes;
     double scale;
     int64_t slots;  // min(top_k, T)
