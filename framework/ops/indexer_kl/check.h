@@ -15,6 +15,8 @@ inline void check_attention(const char* op, const Tensor& q, const Tensor& k, co
     check_shape(op, "lse", lse, Shape{batch, q.dim(1), length}, "q is " + to_string(q.shape()));
     check_dtype(op, "k", k, q.dtype());
     check_dtype(op, "lse", lse, q.dtype());
+    check_device(op, "k", k, q.device(), "q");
+    check_device(op, "lse", lse, q.device(), "q");
     if (k.dim(1) == 0 || q.dim(1) == 0 || q.dim(1) % k.dim(1) != 0)
         fail(std::string(op) + ": q has " + std::to_string(q.dim(1)) + " heads, want a multiple of the " +
              std::to_string(k.dim(1)) + " of k");

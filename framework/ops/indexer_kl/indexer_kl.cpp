@@ -25,7 +25,8 @@ void check(const char* op, const Indexer& indexer, const Attention& attention, c
     const int64_t batch = indexer.q.dim(0), length = indexer.q.dim(1);
     check_attention(op, attention.q, attention.k, attention.lse, batch, length);
     check_dtype(op, "q", attention.q, indexer.q.dtype());
-    if (selection) check_selection(op, *selection, batch, length);
+    check_device(op, "q", attention.q, indexer.q.device(), "indexer q");
+    if (selection) check_selection(op, *selection, batch, length, attention.q.device());
 }
 
 template <class T>

@@ -8,25 +8,15 @@
 namespace sieve {
 namespace {
 
-IndexerQuality summary(const Tensor& recall, const Tensor& covered, const Tensor& counts) {
-    IndexerQuality sum{.recall = 0, .covered_mass = 0, .recall_of_choices = 0, .covered_mass_of_choices = 0};
-    sum.rows = counts.numel();
-    for (int64_t i = 0; i < sum.rows; ++i) {
-        const double r = recall.data<double>()[i], c = covered.data<double>()[i];
-        sum.recall += r;
-        sum.covered_mass += c;
-        if (counts.data<int32_t>()[i] > i % counts.dim(1)) continue;
-        sum.recall_of_choices += r;
-        sum.covered_mass_of_choices += c;
-        ++sum.choices;
-    }
+IndexerQuality summary(const std::vector<double>& totals, int64_t rows) {
+    const auto choices = static_cast<int64_t>(totals[4]);
     const auto mean = [](double total, int64_t n) { return n ? total / static_cast<double>(n) : 1.0; };
-    return {mean(sum.recall, sum.rows),
-            mean(sum.covered_mass, sum.rows),
-            mean(sum.recall_of_choices, sum.choices),
-            mean(sum.covered_mass_of_choices, sum.choices),
-            sum.rows,
-            sum.choices};
+    return {mean(totals[0], rows),
+            mean(totals[1], rows),
+            mean(totals[2], choices),
+            mean(totals[3], choices),
+            rows,
+            choices};
 }
 
 }  // namespace
@@ -37,9 +27,10 @@ IndexerQuality indexer_quality(const Tensor& q, const Tensor& k, const Tensor& l
     check_rank(op, "q", q, 4);
     const int64_t batch = q.dim(0), length = q.dim(2);
     check_attention(op, q, k, lse, batch, length);
-    check_selection(op, selection, batch, length);
+    check_selection(op, selection, batch, length, q.device());
     const Tensor recall = Tensor::empty({batch, length}, DType::float64, q.device());
     const Tensor covered = Tensor::empty({batch, length}, DType::float64, q.device());
+    const Tensor totals = Tensor::empty({quality_totals}, DType::float64, q.device());
     int64_t bad_row = -1;
     dispatch_float(op, q.dtype(), [&]<class T>() {
         launch(op, q.device(), cpu::indexer_quality<T>, cuda::indexer_quality<T>,
@@ -48,13 +39,14 @@ IndexerQuality indexer_quality(const Tensor& q, const Tensor& k, const Tensor& l
                                      .counts = selection.counts.data<int32_t>(),
                                      .recall = recall.data<double>(),
                                      .covered = covered.data<double>(),
+                                     .totals = totals.data<double>(),
                                      .bad_row = &bad_row,
                                      .batch = batch,
                                      .length = length,
                                      .slots = selection.indices.dim(2)});
     });
     check_no_nan(op, bad_row, length);
-    return summary(recall, covered, selection.counts);
+    return summary(totals.to_vector<double>(), batch * length);
 }
 
 }  // namespace sieve

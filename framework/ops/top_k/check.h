@@ -22,13 +22,17 @@ inline void check_no_nan(const char* op, int64_t bad_row, int64_t length) {
                                          std::to_string(bad_row % length) + " is NaN");
 }
 
-inline void check_selection(const char* op, const Selection& selection, int64_t batch, int64_t length) {
+// `device`: where q is.
+inline void check_selection(const char* op, const Selection& selection, int64_t batch, int64_t length,
+                            Device device) {
     check_rank(op, "the selection's indices", selection.indices, 3);
     check_shape(op, "the selection's indices", selection.indices,
                 Shape{batch, length, selection.indices.dim(2)});
     check_shape(op, "the selection's counts", selection.counts, Shape{batch, length});
     check_dtype(op, "the selection's indices", selection.indices, DType::int32);
     check_dtype(op, "the selection's counts", selection.counts, DType::int32);
+    check_device(op, "the selection's indices", selection.indices, device, "q");
+    check_device(op, "the selection's counts", selection.counts, device, "q");
 }
 
 }  // namespace sieve
