@@ -22,7 +22,8 @@ struct IndexerQuality {
     int64_t rows = 0, choices = 0;  // all B T rows, and those that left a key out
 };
 
-// Throws when shapes or dtypes differ, H is no multiple of G, or (kind diverged) a probability is NaN.
+// Throws when shapes or dtypes differ, H is no multiple of G, or (kind diverged, on the CPU alone) a
+// probability is NaN. Waits for the device.
 IndexerQuality indexer_quality(const Tensor& q, const Tensor& k, const Tensor& lse, double attention_scale,
                                const Selection& selection);
 

@@ -76,6 +76,20 @@ SIEVE_CLONES void judge_block(const TargetBlock<double>& target, const QualityRo
     judge(target, a, s, lowest_bad);
 }
 
+template <class T>
+void sum_rows(const IndexerQualityRows<T>& a) {
+    double sum[quality_totals] = {};
+    for (int64_t row = 0; row < a.batch * a.length; ++row) {
+        const bool choice = a.counts[row] <= row % a.length;
+        sum[0] += a.recall[row];
+        sum[1] += a.covered[row];
+        sum[2] += choice ? a.recall[row] : 0;
+        sum[3] += choice ? a.covered[row] : 0;
+        sum[4] += choice;
+    }
+    std::copy(sum, sum + quality_totals, a.totals);
+}
+
 }  // namespace
 
 template <class T>
@@ -101,6 +115,7 @@ void indexer_quality(const IndexerQualityRows<T>& a) {
                     lowest_bad);
     });
     *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
+    sum_rows(a);
 }
 
 template void indexer_quality(const IndexerQualityRows<float>&);

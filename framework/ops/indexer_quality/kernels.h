@@ -14,9 +14,14 @@ struct IndexerQualityRows {
     const int32_t* counts;   // [B,T]
     double* recall;          // [B,T]; 1 for rows that select all their keys
     double* covered;         // [B,T]; likewise
-    int64_t* bad_row;        // the lowest row (b T + t) with a NaN probability, or -1
+    double* totals;          // [quality_totals]
+    int64_t* bad_row;        // the lowest row (b T + t) with a NaN probability, or -1; of the CPU only
     int64_t batch, length, slots;
 };
+
+// Sums over all rows of recall and covered, the same over the rows that left a key out, and how many those
+// are.
+constexpr int64_t quality_totals = 5;
 
 namespace cpu {
 template <class T>
