@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <optional>
 
 #include "framework/autograd/autograd.h"
+#include "framework/core/allocator.h"
 #include "framework/core/error.h"
 #include "framework/ops/add/add.h"
 #include "framework/ops/dropout/dropout.h"
@@ -14,6 +16,11 @@
 
 namespace sieve {
 namespace {
+
+constexpr MemoryUse activation_memory{"activations", "--batch_size or --max_seq_len"};
+constexpr MemoryUse attention_memory{"activations of attention", "--batch_size or --max_seq_len"};
+constexpr MemoryUse expert_memory{"activations of the experts", "--batch_size or --d_ff"};
+constexpr MemoryUse logits_memory{"logits and loss", "--batch_size or --vocab_size"};
 
 AttentionConfig attention_config(const ModelConfig& config, const IndexerConfig& indexer) {
     return {.d_model = config.d_model,
@@ -71,16 +78,19 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
     const int64_t B = tokens.dim(0), T = tokens.dim(1);
     const Shape rows{B * T, config_.d_model}, cube{B, T, config_.d_model};
     ModelOutput output;
+    const MemoryScope scope(activation_memory);
     Tensor h = embed_(tokens);
     int64_t layer = 0;
     for (const auto& block : blocks_) {
         AttentionTrace trace;
+        std::optional<MemoryScope> part(std::in_place, attention_memory);
         const Tensor attended = block->attention(block->norm1(h), options.stage, options.indexer_loss, trace);
         if (options.observe) options.observe(layer, trace);
         if (trace.indexer_loss.defined())
             output.indexer_loss = sum_of(output.indexer_loss, trace.indexer_loss);
         h = add_residual(h, attended, config_.dropout, options.rng);
 
+        part.emplace(expert_memory);
         const MixtureOfExpertsOutput experts =
             block->feed_forward(reshape(block->norm2(h), rows), options.rng);
         output.load_balancing = sum_of(output.load_balancing, experts.load_balancing);
@@ -89,6 +99,7 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
     }
     if (output.indexer_loss.defined())
         output.indexer_loss = scale(output.indexer_loss, 1.0 / static_cast<double>(config_.n_layers));
+    const MemoryScope head(logits_memory);
     if (options.logits) output.logits = linear(reshape(norm_(h), rows), embed_.weight());
     return output;
 }

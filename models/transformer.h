@@ -44,6 +44,7 @@ class Transformer : public Module {
     Transformer(const ModelConfig& config, const ParameterInit& init);
     ModelOutput forward(const Tensor& tokens /* int32 [B,T] */, const ForwardOptions& options) const;
     const ModelConfig& config() const { return config_; }
+    Device device() const { return embed_.weight().device(); }  // where the weights are and tokens must be
 
     // Named as in the original PyTorch model; lm_head.weight is the same tensor as embed.weight.
     std::vector<Parameter> state() const;

@@ -1,9 +1,12 @@
 #include "framework/nn/module.h"
 
+#include "framework/core/allocator.h"
 #include "framework/core/threads.h"
 
 namespace sieve {
 namespace {
+
+constexpr MemoryUse parameter_memory{"parameters", "--d_model, --n_layers or --num_experts"};
 
 // FNV-1a: stable across machines and builds, which std::hash does not promise.
 uint64_t stable_hash(const std::string& text) {
@@ -21,10 +24,12 @@ Tensor ParameterInit::normal(const std::string& full_name, const Shape& shape) c
     parallel_for(numbers.numel(), 1 << 12, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) data[i] = std * normal_at(key, static_cast<uint64_t>(i));
     });
-    return numbers.to(dtype);
+    const MemoryScope scope(parameter_memory);
+    return numbers.to(dtype).to(device);
 }
 
 Tensor ParameterInit::constant(const Shape& shape, double value) const {
+    const MemoryScope scope(parameter_memory);
     return Tensor::full(shape, value, dtype, device);
 }
 

@@ -78,9 +78,10 @@ TrainingHistory history_from_state(const Json& json) {
 }
 
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint, const ExperimentConfig& config) {
-    NamedTensors tensors = checkpoint.model;
+    NamedTensors tensors;
+    for (const auto& [name, tensor] : checkpoint.model) tensors.emplace_back(name, tensor.to(Device{}));
     for (const auto& [name, tensor] : checkpoint.optimizer)
-        tensors.emplace_back(optimizer_prefix + name, tensor);
+        tensors.emplace_back(optimizer_prefix + name, tensor.to(Device{}));
     const Json progress = {{"stage", checkpoint.stage},
                            {"step", checkpoint.step},
                            {"history", state_of_history(checkpoint.history)}};
@@ -113,7 +114,7 @@ Checkpoint read_checkpoint(const std::string& path, const ExperimentConfig& conf
 void write_final_model(const std::string& path, const Transformer& model, const ExperimentConfig& config,
                        const std::string& tokenizer_json) {
     NamedTensors tensors;
-    for (const Parameter& p : model.state()) tensors.emplace_back(p.name, p.tensor);
+    for (const Parameter& p : model.state()) tensors.emplace_back(p.name, p.tensor.to(Device{}));
     write_pt(path, tensors,
              {{"config.json", config_to_json(config).dump(2)}, {"tokenizer.json", tokenizer_json}});
 }

@@ -70,6 +70,8 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"results_dir", "Running", "where results are written", &c.results_dir, false},
         {"stages", "Running", "which of classic,sparse,compare to run", &c.stages, false},
         {"device", "Running", "auto, cpu or cuda", &c.device, false},
+        {"precision", "Running", "of matrix products and attention on a GPU: fp32, tf32 or bf16",
+         &c.precision, true},
         {"threads", "Running", "0: all cores", &c.threads, false},
         {"memory_limit_mb", "Running", "refuse to use more tensor memory than this; 0: no limit",
          &c.memory_limit_mb, false},
@@ -156,6 +158,8 @@ void validate(const ExperimentConfig& c) {
         fail_usage(fmt::format("protocol: '{}', want heldout or overlap", c.protocol));
     if (c.device != "auto" && c.device != "cpu" && c.device != "cuda")
         fail_usage(fmt::format("device: '{}', want auto, cpu or cuda", c.device));
+    if (c.precision != "fp32" && c.precision != "tf32" && c.precision != "bf16")
+        fail_usage(fmt::format("precision: '{}', want fp32, tf32 or bf16", c.precision));
     check_stages(c.stages);
 }
 

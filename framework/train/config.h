@@ -37,9 +37,10 @@ struct ExperimentConfig {
     // Running.
     std::string results_dir = "results";
     std::string stages = "classic,sparse,compare";
-    std::string device = "auto";  // auto | cpu | cuda
-    int64_t threads = 0;          // 0: all cores
-    int64_t memory_limit_mb = 0;  // 0: none
+    std::string device = "auto";     // auto | cpu | cuda
+    std::string precision = "fp32";  // fp32 | tf32 | bf16: of matrix products and attention on a CUDA device
+    int64_t threads = 0;             // 0: all cores
+    int64_t memory_limit_mb = 0;     // 0: none
     int64_t checkpoint_every = 100;
 };
 

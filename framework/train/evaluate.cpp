@@ -51,12 +51,13 @@ Evaluation evaluate(const Transformer& model, const Dataset& data, int64_t batch
     const int64_t available = data.validation_batches();
     const int64_t count = batches == 0 ? available : std::min(batches, available);
     const bool sparse = model.config().is_sparse();
+    const Device device = model.device();
     int64_t tokens = 0, right = 0;
     for (int64_t i = 0; i < count; ++i) {
         const Batch batch = data.validation(i);
-        const ModelOutput out = model.forward(batch.tokens, {.indexer_loss = sparse});
+        const ModelOutput out = model.forward(batch.tokens.to(device), {.indexer_loss = sparse});
         const TokenPredictions scored =
-            score_predictions(out.logits, batch.targets.alias({batch.targets.numel()}));
+            score_predictions(out.logits, batch.targets.alias({batch.targets.numel()}).to(device));
         result.loss += scored.total_loss;
         right += scored.correct;
         tokens += batch.targets.numel();
@@ -65,7 +66,7 @@ Evaluation evaluate(const Transformer& model, const Dataset& data, int64_t batch
     result.loss /= static_cast<double>(tokens);
     result.accuracy = static_cast<double>(right) / static_cast<double>(tokens);
     result.perplexity = std::exp(result.loss);
-    if (sparse) result.quality = indexer_quality_by_layer(model, data.validation(0).tokens);
+    if (sparse) result.quality = indexer_quality_by_layer(model, data.validation(0).tokens.to(device));
     return result;
 }
 

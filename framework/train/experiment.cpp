@@ -6,13 +6,13 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "framework/blas/gemm.h"
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
 #include "framework/data/dataset.h"
 #include "framework/io/json_file.h"
 #include "framework/train/checkpoint.h"
+#include "framework/train/device.h"
 #include "framework/train/inspect.h"
 #include "framework/train/interrupt.h"
 #include "framework/train/results.h"
@@ -27,22 +27,16 @@ bool runs(const ExperimentConfig& config, const std::string& stage) {
     return ("," + config.stages + ",").find("," + stage + ",") != std::string::npos;
 }
 
-void choose_device(const ExperimentConfig& config) {
-    if (config.device == "cuda")
-        fail_usage("device: cuda is not available: this build has no CUDA kernels yet; use --device cpu");
-    if (config.device == "auto")
-        std::fputs("device: no CUDA kernels in this build; running on the CPU\n", stderr);
-}
-
 int64_t count_elements(const std::vector<Parameter>& parameters) {
     int64_t n = 0;
     for (const Parameter& p : parameters) n += p.tensor.numel();
     return n;
 }
 
-std::unique_ptr<Transformer> make_model(const ExperimentConfig& c) {
+std::unique_ptr<Transformer> make_model(const ExperimentConfig& c, Device device) {
     return std::make_unique<Transformer>(
-        c.model, ParameterInit{.seed = static_cast<uint64_t>(c.seed), .std = c.model.init_std});
+        c.model,
+        ParameterInit{.seed = static_cast<uint64_t>(c.seed), .std = c.model.init_std, .device = device});
 }
 
 // One variant that is still to be trained, with what trial steps say about its cost.
@@ -62,32 +56,32 @@ bool is_finished(const ResultPaths& paths, const ExperimentConfig& config) {
            read_json(folder + "/config.json") == config_to_json(config);
 }
 
-void estimate(PlannedVariant& variant, const Dataset& data) {
+void estimate(PlannedVariant& variant, const Dataset& data, Device device) {
     const ExperimentConfig& c = variant.config;
-    reset_peak_memory();
-    const int64_t before = memory_stats().live_bytes;
+    reset_peak_memory(device);
+    const int64_t before = memory_stats(device).live_bytes;
     const auto batches =
         static_cast<double>(c.eval_batches == 0 ? data.validation_batches()
                                                 : std::min(c.eval_batches, data.validation_batches()));
     for (const Stage& stage : stages_of(c)) {
-        const double step = measure_step_seconds(c, stage, data);
+        const double step = measure_step_seconds(c, stage, data, device);
         variant.step_seconds.push_back(step);
         // An evaluation batch is a forward pass: about a third of a step.
         const double evaluations =
             stage.kind == StageKind::warmup ? 0 : std::ceil(static_cast<double>(stage.steps) / c.eval_every);
         variant.seconds += step * (static_cast<double>(stage.steps) + evaluations * batches / 3);
     }
-    variant.trial_bytes = memory_stats().peak_bytes - before;
+    variant.trial_bytes = memory_stats(device).peak_bytes - before;
 }
 
-void print_header(const ExperimentConfig& c, const Dataset& data) {
+void print_header(const ExperimentConfig& c, const Dataset& data, Device device) {
     ExperimentConfig sparse = c;
     sparse.model.attention = "sparse";
-    const auto model = make_model(sparse);
+    const auto model = make_model(sparse, Device{});
     const ModelConfig& m = c.model;
     fmt::print("Sieve experiment 4: classic against sparse attention ({} preset, seed {})\n", c.preset,
                c.seed);
-    fmt::print("  device      cpu, {} threads, matrix products by {}\n", thread_count(), cpu::gemm_backend());
+    fmt::print("  device      {}\n", describe(device));
     fmt::print("  model       d_model {}, {} heads, {} layers, {} experts (top {}), d_ff {}, length {}\n",
                m.d_model, m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
     fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", m.indexer, m.indexer_heads, m.indexer_dim,
@@ -103,12 +97,12 @@ void print_header(const ExperimentConfig& c, const Dataset& data) {
 
 // Trains one variant and writes its folder. The trained model's file appears last.
 TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, const ResultPaths& paths,
-                            bool resume, double seconds_after) {
+                            Device device, bool resume, double seconds_after) {
     const ExperimentConfig& c = variant.config;
     const std::string folder = paths.variant(c.model.attention);
-    release_cached_memory();
-    reset_peak_memory();
-    const auto model = make_model(c);
+    release_cached_memory(device);
+    reset_peak_memory(device);
+    const auto model = make_model(c, device);
     const bool from_checkpoint = resume && fs::exists(folder + "/checkpoint.pt");
     if (c.model.is_sparse() && c.sparse_init == "classic" && !from_checkpoint) {
         const std::string source = paths.variant("classic") + "/final_model.pt";
@@ -142,7 +136,7 @@ TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, 
 }
 
 std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultPaths& paths,
-                                 const Dataset& data) {
+                                 const Dataset& data, Device device) {
     std::vector<PlannedVariant> variants;
     for (const char* attention : {"classic", "sparse"}) {
         if (!runs(command.config, attention)) continue;
@@ -152,7 +146,7 @@ std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultP
             fmt::print("  {} was finished by an earlier run and is kept\n", attention);
             continue;
         }
-        estimate(variant, data);
+        estimate(variant, data, device);
         variants.push_back(std::move(variant));
     }
     return variants;
@@ -208,24 +202,24 @@ DataConfig data_config(const ExperimentConfig& c) {
 int run_experiment(const ExperimentCommand& given) {
     ExperimentCommand command = given;
     ExperimentConfig& config = command.config;
-    choose_device(config);
+    const Device device = choose_device(config);
     if (config.threads) set_thread_count(static_cast<int>(config.threads));
-    set_memory_limit(config.memory_limit_mb << 20);
+    set_memory_limit(config.memory_limit_mb << 20, device);
     const Dataset data =
         load_dataset(data_config(config), [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
     config.model.vocab_size = data.tokenizer().vocab_size();  // a given tokenizer brings its own
     const ResultPaths paths(config.results_dir);
     paths.make_folders();
     warn_about_earlier_results(command, paths);
-    print_header(config, data);
-    const std::vector<PlannedVariant> variants = plan(command, paths, data);
+    print_header(config, data, device);
+    const std::vector<PlannedVariant> variants = plan(command, paths, data, device);
     if (!variants.empty()) print_plan(variants);
 
     catch_interrupts();
     for (size_t i = 0; i < variants.size(); ++i) {
         double after = 0;
         for (size_t j = i + 1; j < variants.size(); ++j) after += variants[j].seconds;
-        if (run_variant(variants[i], data, paths, command.resume, after) == TrainingOutcome::finished)
+        if (run_variant(variants[i], data, paths, device, command.resume, after) == TrainingOutcome::finished)
             continue;
         fmt::print("\ninterrupted; the state is saved. To go on: the same command with --resume\n");
         return interrupted();

@@ -7,9 +7,11 @@ namespace {
 
 double newton_schulz(double rows, double cols) {
     const double m = std::min(rows, cols), n = std::max(rows, cols);
-    // As optim/muon_cpu.cpp computes it; a symmetric product costs half. Square: A = X X^T, A A and B X, five times.
+    // As optim/muon_cpu.cpp computes it; a symmetric product costs half. Square: A = X X^T, A A and B X, five
+    // times.
     if (m == n) return 5 * (m * m * n + m * m * m + 2 * m * m * n);
-    // Otherwise three iterations and then two on the Gram matrix alone, each group with one A = X X^T and one Q X.
+    // Otherwise three iterations and then two on the Gram matrix alone, each group with one A = X X^T and one
+    // Q X.
     return 6 * m * m * n + 14 * m * m * m;
 }
 
