@@ -32,7 +32,7 @@ bool everything(int64_t, int64_t, int64_t) {
 // Heads of every width that kernels were compiled for, one past it, and MLA's on a GPU.
 std::vector<Case> float_cases(Device device) {
     if (is_emulated(device))
-        return {{2, 4, 2, 65, 7, 5}, {1, 2, 1, 97, 64, 33}, {1, 1, 1, 70, 65, 128}, {1, 2, 2, 66, 129, 3}};
+        return {{2, 4, 2, 65, 7, 5}, {1, 2, 1, 66, 64, 33}, {1, 1, 1, 70, 65, 128}, {1, 1, 1, 66, 129, 3}};
     return {{2, 4, 2, 65, 7, 5},    {1, 2, 2, 300, 32, 32},  {1, 1, 1, 128, 100, 36},
             {1, 3, 3, 257, 64, 64}, {1, 2, 1, 191, 64, 33},  {1, 1, 1, 70, 65, 128},
             {1, 2, 2, 66, 129, 3},  {1, 16, 2, 127, 16, 16}, {1, 4, 1, 130, 576, 512}};
@@ -85,7 +85,7 @@ DEVICE_TEST_CASE("dense_attention: values and gradients against the materialised
 DEVICE_TEST_CASE("dense_attention: gradients by finite differences", device) {
     for (const int64_t T : {0, 1, 2, 5, 7, 31, 33}) {
         for (const int64_t dim : {1, 3, 4}) {
-            if (is_emulated(device) && (T > 5 || dim == 4)) continue;
+            if (is_emulated(device) && ((T != 2 && T != 5) || dim != 3)) continue;
             const Case c{T < 8 ? 2 : 1, 2, T % 2 ? 1 : 2, T, dim, dim == 3 ? 2 : dim};
             const AttentionInputs in = attention_inputs(c);
             check_gradients(
@@ -112,6 +112,7 @@ DEVICE_TEST_CASE("dense_attention: every precision agrees with float64, and repe
     for (const PrecisionCase& precision : precisions_of(device)) {
         const PrecisionScope scope(precision.precision);
         for (const Case& c : float_cases(device)) {
+            if (is_emulated(device) && (c.dim > 128 || (c.dim > 64 && precision.nmse < 1e-3))) continue;
             INFO(name_of(c) << " nmse " << precision.nmse);
             const double scale = 1 / std::sqrt(static_cast<double>(c.dim));
             const AttentionInputs in = attention_inputs(c, DType::float32, device);
@@ -139,12 +140,12 @@ DEVICE_TEST_CASE("dense_attention: scores far apart neither overflow nor lose th
 
 DEVICE_TEST_CASE("dense_attention: a row's bits depend neither on later rows nor on T", device) {
     std::vector<int64_t> lengths{1, 2, 31, 32, 33, 63, 64, 65, 100, 149};
-    if (is_emulated(device)) lengths = {1, 33, 65, 149};
-    check_causal({2, 2, 1, 150, 20, 12}, DType::float64, device, lengths);
+    if (is_emulated(device)) lengths = {1, 65};
+    check_causal({1, 2, 1, 150, 20, 12}, DType::float64, device, lengths);
+    check_causal({1, 1, 1, 150, 130, 12}, DType::float32, device, {65});
     for (const PrecisionCase& precision : precisions_of(device)) {
         const PrecisionScope scope(precision.precision);
-        check_causal({2, 2, 1, 150, 20, 12}, DType::float32, device, lengths);
-        check_causal({1, 1, 1, 150, 130, 12}, DType::float32, device, {65});
+        check_causal({1, 2, 1, 150, 20, 12}, DType::float32, device, lengths);
     }
 }
 
@@ -162,6 +163,22 @@ DEVICE_TEST_CASE("dense_attention: a head's bits depend neither on other heads n
     for (int64_t t = 0; t < 77; ++t)
         for (int64_t j = 0; j < 8; ++j)
             CHECK(alone.out.data<float>()[t * 8 + j] == whole.out.data<float>()[((77 + t) * 2 + 1) * 8 + j]);
+}
+
+// So many heads give each warp of the tensor cores two tiles of rows, one head gives it one.
+DEVICE_TEST_CASE("dense_attention: a head's bits do not depend on how many rows a warp has", device) {
+    if (device.is_cpu()) return;
+    const PrecisionScope scope(cuda::Precision::bf16);
+    const int64_t H = 132, T = 129;
+    const AttentionInputs in = attention_inputs({1, H, 1, T, 4, 4}, DType::float32);
+    const AttentionOutput whole = dense_attention(in.q.to(device), in.k.to(device), in.v.to(device), 0.3);
+    const Tensor last = in.q.alias({H, 1, T, 4}).rows(H - 1, H).clone();
+    const AttentionOutput alone = dense_attention(last.to(device), in.k.to(device), in.v.to(device), 0.3);
+    CHECK(bit_identical(alone.lse.to(Device{}),
+                        whole.lse.to(Device{}).alias({H, 1, T}).rows(H - 1, H).clone()));
+    const std::vector<float> all = whole.out.to_vector<float>(), own = alone.out.to_vector<float>();
+    for (size_t t = 0; t < T; ++t)
+        for (size_t j = 0; j < 4; ++j) CHECK(own[t * 4 + j] == all[(t * H + H - 1) * 4 + j]);
 }
 
 TEST_CASE("dense_attention: bits repeat, for any number of threads") {

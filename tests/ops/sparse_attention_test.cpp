@@ -68,11 +68,11 @@ AttentionGradients run(const AttentionInputs& in, const Selection& s, double sca
 // Heads of every width that kernels were compiled for, alone and in groups.
 std::vector<Case> float_cases(Device device) {
     if (is_emulated(device))
-        return {{2, 4, 2, 65, 7, 5},     {1, 2, 2, 70, 32, 64},   {1, 5, 1, 45, 65, 128},
-                {1, 3, 1, 35, 255, 130}, {1, 2, 1, 20, 576, 512}, {1, 2, 1, 20, 641, 3}};
+        return {{1, 4, 2, 65, 7, 5},     {1, 1, 1, 70, 32, 64},   {1, 5, 1, 25, 65, 128},
+                {1, 3, 1, 15, 255, 130}, {1, 2, 1, 10, 576, 512}, {1, 1, 1, 10, 769, 3}};
     return {{2, 4, 2, 65, 7, 5},     {1, 2, 2, 300, 32, 32},   {1, 2, 2, 170, 64, 64},
             {1, 5, 1, 145, 65, 128}, {1, 3, 1, 135, 255, 130}, {1, 2, 1, 120, 576, 512},
-            {1, 20, 1, 90, 64, 64},  {1, 2, 1, 90, 641, 3},    {1, 1, 1, 90, 3, 800}};
+            {1, 20, 1, 90, 64, 64},  {1, 2, 1, 90, 769, 3},    {1, 1, 1, 90, 3, 800}};
 }
 
 void check_dense(const Case& c, DType dtype, Device device, double tolerance) {
@@ -81,6 +81,7 @@ void check_dense(const Case& c, DType dtype, Device device, double tolerance) {
     const AttentionGradients dense = run_attention(
         in, [](const Tensor& q, const Tensor& k, const Tensor& v) { return dense_attention(q, k, v, 0.3); });
     for (const int64_t k : {c.T, c.T + 7}) {
+        if (is_emulated(device) && k > c.T) continue;
         const Selection s = random_selection(c.B, c.T, k, 10);
         CHECK(bit_identical(run(in, s, 0.3, SparseMethod::masked_tiles), dense));
         CHECK(bit_identical(run(in, s, 0.3, SparseMethod::automatic), dense));
@@ -93,8 +94,8 @@ void check_dense(const Case& c, DType dtype, Device device, double tolerance) {
 }
 
 void check_causal(SparseMethod method, DType dtype, Device device, const std::vector<int64_t>& lengths) {
-    const AttentionInputs in = attention_inputs({2, 2, 1, 150, 20, 12}, dtype, device);
-    const Selection s = random_selection(2, 150, 20, 11);
+    const AttentionInputs in = attention_inputs({1, 2, 1, 150, 20, 12}, dtype, device);
+    const Selection s = random_selection(1, 150, 20, 11);
     const AttentionOutput whole = sparse_attention(in.q, in.k, in.v, on(device, s), 0.3, method);
     for (const int64_t T : lengths) {
         INFO(name_of(method) << " T " << T);
@@ -106,13 +107,13 @@ void check_causal(SparseMethod method, DType dtype, Device device, const std::ve
     }
     // Other selections for the odd rows change nothing in the even ones.
     const Selection other{s.indices.clone(), s.counts.clone()};
-    const Selection fresh = random_selection(2, 150, 20, 12);
-    for (int64_t row = 1; row < 300; row += 2)
+    const Selection fresh = random_selection(1, 150, 20, 12);
+    for (int64_t row = 1; row < 150; row += 2)
         std::copy_n(fresh.indices.data<int32_t>() + row * 20, 20, other.indices.data<int32_t>() + row * 20);
     const AttentionOutput mixed = sparse_attention(in.q, in.k, in.v, on(device, other), 0.3, method);
-    const Tensor rows = whole.out.to(Device{}).alias({300, 24}),
-                 mixed_rows = mixed.out.to(Device{}).alias({300, 24});
-    for (int64_t row = 0; row < 300; row += 2)
+    const Tensor rows = whole.out.to(Device{}).alias({150, 24}),
+                 mixed_rows = mixed.out.to(Device{}).alias({150, 24});
+    for (int64_t row = 0; row < 150; row += 2)
         CHECK(bit_identical(rows.rows(row, row + 1).clone(), mixed_rows.rows(row, row + 1).clone()));
     CHECK(!bit_identical(rows, mixed_rows));
 }
@@ -130,7 +131,7 @@ DEVICE_TEST_CASE("sparse_attention: values and gradients against the materialise
     for (const Case& c : cases)
         for (const int64_t k : {1, 3, 17, 64, 1000})
             for (const SparseMethod method : methods) {
-                if (is_emulated(device) && (k == 64 || (k == 3 && c.T < 40))) continue;
+                if (is_emulated(device) && k != 17 && (k != 3 || c.T > 10)) continue;
                 INFO(testing::name_of(c) << " k " << k << " " << name_of(method));
                 const AttentionInputs in = attention_inputs(c, DType::float64, device);
                 const Selection s = random_selection(c.B, c.T, k, 6);
@@ -142,7 +143,7 @@ DEVICE_TEST_CASE("sparse_attention: gradients by finite differences", device) {
     for (const int64_t T : {1, 2, 5, 7, 33})
         for (const int64_t k : {1, 4, 40})
             for (const SparseMethod method : methods) {
-                if (is_emulated(device) && (T > 5 || k != 4 || method == SparseMethod::automatic)) continue;
+                if (is_emulated(device) && (T != 5 || k != 4 || method == SparseMethod::automatic)) continue;
                 const Case c{T < 8 ? 2 : 1, 2, T % 2 ? 1 : 2, T, 3, 2};
                 const AttentionInputs in = attention_inputs(c);
                 const Selection s = on(device, random_selection(c.B, T, k, 7));
@@ -166,22 +167,23 @@ DEVICE_TEST_CASE("sparse_attention: rows without keys give 0, -inf and no gradie
             for (const SparseMethod method : methods)
                 for (const auto& count_of : counts) {
                     if (dtype == DType::float64 && precision.precision != cuda::Precision::fp32) continue;
+                    if (is_emulated(device) && method == SparseMethod::automatic) continue;
                     const PrecisionScope scope(precision.precision);
                     INFO(name_of(method) << " nmse " << precision.nmse);
-                    const AttentionInputs in = attention_inputs({2, 2, 1, 80, 5, 6}, dtype, device);
-                    const Selection s = random_selection(2, 80, 9, 8, count_of);
+                    const AttentionInputs in = attention_inputs({2, 2, 1, 70, 5, 6}, dtype, device);
+                    const Selection s = random_selection(2, 70, 9, 8, count_of);
                     const AttentionGradients y = run(in, s, 0.5, method);
                     check_nmse(y, attention_oracle(in, 0.5, members(s)), precision.nmse);
                     const std::vector<double> lse = y.lse.to(DType::float64).to_vector<double>(),
                                               dq = y.dq.to(DType::float64).to_vector<double>(),
                                               out = y.out.to(DType::float64).to_vector<double>();
-                    for (int64_t row = 0; row < 2 * 2 * 80; ++row) {
-                        const int64_t b = row / 160, h = row / 80 % 2, t = row % 80;
-                        if (s.counts.data<int32_t>()[b * 80 + t]) continue;
+                    for (int64_t row = 0; row < 2 * 2 * 70; ++row) {
+                        const int64_t b = row / 140, h = row / 70 % 2, t = row % 70;
+                        if (s.counts.data<int32_t>()[b * 70 + t]) continue;
                         CHECK(lse[static_cast<size_t>(row)] == -std::numeric_limits<double>::infinity());
                         for (int64_t j = 0; j < 5; ++j) CHECK(dq[static_cast<size_t>(row * 5 + j)] == 0);
                         for (int64_t j = 0; j < 6; ++j)
-                            CHECK(out[static_cast<size_t>(((b * 80 + t) * 2 + h) * 6 + j)] == 0);
+                            CHECK(out[static_cast<size_t>(((b * 70 + t) * 2 + h) * 6 + j)] == 0);
                     }
                 }
 }
@@ -190,7 +192,7 @@ DEVICE_TEST_CASE("sparse_attention: float32 against float64", device) {
     for (const Case& c : float_cases(device))
         for (const int64_t k : {5, 64, 300})
             for (const SparseMethod method : methods) {
-                if (is_emulated(device) && k != 5) continue;
+                if (is_emulated(device) && (k != 5 || method == SparseMethod::automatic)) continue;
                 INFO(testing::name_of(c) << " k " << k << " " << name_of(method));
                 const double scale = 1 / std::sqrt(static_cast<double>(c.dim));
                 const AttentionInputs in = attention_inputs(c, DType::float32, device);
@@ -204,6 +206,7 @@ DEVICE_TEST_CASE("sparse_attention: every precision agrees with float64, and rep
         const PrecisionScope scope(precision.precision);
         for (const Case& c : float_cases(device))
             for (const SparseMethod method : {SparseMethod::gathered, SparseMethod::masked_tiles}) {
+                if (is_emulated(device) && c.dim > 32 && method != SparseMethod::gathered) continue;
                 INFO(testing::name_of(c) << " " << name_of(method) << " nmse " << precision.nmse);
                 const double scale = 1 / std::sqrt(static_cast<double>(c.dim));
                 const AttentionInputs in = attention_inputs(c, DType::float32, device);
@@ -216,8 +219,9 @@ DEVICE_TEST_CASE("sparse_attention: every precision agrees with float64, and rep
 }
 
 DEVICE_TEST_CASE("sparse_attention: k >= T is dense attention", device) {
-    std::vector<Case> cases{{2, 4, 2, 5, 7, 3}, {1, 2, 2, 64, 8, 8}, {1, 2, 1, 100, 33, 20}};
+    std::vector<Case> cases{{2, 4, 2, 5, 7, 3}, {1, 2, 1, 70, 33, 20}};
     if (!is_emulated(device)) {
+        cases.push_back({1, 2, 2, 64, 8, 8});
         cases.push_back({16, 2, 2, 100, 33, 20});
         cases.push_back({1, 1, 1, 600, 8, 8});
     }
@@ -235,7 +239,7 @@ DEVICE_TEST_CASE(
     "sparse_attention: a row's bits depend neither on later rows, nor on T, nor on its neighbours' keys",
     device) {
     std::vector<int64_t> lengths{31, 32, 33, 63, 64, 65, 100, 149};
-    if (is_emulated(device)) lengths = {33, 65};
+    if (is_emulated(device)) lengths = {65};
     for (const SparseMethod method : methods) {
         check_causal(method, DType::float64, device, lengths);
         for (const PrecisionCase& precision : precisions_of(device)) {
@@ -275,7 +279,7 @@ TEST_CASE("sparse_attention: bits repeat, for any number of threads") {
 }
 
 DEVICE_TEST_CASE("sparse_attention: no buffer grows with T x T", device) {
-    const int64_t T = is_emulated(device) ? 512 : 4096, dim = 8;
+    const int64_t T = is_emulated(device) ? 256 : 4096, dim = 8;
     const AttentionInputs in = attention_inputs({1, 1, 1, T, dim, dim}, DType::float32, device);
     const Selection s = random_selection(1, T, 16, 14);
     for (const SparseMethod method : methods) {

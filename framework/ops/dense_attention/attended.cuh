@@ -2,7 +2,8 @@
 // or the selected ones, a bit a key. Squares of 64 queries x 64 keys from which nobody selected are skipped.
 //
 //                   keys 0..31   32..63   64..  ..
-//   words  query 0  [ bits     ][       ][     ]        [batch, rows, row_words]
+//   words  query 0  [ bits     ][       ][     ]        [batch, padded rows, row_words], zeros beyond the
+//   rows
 //          query 1  [          ][       ][     ]
 //
 //   squares[i][j]   1 when a query of square row i selected a key of square row j, or the other way round:
@@ -25,27 +26,24 @@ struct Attended {
     int rows;                // queries (and keys) at and beyond it are not part of the tiles
     int row_words, sides;
 
+    // Whole tiles of 128 queries: what a tile holds beyond the last row selects nothing.
+    __device__ __host__ int64_t padded_rows() const { return (rows + 127) / 128 * 128; }
     __device__ Attended of_batch(int64_t b) const {
         if (!words) return *this;
-        return {words + b * rows * row_words, squares + b * sides * sides, rows, row_words, sides};
+        return {words + b * padded_rows() * row_words, squares + b * sides * sides, rows, row_words, sides};
     }
     __device__ bool operator()(int t, int s) const {
-        if (!words) return s <= t;
-        return t < rows && (words[static_cast<int64_t>(t) * row_words + s / 32] >> s % 32 & 1);
+        return words ? selected_of(t, s) >> s % 32 & 1 : s <= t;
     }
-    // Of the 32 keys among which s is, from a multiple of 32 on: bit i says whether query t attends to the
+    // Of the 32 keys among which s is, from a multiple of 32 on: bit i says whether query t selected the
     // i-th.
-    __device__ uint32_t word_of(int t, int s) const {
-        const int before = t - s / 32 * 32;
-        if (!words) return before < 0 ? 0 : before >= 31 ? ~0u : (2u << before) - 1;
-        return t < rows ? words[static_cast<int64_t>(t) * row_words + s / 32] : 0;
+    __device__ uint32_t selected_of(int t, int s) const {
+        return words[static_cast<unsigned>(t) * static_cast<unsigned>(row_words) + s / 32];
     }
-    // The same of the 64 keys from `first`, a multiple of 64, on.
+    // Bit i says whether query t attends to the i-th of the 64 keys from `first`, a multiple of 64, on.
     __device__ uint64_t keys_of(int t, int first) const {
         if (!words) return t < first ? 0 : t - first >= 63 ? ~uint64_t{0} : (uint64_t{2} << (t - first)) - 1;
-        if (t >= rows) return 0;
-        const auto pair = load_pack<2>(words + static_cast<int64_t>(t) * row_words + first / 32);
-        return pair.at[0] | static_cast<uint64_t>(pair.at[1]) << 32;
+        return selected_of(t, first) | static_cast<uint64_t>(selected_of(t, first + 32)) << 32;
     }
     // True when the tile [a, a + a_size) x [b, b + b_size) of queries and keys, in any order, may not be
     // skipped.

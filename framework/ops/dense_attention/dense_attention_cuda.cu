@@ -18,7 +18,7 @@ struct SelectionWords {
     int64_t length;  // of the selection
     uint32_t* words;
     uint8_t* squares;
-    int64_t rows, row_words, sides, total;  // total: batch * rows * row_words
+    int64_t rows, padded_rows, row_words, sides, total;  // total: batch * padded_rows * row_words
 };
 
 constexpr int selection_threads = 256;
@@ -27,11 +27,12 @@ constexpr int selection_threads = 256;
 __global__ void __launch_bounds__(selection_threads) selection_words_kernel(SelectionWords a) {
     const int64_t i = static_cast<int64_t>(blockIdx.x) * selection_threads + threadIdx.x;
     if (i >= a.total) return;
-    const int64_t w = i % a.row_words, row = i / a.row_words, t = row % a.rows, b = row / a.rows;
-    const int32_t* selected = a.keys.indices + (b * a.length + t) * a.keys.slots;
-    const int64_t count = min(static_cast<int64_t>(a.keys.counts[b * a.length + t]), a.keys.slots);
+    const int64_t w = i % a.row_words, row = i / a.row_words, t = row % a.padded_rows,
+                  b = row / a.padded_rows;
     uint32_t bits = 0;
-    if (32 * w <= t) {
+    if (t < a.rows && 32 * w <= t) {
+        const int32_t* selected = a.keys.indices + (b * a.length + t) * a.keys.slots;
+        const int64_t count = min(static_cast<int64_t>(a.keys.counts[b * a.length + t]), a.keys.slots);
         int64_t low = 0, high = count;
         while (low < high) {
             const int64_t middle = (low + high) / 2;
@@ -57,27 +58,27 @@ class AttendedTiles {
     AttendedTiles(const SelectedKeys& keys, const AttentionSizes& size, int64_t rows) {
         attended_ = {.words = nullptr, .squares = nullptr, .rows = static_cast<int>(rows)};
         if (!keys.indices) return;
-        const int64_t sides = (rows + square - 1) / square;
-        const int64_t row_words = sides * (square / 32);
-        words_ = device_scratch<uint32_t>(size.batch * rows * row_words);
+        const int64_t sides = (rows + square - 1) / square, row_words = sides * (square / 32);
+        const int64_t total = size.batch * attended_.padded_rows() * row_words;
+        words_ = device_scratch<uint32_t>(total);
         squares_ = device_scratch<uint8_t>(size.batch * sides * sides);
-        fill_zero(squares_.raw(), squares_.bytes());
-        const SelectionWords work{.keys = keys,
-                                  .length = size.length,
-                                  .words = scratch_data<uint32_t>(words_),
-                                  .squares = scratch_data<uint8_t>(squares_),
-                                  .rows = rows,
-                                  .row_words = row_words,
-                                  .sides = sides,
-                                  .total = size.batch * rows * row_words};
-        launch_kernel(
-            selection_words_kernel,
-            {.blocks = dim3(blocks_for(work.total, selection_threads)), .threads = dim3(selection_threads)},
-            work);
-        attended_.words = work.words;
-        attended_.squares = work.squares;
+        attended_.words = scratch_data<uint32_t>(words_);
+        attended_.squares = scratch_data<uint8_t>(squares_);
         attended_.row_words = static_cast<int>(row_words);
         attended_.sides = static_cast<int>(sides);
+        fill_zero(squares_.raw(), squares_.bytes());
+        launch_kernel(
+            selection_words_kernel,
+            {.blocks = dim3(blocks_for(total, selection_threads)), .threads = dim3(selection_threads)},
+            SelectionWords{.keys = keys,
+                           .length = size.length,
+                           .words = scratch_data<uint32_t>(words_),
+                           .squares = scratch_data<uint8_t>(squares_),
+                           .rows = rows,
+                           .padded_rows = attended_.padded_rows(),
+                           .row_words = row_words,
+                           .sides = sides,
+                           .total = total});
     }
     const Attended& attended() const { return attended_; }
 

@@ -37,6 +37,16 @@
 namespace sieve::cuda {
 
 constexpr int tensor_threads = 128;
+// Blocks that a multiprocessor should hold: as many as registers allow without spilling any.
+template <int width, int row_tiles>
+constexpr int forward_blocks = width > 64              ? 1
+                               : width* row_tiles > 64 ? 2
+                               : width* row_tiles > 32 ? 3
+                                                       : 4;
+template <int width, bool owns_keys>
+constexpr int backward_blocks = width > 64                ? 1
+                                : width > 32 || owns_keys ? 3
+                                                          : 4;
 constexpr int tensor_tile = 64;               // rows of a visiting tile
 constexpr int score_tiles = tensor_tile / 8;  // fragments of 8 columns
 
@@ -158,11 +168,15 @@ __device__ inline void mask_columns(float (&scores)[score_tiles][4], const Atten
     for (int j = 0; j < score_tiles; ++j)
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-            // 16 keys from a multiple of 16 on lie in one word
-            const uint32_t keys =
-                attended.word_of(first_query + 8 * j + 2 * lane.t + e, key) >> (key % 32 + lane.g);
-            if (!(keys & 1)) scores[j][e] = -INFINITY;
-            if (!(keys >> 8 & 1)) scores[j][2 + e] = -INFINITY;
+            const int query = first_query + 8 * j + 2 * lane.t + e, before = query - key - lane.g;
+            bool low = before >= 0, high = before >= 8;
+            if (attended.words) {  // 16 keys from a multiple of 16 on lie in one word
+                const uint32_t keys = attended.selected_of(query, key) >> (key % 32 + lane.g);
+                low = keys & 1;
+                high = keys >> 8 & 1;
+            }
+            if (!low) scores[j][e] = -INFINITY;
+            if (!high) scores[j][2 + e] = -INFINITY;
         }
 }
 
@@ -187,13 +201,13 @@ __device__ void add_weighted_tile(float (&sums)[width / 8][4], const float (&wei
 
 // The forward's block: row_tiles x 16 queries a warp.
 template <class Fragments, int width, int row_tiles>
-__global__ void __launch_bounds__(tensor_threads)
+__global__ void __launch_bounds__(tensor_threads, forward_blocks<width, row_tiles>)
     tensor_forward_kernel(const __grid_constant__ TensorForward<typename Fragments::Element> a) {
     using Tile = TensorTile<Fragments, width>;
     using E = typename Fragments::Element;
     constexpr int block_rows = tensor_tile * row_tiles, pitch = Tile::pitch, dims = width / 8;
-    const int64_t b = blockIdx.x / a.size.heads, h = blockIdx.x % a.size.heads;
-    const int64_t g = h / (a.size.heads / a.size.kv_heads);
+    const int heads = static_cast<int>(a.size.heads), b = blockIdx.x / heads, h = blockIdx.x % heads;
+    const int g = h / static_cast<int>(a.size.heads / a.size.kv_heads);
     const int first =
         (gridDim.y - 1 - blockIdx.y) * block_rows;  // the last queries, with the most keys, come first
     const int rows = a.attended.rows, end = min(first + block_rows, rows);
@@ -299,19 +313,19 @@ __global__ void __launch_bounds__(tensor_threads)
 
 // What visits a block of the backward: 64 rows of one head.
 struct Visitor {
-    int64_t head;
-    int first;
+    int head, first;
 };
 
 template <bool owns_keys>
 struct TensorVisitors {
-    int64_t b, head, end_head;  // head: the owned one; end_head: of the visiting ones
-    int first, begin, end;      // rows
+    int b, head, end_head;  // head: the owned one; end_head: of the visiting ones
+    int first, begin, end;  // rows
     Attended attended;
     Visitor at;
 
     __device__ TensorVisitors(const AttentionSizes& z, const Attended& all) {
-        const int64_t heads = owns_keys ? z.kv_heads : z.heads, group = z.heads / z.kv_heads;
+        const int heads = static_cast<int>(owns_keys ? z.kv_heads : z.heads);
+        const int group = static_cast<int>(z.heads / z.kv_heads);
         b = blockIdx.x / heads;
         head = blockIdx.x % heads;
         at.head = owns_keys ? head * group : head / group;
@@ -388,7 +402,7 @@ __device__ void store_sums(float* to, int row, int rows, int64_t columns, const 
 }
 
 template <class Fragments, int width, bool owns_keys>
-__global__ void __launch_bounds__(tensor_threads)
+__global__ void __launch_bounds__(tensor_threads, backward_blocks<width, owns_keys>)
     tensor_backward_kernel(const __grid_constant__ TensorBackward<typename Fragments::Element> a) {
     using Tile = TensorTile<Fragments, width>;
     using E = typename Fragments::Element;
@@ -397,7 +411,7 @@ __global__ void __launch_bounds__(tensor_threads)
     auto* visiting_stats = reinterpret_cast<RowStats<float>*>(visiting + stages * 2 * Tile::elements);
     const int rows = a.attended.rows;
     TensorVisitors<owns_keys> visitors(a.size, a.attended);
-    const int64_t b = visitors.b;
+    const int b = visitors.b;
     const int warp_rows = threadIdx.x / warp_size * 16, own = visitors.first + warp_rows;
     const HeadRows<E>&x0 = owns_keys ? a.k : a.q, &x1 = owns_keys ? a.v : a.dout;
     const HeadRows<E>&y0 = owns_keys ? a.q : a.k, &y1 = owns_keys ? a.dout : a.v;

@@ -20,6 +20,7 @@
 //
 // Rows wider than a team can hold (640 float32, 768 bfloat16, 32 float64) take the `wide` kernels: a row's
 // warp goes through its columns in steps of 32 and keeps sums in memory.
+#include "framework/ops/dense_attention/tensor_fragments.cuh"
 #include "framework/ops/dense_attention/tile_launches.h"
 #include "framework/ops/sparse_attention/gather_team.cuh"
 #include "framework/ops/sparse_attention/kernels.h"
@@ -99,8 +100,12 @@ constexpr int rows_in_flight = Team::columns > 8 ? 1
                                : heads == 1      ? 4
                                                  : 2;
 
+// Blocks that a multiprocessor should hold: as many as registers allow without spilling any.
 template <class Team, int heads>
-__global__ void __launch_bounds__(gather_threads) gather_forward_kernel(
+constexpr int gather_blocks = heads > 1 ? 2 : Team::columns > 8 ? 3 : 4;
+
+template <class Team, int heads>
+__global__ void __launch_bounds__(gather_threads, gather_blocks<Team, heads>) gather_forward_kernel(
     const __grid_constant__ GatherForward<typename Team::Element, typename Team::Value> a) {
     using T = typename Team::Value;
     constexpr int columns = Team::columns, flight = rows_in_flight<Team, heads>;
@@ -161,7 +166,7 @@ __global__ void __launch_bounds__(gather_threads) gather_forward_kernel(
 }
 
 template <class Team, int heads>
-__global__ void __launch_bounds__(gather_threads) gather_queries_kernel(
+__global__ void __launch_bounds__(gather_threads, gather_blocks<Team, heads>) gather_queries_kernel(
     const __grid_constant__ GatherBackward<typename Team::Element, typename Team::Value> a) {
     using T = typename Team::Value;
     constexpr int columns = Team::columns, flight = rows_in_flight<Team, heads>;
@@ -234,7 +239,7 @@ Grid key_grid(const AttentionSizes& z) {
 }
 
 template <class Team>
-__global__ void __launch_bounds__(gather_threads) gather_keys_kernel(
+__global__ void __launch_bounds__(gather_threads, gather_blocks<Team, 2>) gather_keys_kernel(
     const __grid_constant__ GatherBackward<typename Team::Element, typename Team::Value> a) {
     using T = typename Team::Value;
     constexpr int columns = Team::columns, flight = rows_in_flight<Team, 1>;
@@ -300,7 +305,7 @@ __device__ void fill_wide_row(T* to, int64_t columns) {
 
 // Lane j of the warp has the key of slot base + j.
 template <class T>
-__global__ void __launch_bounds__(gather_threads)
+__global__ void __launch_bounds__(gather_threads, 4)
     wide_forward_kernel(const __grid_constant__ GatherForward<T, T> a) {
     const WarpRow row(a.size, a.keys, a.first_row, 1);
     if (row.t >= a.size.length) return;
@@ -336,7 +341,7 @@ __global__ void __launch_bounds__(gather_threads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(gather_threads)
+__global__ void __launch_bounds__(gather_threads, 4)
     wide_queries_kernel(const __grid_constant__ GatherBackward<T, T> a) {
     const WarpRow row(a.size, a.keys, a.first_row, 1);
     if (row.t >= a.size.length) return;
@@ -367,7 +372,7 @@ __global__ void __launch_bounds__(gather_threads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(gather_threads)
+__global__ void __launch_bounds__(gather_threads, 4)
     wide_keys_kernel(const __grid_constant__ GatherBackward<T, T> a) {
     const WarpKey own(a.size, a.lists);
     if (own.key >= a.size.length) return;
@@ -401,20 +406,28 @@ __global__ void __launch_bounds__(gather_threads)
     }
 }
 
-// Calls f.template operator()<Team>() with the narrowest team for rows of `columns`, or <void>() when they
-// are wider than any.
+// Calls f.template operator()<Rounding, Team>() with the narrowest team for rows of `columns`; Team is void
+// when they are wider than any.
 template <class T, class F>
-void with_exact_team(int64_t columns, F&& f) {
-    if constexpr (sizeof(T) == sizeof(double)) {
-        if (columns <= 32) return f.template operator()<GatherTeam<T, T, 8, 2>>();
+void with_team(int64_t columns, F&& f) {
+    if constexpr (std::is_same_v<T, double>) {
+        if (columns <= 32) return f.template operator()<Unrounded<T>, GatherTeam<T, T, 8, 2>>();
     } else {
-        if (columns <= 32) return f.template operator()<GatherTeam<T, T, 8, 1>>();
-        if (columns <= 64) return f.template operator()<GatherTeam<T, T, 8, 2>>();
-        if (columns <= 128) return f.template operator()<GatherTeam<T, T, 16, 2>>();
-        if (columns <= 256) return f.template operator()<GatherTeam<T, T, 32, 2>>();
-        if (columns <= 640) return f.template operator()<GatherTeam<T, T, 32, 5>>();
+        using E = Bf16Fragments::Element;
+        if (precision() == Precision::bf16) {
+            if (columns <= 32) return f.template operator()<Bf16Fragments, GatherTeam<E, T, 4, 1>>();
+            if (columns <= 64) return f.template operator()<Bf16Fragments, GatherTeam<E, T, 8, 1>>();
+            if (columns <= 128) return f.template operator()<Bf16Fragments, GatherTeam<E, T, 16, 1>>();
+            if (columns <= 256) return f.template operator()<Bf16Fragments, GatherTeam<E, T, 32, 1>>();
+            if (columns <= 768) return f.template operator()<Bf16Fragments, GatherTeam<E, T, 32, 3>>();
+        }
+        if (columns <= 32) return f.template operator()<Unrounded<T>, GatherTeam<T, T, 8, 1>>();
+        if (columns <= 64) return f.template operator()<Unrounded<T>, GatherTeam<T, T, 8, 2>>();
+        if (columns <= 128) return f.template operator()<Unrounded<T>, GatherTeam<T, T, 16, 2>>();
+        if (columns <= 256) return f.template operator()<Unrounded<T>, GatherTeam<T, T, 32, 2>>();
+        if (columns <= 640) return f.template operator()<Unrounded<T>, GatherTeam<T, T, 32, 5>>();
     }
-    f.template operator()<void>();
+    f.template operator()<Unrounded<T>, void>();
 }
 
 // Calls f.template operator()<heads>(): how many heads that share keys a warp computes together.
@@ -517,11 +530,11 @@ void sparse_attention_forward(const AttentionForward<T>& a) {
     const int64_t tiled = std::min(a.size.length, a.keys.tiled_rows);
     if (tiled > 0) attend_by_tiles(a, tiled);
     if (tiled == a.size.length) return;
-    with_exact_team<T>(std::max(a.size.dim, a.size.value_dim), [&]<class Team>() {
+    with_team<T>(std::max(a.size.dim, a.size.value_dim), [&]<class Rounding, class Team>() {
         if constexpr (std::is_void_v<Team>)
             wide_forward(a, tiled);
         else
-            gather_forward<Unrounded<T>, Team>(a, tiled);
+            gather_forward<Rounding, Team>(a, tiled);
     });
 }
 
@@ -531,11 +544,11 @@ void sparse_attention_backward(const AttentionBackward<T>& a) {
     if (tiled > 0) attend_back_by_tiles(a, tiled);
     if (tiled == a.size.length) return;
     const KeyListsOf lists(a.keys, a.size, tiled);
-    with_exact_team<T>(std::max(a.size.dim, a.size.value_dim), [&]<class Team>() {
+    with_team<T>(std::max(a.size.dim, a.size.value_dim), [&]<class Rounding, class Team>() {
         if constexpr (std::is_void_v<Team>)
             wide_backward(a, tiled, lists.lists());
         else
-            gather_backward<Unrounded<T>, Team>(a, tiled, lists.lists());
+            gather_backward<Rounding, Team>(a, tiled, lists.lists());
     });
 }
 
