@@ -118,7 +118,7 @@ class ModelGraph {
         for (int64_t i = 0; i < c_.n_layers; ++i) {
             const std::string block = fmt::format("blocks.{}", i);
             b_.enter(block);
-            h = b_.node("Add", {h, attention(rms_norm(h, block + ".norm1"), block + ".attention")});
+            h = b_.node("Add", {h, attention(rms_norm(h, block + ".norm1"), block + ".attention", i)});
             h = b_.node("Add", {h, experts(rms_norm(h, block + ".norm2"), block + ".feed_forward")});
         }
         b_.enter("head");
@@ -205,7 +205,7 @@ class ModelGraph {
         return b_.concat({u, v, parts[2]}, 3);
     }
 
-    std::string attention(const std::string& x, const std::string& name) {
+    std::string attention(const std::string& x, const std::string& name, int64_t layer) {
         const int64_t H = c_.n_heads, dh = head_dim();
         const std::string qkv =
             split_heads(b_.linear(x, name + ".qkv", c_.d_model, 3 * c_.d_model), 3 * H, dh);
@@ -213,7 +213,7 @@ class ModelGraph {
         const std::string q = b_.node("Mul", {rope_interleaved(heads[0], rotation_),
                                               b_.number(1 / std::sqrt(static_cast<double>(dh)))});
         const std::string k = rope_interleaved(heads[1], rotation_), v = heads[2];
-        const std::string allowed = c_.is_sparse() ? selected(x, name + ".indexer") : causal_;
+        const std::string allowed = c_.is_sparse() ? selected(x, name + ".indexer", layer) : causal_;
         const std::string masked = b_.node(
             "Where", {allowed, b_.node("MatMul", {q, b_.transpose(k, {0, 1, 3, 2})}), minus_infinity()});
         const std::string weights = b_.node("Softmax", {masked}, {{"axis", int64_t{-1}}});
@@ -237,7 +237,7 @@ class ModelGraph {
         }
         const std::string w =
             b_.node("Mul", {split_heads(b_.linear(x, name + ".w_proj", c_.d_model, HI), HI, 1),
-                            b_.number(indexer_config(c_).scale)});
+                            b_.number(indexer_config(c_, 0).scale)});
         const std::string products = b_.node("Relu", {b_.node("MatMul", {q, b_.transpose(k, {0, 1, 3, 2})})});
         return b_.node("ReduceSum", {b_.node("Mul", {products, w}), b_.ints({1})},
                        {{"keepdims", int64_t{0}}});
@@ -245,9 +245,9 @@ class ModelGraph {
 
     // Mask [B,1,S,S] of the min(k, t + 1) best keys of each token t. Where fewer than k keys exist TopK also
     // takes future ones, which the causal mask removes again.
-    std::string selected(const std::string& x, const std::string& name) {
+    std::string selected(const std::string& x, const std::string& name, int64_t layer) {
         const std::string scores = b_.node("Where", {causal_, indexer_scores(x, name), minus_infinity()});
-        const std::string k = b_.node("Min", {b_.ints({c_.sparse_top_k}), length_});
+        const std::string k = b_.node("Min", {b_.ints({c_.sparse_top_k.of(layer)}), length_});
         const std::string best = b_.nodes("TopK", {scores, k}, 2, {{"axis", int64_t{-1}}})[1];
         const std::string mask =
             b_.node("ScatterElements", {filled(0, scores), best, filled(1, best)}, {{"axis", int64_t{-1}}});
@@ -312,7 +312,23 @@ class ModelGraph {
 
 }  // namespace
 
+namespace {
+
+void refuse_variants(const ModelConfig& c) {
+    const auto refuse = [](const std::string& key, const std::string& value) {
+        fail_usage(
+            fmt::format("onnx: {} {} has no ONNX graph yet; export to .safetensors or .pt", key, value));
+    };
+    if (c.attention_type != "mha") refuse("attention_type", c.attention_type);
+    if (c.ffn != "silu") refuse("ffn", c.ffn);
+    if (c.router != "softmax") refuse("router", c.router);
+    if (c.shared_experts) refuse("shared_experts", fmt::format("{}", c.shared_experts));
+}
+
+}  // namespace
+
 OnnxModel onnx_graph(const Transformer& model) {
+    refuse_variants(model.config());
     return ModelGraph(model).build();
 }
 

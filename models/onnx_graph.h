@@ -19,7 +19,7 @@
 namespace sieve {
 
 // The graph shares the model's weights. Throws when the model is not float32 or when its state holds a tensor
-// that the graph has no place for, naming it.
+// that the graph has no place for, naming it; a usage error for the model variants that it does not cover.
 OnnxModel onnx_graph(const Transformer& model);
 
 }  // namespace sieve

@@ -58,7 +58,7 @@ bool is_clear(const float* scores, int64_t t, int64_t k, int64_t layer) {
 }
 
 bool is_clear(const Transformer& model, const Tensor& tokens) {
-    const IndexerConfig indexer = indexer_config(model.config());
+    const IndexerConfig indexer = indexer_config(model.config(), 0);
     const int64_t T = tokens.dim(1);
     bool clear = true;
     ForwardOptions options{.logits = false};

@@ -16,6 +16,9 @@ struct alignas(n * sizeof(T) < 16 ? n * sizeof(T) : 16) Pack {
 template <class T>
 constexpr int full_pack = 16 / static_cast<int>(sizeof(T));
 
+template <class T>
+using FullPack = Pack<T, full_pack<T>>;
+
 template <int n, class T>
 __device__ inline Pack<T, n> load_pack(const T* from) {
     return *reinterpret_cast<const Pack<T, n>*>(from);

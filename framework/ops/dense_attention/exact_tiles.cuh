@@ -19,7 +19,7 @@ constexpr int side = 16;
 constexpr int exact_threads = side * side;
 
 template <class T>
-struct ExactTile {
+struct ExactScoreTile {
     static constexpr int each = full_pack<T>;
     static constexpr int size = side * each;  // queries, and keys
     static constexpr int weights_pitch =
@@ -39,13 +39,13 @@ struct ExactColumns {
     static constexpr int pack = width / side < full_pack<T> ? width / side : full_pack<T>;
     static constexpr int packs = width / side / pack;
 
-    __device__ static int first(int p) { return (p * side + ExactTile<T>::x()) * pack; }
+    __device__ static int first(int p) { return (p * side + ExactScoreTile<T>::x()) * pack; }
 };
 
 // scores[i][j] += a[row i] . b[column j], `width` elements.
 template <class T, int width>
-__device__ void add_dots(T (&scores)[ExactTile<T>::each][ExactTile<T>::each], const T* a, const T* b) {
-    using Tile = ExactTile<T>;
+__device__ void add_dots(T (&scores)[ExactScoreTile<T>::each][ExactScoreTile<T>::each], const T* a, const T* b) {
+    using Tile = ExactScoreTile<T>;
     constexpr int each = Tile::each, pitch = Tile::template pitch<width>;
 #pragma unroll 1
     for (int d = 0; d < width; d += each) {
@@ -65,8 +65,8 @@ __device__ void add_dots(T (&scores)[ExactTile<T>::each][ExactTile<T>::each], co
 
 // sums[i] += sum_s weights[row i][s] values[s], over the s of the tile.
 template <class T, int width>
-__device__ void add_weighted(T (&sums)[ExactTile<T>::each][width / side], const T* weights, const T* values) {
-    using Tile = ExactTile<T>;
+__device__ void add_weighted(T (&sums)[ExactScoreTile<T>::each][width / side], const T* weights, const T* values) {
+    using Tile = ExactScoreTile<T>;
     using Columns = ExactColumns<T, width>;
     constexpr int each = Tile::each, pitch = Tile::template pitch<width>;
 #pragma unroll 1
@@ -99,8 +99,8 @@ __device__ T reduce_row(T value, Operation op) {
 }
 
 template <class T>
-__device__ void store_weights(T* weights, const T (&tile)[ExactTile<T>::each][ExactTile<T>::each]) {
-    using Tile = ExactTile<T>;
+__device__ void store_weights(T* weights, const T (&tile)[ExactScoreTile<T>::each][ExactScoreTile<T>::each]) {
+    using Tile = ExactScoreTile<T>;
     __syncwarp();  // these rows are read by this half-warp alone
 #pragma unroll
     for (int i = 0; i < Tile::each; ++i)
@@ -113,7 +113,7 @@ __device__ void store_weights(T* weights, const T (&tile)[ExactTile<T>::each][Ex
 // The running softmax of a thread's rows. The maximum is the row's; the sum is this thread's share of it.
 template <class T>
 struct ExactSoftmax {
-    static constexpr int each = ExactTile<T>::each;
+    static constexpr int each = ExactScoreTile<T>::each;
     T maximum[each], sum[each];
 
     __device__ ExactSoftmax() {

@@ -46,9 +46,9 @@ struct ExactBackward {
 
 // scores -> scale * scores, -inf where the query does not attend to the key.
 template <class T>
-__device__ void scale_scores(T (&scores)[ExactTile<T>::each][ExactTile<T>::each], T scale,
+__device__ void scale_scores(T (&scores)[ExactScoreTile<T>::each][ExactScoreTile<T>::each], T scale,
                              const Attended& attended, int first_query, int first_key, bool masked) {
-    using Tile = ExactTile<T>;
+    using Tile = ExactScoreTile<T>;
 #pragma unroll
     for (int i = 0; i < Tile::each; ++i)
 #pragma unroll
@@ -100,7 +100,7 @@ struct QueryTile {
         : b(blockIdx.x / size.heads),
           h(blockIdx.x % size.heads),
           g(h / (size.heads / size.kv_heads)),
-          first((gridDim.y - 1 - blockIdx.y) * ExactTile<T>::size) {}
+          first((gridDim.y - 1 - blockIdx.y) * ExactScoreTile<T>::size) {}
 };
 
 // Where the rows of one query head's out begin, and how far apart they are.
@@ -118,8 +118,8 @@ struct OutRows {
 // Returns the factors that make the sums of a thread's rows their out, and writes their lse.
 template <class T>
 __device__ void finish_rows(const ExactForward<T>& a, const QueryTile<T>& tile,
-                            const ExactSoftmax<T>& softmax, T (&factor)[ExactTile<T>::each]) {
-    using Tile = ExactTile<T>;
+                            const ExactSoftmax<T>& softmax, T (&factor)[ExactScoreTile<T>::each]) {
+    using Tile = ExactScoreTile<T>;
     T* lse = a.lse + (tile.b * a.size.heads + tile.h) * a.size.length;
 #pragma unroll
     for (int i = 0; i < Tile::each; ++i) {
@@ -133,7 +133,7 @@ __device__ void finish_rows(const ExactForward<T>& a, const QueryTile<T>& tile,
 template <class T, int width>
 __global__ void __launch_bounds__(exact_threads)
     exact_forward_kernel(const __grid_constant__ ExactForward<T> a) {
-    using Tile = ExactTile<T>;
+    using Tile = ExactScoreTile<T>;
     constexpr int each = Tile::each, size = Tile::size, pitch = Tile::template pitch<width>;
     T *q = dynamic_shared<T>(), *v = q + size * pitch, *k = v + size * pitch, *weights = k;
     const QueryTile<T> tile(a.size);
@@ -178,8 +178,8 @@ constexpr int wide_chunk = 16 * full_pack<T>;
 // 0.
 template <class T, int width>
 __device__ void add_to_rows(T* first, int64_t stride, int64_t columns, int rows, bool fresh,
-                            const T (&factor)[ExactTile<T>::each], const T* weights, const T* values) {
-    using Tile = ExactTile<T>;
+                            const T (&factor)[ExactScoreTile<T>::each], const T* weights, const T* values) {
+    using Tile = ExactScoreTile<T>;
     T sums[Tile::each][width / side] = {};
     if (!fresh)
 #pragma unroll
@@ -195,10 +195,10 @@ __device__ void add_to_rows(T* first, int64_t stride, int64_t columns, int rows,
 
 // scores += a b^T of two tiles in memory, chunk by chunk through shared memory.
 template <class T, int width>
-__device__ void add_wide_dots(T (&scores)[ExactTile<T>::each][ExactTile<T>::each], const T* a,
+__device__ void add_wide_dots(T (&scores)[ExactScoreTile<T>::each][ExactScoreTile<T>::each], const T* a,
                               int64_t a_stride, int a_first, const T* b, int64_t b_stride, int b_first,
                               int rows, int64_t columns, T* a_chunk, T* b_chunk) {
-    using Tile = ExactTile<T>;
+    using Tile = ExactScoreTile<T>;
     constexpr int pitch = Tile::template pitch<width>;
     for (int64_t column = 0; column < columns; column += width) {
         __syncthreads();  // the chunks are done with
@@ -214,9 +214,9 @@ __device__ void add_wide_dots(T (&scores)[ExactTile<T>::each][ExactTile<T>::each
 // The rows at `to` += weights times a tile of `values`, chunk by chunk.
 template <class T, int width>
 __device__ void add_wide_weighted(T* to, int64_t to_stride, int to_rows, bool fresh,
-                                  const T (&factor)[ExactTile<T>::each], const T* weights, const T* values,
+                                  const T (&factor)[ExactScoreTile<T>::each], const T* weights, const T* values,
                                   int64_t stride, int first, int rows, int64_t columns, T* chunk) {
-    using Tile = ExactTile<T>;
+    using Tile = ExactScoreTile<T>;
     constexpr int pitch = Tile::template pitch<width>;
     for (int64_t column = 0; column < columns; column += width) {
         __syncthreads();
@@ -232,16 +232,16 @@ __device__ void add_wide_weighted(T* to, int64_t to_stride, int to_rows, bool fr
 template <class T, int width>
 __device__ void fill_wide_rows(T* to, int64_t stride, int rows, int64_t columns) {
     const T zeros[width / side] = {};
-    for (int i = 0; i < ExactTile<T>::each; ++i)
-        for (int64_t column = 0; column < columns && ExactTile<T>::row(i) < rows; column += width)
-            store_columns<T, width>(to + ExactTile<T>::row(i) * stride + column, columns - column, zeros,
+    for (int i = 0; i < ExactScoreTile<T>::each; ++i)
+        for (int64_t column = 0; column < columns && ExactScoreTile<T>::row(i) < rows; column += width)
+            store_columns<T, width>(to + ExactScoreTile<T>::row(i) * stride + column, columns - column, zeros,
                                     T(1));
 }
 
 template <class T>
 __global__ void __launch_bounds__(exact_threads)
     exact_forward_wide_kernel(const __grid_constant__ ExactForward<T> a) {
-    using Tile = ExactTile<T>;
+    using Tile = ExactScoreTile<T>;
     constexpr int each = Tile::each, size = Tile::size, width = wide_chunk<T>,
                   pitch = Tile::template pitch<width>;
     T *x = dynamic_shared<T>(), *y = x + size * pitch, *weights = y + size * pitch;
@@ -292,7 +292,7 @@ struct OwnTile {
         first_visitor = owns_keys ? head * group : head / group;
         visitors = owns_keys ? group : 1;
         // The tiles with the most visitors come first.
-        first = (owns_keys ? blockIdx.y : gridDim.y - 1 - blockIdx.y) * ExactTile<T>::size;
+        first = (owns_keys ? blockIdx.y : gridDim.y - 1 - blockIdx.y) * ExactScoreTile<T>::size;
         visit_begin = owns_keys ? first : 0;
         visit_end = owns_keys ? rows : first + 1;
     }
@@ -300,11 +300,11 @@ struct OwnTile {
 
 // scores -> a, dscores (dout . v) -> scale * dz.
 template <class T, bool owns_keys>
-__device__ void softmax_backward(T (&scores)[ExactTile<T>::each][ExactTile<T>::each],
-                                 T (&dscores)[ExactTile<T>::each][ExactTile<T>::each], T scale,
+__device__ void softmax_backward(T (&scores)[ExactScoreTile<T>::each][ExactScoreTile<T>::each],
+                                 T (&dscores)[ExactScoreTile<T>::each][ExactScoreTile<T>::each], T scale,
                                  const RowStats<T>* stats, const Attended& attended, int own, int visitor,
                                  bool masked) {
-    using Tile = ExactTile<T>;
+    using Tile = ExactScoreTile<T>;
     constexpr int each = Tile::each;
     RowStats<T> query_stats[each];
 #pragma unroll
@@ -325,7 +325,7 @@ __device__ void softmax_backward(T (&scores)[ExactTile<T>::each][ExactTile<T>::e
 template <class T, int width, bool owns_keys>
 __global__ void __launch_bounds__(exact_threads)
     exact_backward_kernel(const __grid_constant__ ExactBackward<T> a) {
-    using Tile = ExactTile<T>;
+    using Tile = ExactScoreTile<T>;
     constexpr int each = Tile::each, size = Tile::size, pitch = Tile::template pitch<width>;
     T *own0 = dynamic_shared<T>(), *own1 = own0 + size * pitch, *visit0 = own1 + size * pitch,
       *visit1 = visit0 + size * pitch, *weights = visit1 + size * pitch;
@@ -380,7 +380,7 @@ __global__ void __launch_bounds__(exact_threads)
 template <class T, bool owns_keys>
 __global__ void __launch_bounds__(exact_threads)
     exact_backward_wide_kernel(const __grid_constant__ ExactBackward<T> a) {
-    using Tile = ExactTile<T>;
+    using Tile = ExactScoreTile<T>;
     constexpr int each = Tile::each, size = Tile::size, width = wide_chunk<T>,
                   pitch = Tile::template pitch<width>;
     T *x = dynamic_shared<T>(), *y = x + size * pitch, *weights = y + size * pitch;
@@ -447,8 +447,8 @@ int64_t padded(int64_t columns) {
 
 template <class T>
 Grid exact_grid(int64_t heads, const Attended& attended, int width, int tiles) {
-    constexpr int size = ExactTile<T>::size, each = ExactTile<T>::each;
-    const int shared = size * (tiles * (width + each) + ExactTile<T>::weights_pitch);
+    constexpr int size = ExactScoreTile<T>::size, each = ExactScoreTile<T>::each;
+    const int shared = size * (tiles * (width + each) + ExactScoreTile<T>::weights_pitch);
     return {.blocks = dim3(static_cast<unsigned>(heads), blocks_for(attended.rows, size)),
             .threads = dim3(exact_threads),
             .shared_bytes = static_cast<size_t>(shared) * sizeof(T)};
