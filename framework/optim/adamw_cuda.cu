@@ -64,7 +64,7 @@ struct Update {
 template <class T>
 void adamw_step(const AdamWStep<T>& a) {
     static_assert(TensorList<Entry<T>>::capacity <= list_threads);
-    const Tensor scratch = Tensor::empty({a.count, 2}, DType::float64, device);
+    const Tensor scratch = Tensor::empty(Shape{a.count, 2}, DType::float64, device);
     auto* const scalars = reinterpret_cast<Scalars*>(scratch.data<double>());
     std::vector<Entry<T>> entries;
     bool packs = true;

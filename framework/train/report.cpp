@@ -172,19 +172,30 @@ Cell spread_cell(const Json& statistics, const std::string& place, const char* f
     return {fmt::format(fmt::runtime(text), mean, number_at(statistics, place + "/std", path)), mean};
 }
 
+// "64", or "64,64,32" when it differs from layer to layer.
+std::string top_k_at(const Json& statistics, const std::string& path) {
+    if (!statistics.contains("top_k") || !statistics.at("top_k").is_array())
+        return fmt::format("{:.0f}", number_at(statistics, "/top_k", path));
+    std::string text;
+    for (size_t layer = 0; layer < statistics.at("top_k").size(); ++layer)
+        text += (layer ? "," : "") +
+                fmt::format("{:.0f}", number_at(statistics, fmt::format("/top_k/{}", layer), path));
+    return text;
+}
+
 std::string statistics_table(const Json& statistics, const std::string& path) {
     if (statistics.is_null()) return "";
-    const double windows = number_at(statistics, "/windows", path),
-                 top_k = number_at(statistics, "/top_k", path);
+    const double windows = number_at(statistics, "/windows", path);
+    const std::string top_k = top_k_at(statistics, path);
     const double random = number_at(statistics, "/random_keys", path);
     std::string html = fmt::format(
-        "<p>Mean ± standard deviation over {:.0f} validation windows; the top {:.0f} keys of each query. "
+        "<p>Mean ± standard deviation over {:.0f} validation windows; the top {} keys of each query. "
         "Recall is "
         "the share of the truly most attended keys that is selected, covered mass the share of dense "
         "attention "
         "that they hold; as many keys picked at random would reach {:.3f} in both. Queries with a choice are "
         "those "
-        "that see more than {:.0f} keys.</p>\n",
+        "that see more than {} keys.</p>\n",
         windows, top_k, random, top_k);
     Table table{{"layer", "sparsity of the triangle", "recall", "… of queries with a choice", "covered mass",
                  "… of queries with a choice", "keys used by some query", "distance, tokens"},

@@ -99,9 +99,10 @@ TEST_CASE("config: one key by its name, from text and as text") {
         set_config_value(copy, key, config_value(c, key));
         CHECK(config_value(copy, key) == config_value(c, key));
     }
-    check_error("sparse_top_k: '7x', want a whole number",
+    check_error("sparse_top_k: '7x', want a whole number, or one per layer such as 64,64,32",
                 [&] { set_config_value(c, "sparse_top_k", "7x"); });
-    check_error("sparse_top_k: '', want a whole number", [&] { set_config_value(c, "sparse_top_k", ""); });
+    check_error("sparse_top_k: '', want a whole number, or one per layer such as 64,64,32",
+                [&] { set_config_value(c, "sparse_top_k", ""); });
     check_error("learning_rate: 'inf', want a number", [&] { set_config_value(c, "learning_rate", "inf"); });
     check_error("tensorboard: 'yes', want true or false", [&] { set_config_value(c, "tensorboard", "yes"); });
     check_error("unknown key 'd_modle', did you mean d_model? (--help lists all)",

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "framework/core/cuda/runtime.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/json_file.h"
 #include "tests/support/python.h"
@@ -160,7 +161,15 @@ TEST_CASE("exp4: bad input gets one clear line and the documented exit code") {
     check_run(exp4(results, "--data /nowhere/text.txt"), 3, "/nowhere/text.txt");
     check_run(exp4(results, "--tokenizer /nowhere/tokenizer.json"), 3, "/nowhere/tokenizer.json");
     check_run(exp4(results, "--config /nowhere/c.toml"), 3, "/nowhere/c.toml");
-    check_run(exp4(results, "--device cuda"), 2, "cuda");
+    if (!cuda::available()) {
+        const std::string reason = cuda::why_unavailable();
+        check_run(exp4(results, "--device cuda"), 2,
+                  "exp4: device: cuda is not available: " + reason + "; use --device cpu");
+        check_run(exp4(results, "--device auto --stages compare"), 3,
+                  "device: running on the CPU: " + reason);
+    }
+    check_run(exp4(results, "--precision bf16"), 2, "precision: bf16 needs a CUDA device");
+    check_run(exp4(results, "--precision fp8"), 2, "precision: 'fp8', want fp32, tf32 or bf16");
     write_file_atomic(folder / "empty.txt", "");
     check_run(exp4(results, "--data " + (folder / "empty.txt")), 3, "empty");
     write_file_atomic(folder / "short.txt", "A few words.");

@@ -104,9 +104,9 @@ template <class T>
 bool packs_fit(const RopeMove<T>& m) {
     constexpr int n = full_pack<T>;
     bool fit = start_packs(m.x, m.y, m.cosines, m.sines);
-    for (const int64_t stride :
-         {m.x_batch, m.x_token, m.x_head, m.y_batch, m.y_token, m.y_head, m.head_dim, m.rotary_dims / 2})
-        fit = fit && stride % n == 0;
+    const int64_t strides[] = {m.x_batch, m.x_token, m.x_head,   m.y_batch,
+                               m.y_token, m.y_head,  m.head_dim, m.rotary_dims / 2};
+    for (const int64_t stride : strides) fit = fit && stride % n == 0;
     return fit;
 }
 
