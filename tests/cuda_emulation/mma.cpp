@@ -113,13 +113,15 @@ void load_matrices(uint32_t* registers, int count, bool transposed, const void* 
 
 namespace sieve::cuda {
 
-void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const Where& where) {
+void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                       const std::source_location& where) {
     cuda_emulation::Fragments operands{.d = d, .a = a, .b = b};
     cuda_emulation::warp_collective("mma_m16n8k16_bf16", 0xffffffffu, &operands, cuda_emulation::resolve_bf16,
                                     where);
 }
 
-void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const Where& where) {
+void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                      const std::source_location& where) {
     cuda_emulation::Fragments operands{.d = d, .a = a, .b = b};
     cuda_emulation::warp_collective("mma_m16n8k8_tf32", 0xffffffffu, &operands, cuda_emulation::resolve_tf32,
                                     where);

@@ -1,7 +1,7 @@
 // Threads, barriers, warp collectives, shared memory, and that broken kernels are caught.
 #include <cmath>
-#include <cstring>
 #include <numeric>
+#include <set>
 
 #include "framework/core/cuda/launch.cuh"
 #include "framework/core/cuda/mma.cuh"
@@ -26,6 +26,11 @@ __global__ void index_kernel(int* y) {
     const int block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
     const int thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
     y[block * blockDim.x * blockDim.y * blockDim.z + thread] += block * 1000 + thread + 1;
+}
+
+// y[i] = the thread that came i-th.
+__global__ void order_kernel(int* y, int* arrived) {
+    y[atomicAdd(arrived, 1)] = blockIdx.x * blockDim.x + threadIdx.x;
 }
 
 __global__ void early_exit_kernel(int* y) {
@@ -131,6 +136,28 @@ TEST_CASE("emulation: every thread of every block runs once, with its own indice
         for (int i = 0; i < 24 * 30; ++i) right &= values[i] == i / 30 * 1000 + i % 30 + 1;
         CHECK(right);
     }
+}
+
+TEST_CASE("emulation: a seed shuffles blocks, warps and lanes; 0 is their order") {
+    std::set<int> first_blocks, first_warps, first_lanes;
+    for (uint64_t seed = 0; seed < seeds; ++seed) {
+        const Seed shuffled(seed);
+        DeviceArray<int> y(4 * 96), arrived(std::vector<int>{0});
+        launch(order_kernel, {.blocks = 4, .threads = 96}, y.data(), arrived.data());
+        const std::vector<int> order = y.host();
+        if (seed == 0) CHECK(order == counted(4 * 96));
+        first_blocks.insert(order[0] / 96);
+        first_warps.insert(order[0] % 96 / 32);
+        first_lanes.insert(order[0] % 32);
+        DeviceArray<int> again(4 * 96);
+        cuda_emulation::set_seed(seed);  // and the same seed the same order
+        cudaMemset(arrived.data(), 0, sizeof(int));
+        launch(order_kernel, {.blocks = 4, .threads = 96}, again.data(), arrived.data());
+        CHECK(again.host() == order);
+    }
+    CHECK(first_blocks.size() > 2);
+    CHECK(first_warps.size() == 3);
+    CHECK(first_lanes.size() > 4);
 }
 
 TEST_CASE("emulation: warp collectives") {

@@ -52,6 +52,15 @@ __global__ void uncommitted_kernel(const float4* x, float* y) {
     y[0] = tile[0];
 }
 
+// 8 products of 1 with 1, but for bits that tf32 does not have.
+__global__ void low_bits_kernel(float* y) {
+    const uint32_t one = __float_as_uint(1.0f) | 0x1fffu;
+    const uint32_t a[4] = {one, one, one, one}, b[2] = {one, one};
+    float d[4] = {};
+    cuda::mma_m16n8k8_tf32(d, a, b);
+    y[threadIdx.x] = d[threadIdx.x % 4];
+}
+
 // The target, then the source of a copy, is wrong.
 __global__ void misplaced_copy_kernel(const float4* x, int shift) {
     cuda::cp_async_16(cuda::dynamic_shared<float>() + shift, x);
@@ -207,6 +216,9 @@ TEST_CASE("emulation: tf32 rounds to nearest, ties away from zero, and products 
     CHECK(cuda::to_tf32(as_float(0xbf801000)) == 0xbf802000u);
     CHECK(cuda::to_tf32(INFINITY) == as_bits(INFINITY));
     CHECK(std::isnan(as_float(cuda::to_tf32(NAN))));
+    DeviceArray<float> y(32);
+    launch(low_bits_kernel, {.blocks = 1, .threads = 32}, y.data());
+    CHECK(y.host() == std::vector<float>(32, 8.0f));
 }
 
 TEST_CASE("emulation: ldmatrix deals out rows, or columns") {
