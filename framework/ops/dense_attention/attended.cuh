@@ -2,16 +2,14 @@
 // or the selected ones, a bit a key. Squares of 64 queries x 64 keys from which nobody selected are skipped.
 //
 //                   keys 0..31   32..63   64..  ..
-//   words  query 0  [ bits     ][       ][     ]        [batch, padded rows, row_words], zeros beyond the
-//   rows
+//   words  query 0  [ bits     ][       ][     ]        [batch, padded rows, row_words], 0 beyond the rows
 //          query 1  [          ][       ][     ]
 //
 //   squares[i][j]   1 when a query of square row i selected a key of square row j, or the other way round:
-//   the
-//                   kernels that own keys walk queries. Symmetric, so that both walk along a row of it.
+//                   the kernels that own keys walk queries. Symmetric, so that both walk along a row of it.
 //
-// The words take rows^2 / 8 bytes. The rows of automatic's tiles are at most 32 * slots, so that this is no
-// more than the selection itself takes.
+// The words take rows^2 / 8 bytes. automatic has at most 32 * slots rows of tiles, so that this is no more
+// than the selection itself takes.
 #pragma once
 
 #include "framework/core/cuda/packs.cuh"
@@ -35,8 +33,8 @@ struct Attended {
     __device__ bool operator()(int t, int s) const {
         return words ? selected_of(t, s) >> s % 32 & 1 : s <= t;
     }
-    // Of the 32 keys among which s is, from a multiple of 32 on: bit i says whether query t selected the
-    // i-th.
+    // Bit i says whether query t selected the i-th of the 32 keys, from a multiple of 32 on, among which s
+    // is.
     __device__ uint32_t selected_of(int t, int s) const {
         return words[static_cast<unsigned>(t) * static_cast<unsigned>(row_words) + s / 32];
     }

@@ -4,9 +4,8 @@
 //   scores   rows each*y .. each*y + each - 1, columns x, x + 16, ..      sums of d ascending
 //   sums     the same rows, columns in packs: x, x + 16, .. of the row    sums of s ascending
 //
-// so that what it reads from shared memory are rows' packs of 16 bytes, of which a warp's lanes read
-// neighbours or the same ones; a score costs `each` multiply-adds an element loaded. A row's 16 threads are
-// half a warp.
+// so that it reads rows from shared memory in packs of 16 bytes, of which the lanes of a warp read neighbours
+// or the same ones; an element loaded serves `each` multiply-adds. A row's 16 threads are half a warp.
 #pragma once
 
 #include "framework/core/cuda/packs.cuh"
@@ -21,9 +20,8 @@ constexpr int exact_threads = side * side;
 template <class T>
 struct ExactScoreTile {
     static constexpr int each = full_pack<T>;
-    static constexpr int size = side * each;  // queries, and keys
-    static constexpr int weights_pitch =
-        size + each;  // in shared memory: padded, so that rows fall into other banks
+    static constexpr int size = side * each;           // queries, and keys
+    static constexpr int weights_pitch = size + each;  // padded, so that rows fall into other banks
     template <int width>
     static constexpr int pitch = width + each;
 
@@ -44,7 +42,8 @@ struct ExactColumns {
 
 // scores[i][j] += a[row i] . b[column j], `width` elements.
 template <class T, int width>
-__device__ void add_dots(T (&scores)[ExactScoreTile<T>::each][ExactScoreTile<T>::each], const T* a, const T* b) {
+__device__ void add_dots(T (&scores)[ExactScoreTile<T>::each][ExactScoreTile<T>::each], const T* a,
+                         const T* b) {
     using Tile = ExactScoreTile<T>;
     constexpr int each = Tile::each, pitch = Tile::template pitch<width>;
 #pragma unroll 1
@@ -65,7 +64,8 @@ __device__ void add_dots(T (&scores)[ExactScoreTile<T>::each][ExactScoreTile<T>:
 
 // sums[i] += sum_s weights[row i][s] values[s], over the s of the tile.
 template <class T, int width>
-__device__ void add_weighted(T (&sums)[ExactScoreTile<T>::each][width / side], const T* weights, const T* values) {
+__device__ void add_weighted(T (&sums)[ExactScoreTile<T>::each][width / side], const T* weights,
+                             const T* values) {
     using Tile = ExactScoreTile<T>;
     using Columns = ExactColumns<T, width>;
     constexpr int each = Tile::each, pitch = Tile::template pitch<width>;

@@ -2,12 +2,11 @@
 // tf32. The two differ in how many elements of a row 16 bytes hold, so in the depth of one product, and in
 // how a tile is read across its rows. With g = lane / 4 and t = lane % 4:
 //
-//   a_of_rows   A[i][l] = tile[i][l]          16 rows
-//   b_of_rows   B[l][j] = tile[j][l]          16 rows: two fragments
-//   b_across    B[l][j] = tile[l][j]          16 columns: two fragments
-//   a_of_scores A = scores that this warp has computed: D's elements, rounded. In tf32 D[g][2t] and
-//   D[g][2t+1]
-//               stand where A has its columns t and t + 4, so that b_across reads rows in this order.
+//   a_of_rows     A[i][l] = tile[i][l]     16 rows
+//   b_of_rows     B[l][j] = tile[j][l]     16 rows: two fragments
+//   b_across      B[l][j] = tile[l][j]     16 columns: two fragments
+//   a_of_scores   A = scores that this warp has computed: D's elements, rounded. In tf32 D[g][2t] and
+//                 D[g][2t+1] stand where A has its columns t and t + 4; b_across reads rows in this order.
 #pragma once
 
 #include <cuda_bf16.h>

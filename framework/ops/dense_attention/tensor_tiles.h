@@ -1,5 +1,5 @@
-// Attention by tiles on the tensor cores: q, k, v, dout and the weights rounded to bfloat16 or tf32, everything else in
-// float32. Rows [0, attended.rows) as tile_launches.h says.
+// Attention by tiles on the tensor cores: q, k, v, dout and the weights rounded to bfloat16 or tf32,
+// everything else in float32. Rows [0, attended.rows) as tile_launches.h says.
 #pragma once
 
 #include "framework/ops/dense_attention/attended.cuh"

@@ -1,22 +1,19 @@
-// Rows below keys.tiled_rows go through dense attention's tiles, with the other keys masked out; the others
-// gather.
+// Rows below keys.tiled_rows go through dense attention's tiles, with the other keys masked out (the choice
+// and its reasons: arguments.h); the others gather.
 //
-//   forward, dq    a warp has a row t of `heads` query heads that share keys and values; its teams
-//   (gather_team.cuh)
-//                  take every teams-th selected key: load k, one dot a head, softmax, load v, add. q and the
-//                  sums stay in registers; the teams' running softmaxes are put together at the end
-//   dk, dv         a warp has a key of a kv head and walks the rows that selected it (key_lists.cuh), all
-//   heads of a
-//                  row after another, its teams taking every teams-th of them; k, v and the sums stay in
-//                  registers
+//   forward, dq   a warp has a row t of `heads` query heads that share keys and values; its teams
+//                 (gather_team.cuh) take every teams-th selected key: load k and v, a dot a head, softmax,
+//                 add. q and the sums stay in registers; the teams' softmaxes are put together at the end
+//   dk, dv        a warp has a key of a kv head and walks the rows that selected it (key_lists.cuh), heads
+//                 within rows, its teams taking every teams-th; k, v and the sums stay in registers
 //
 // Orders are fixed and no two warps write the same element: deterministic. Heads are the slowest dim of the
-// grid, so that the rows which are gathered at one time come from one head, whose k and v fit the L2 cache.
+// grid, so that what is gathered at one time comes from few heads, whose k and v fit the L2 cache.
 //
-// Bytes, from the L2 cache, a (row, selected key, kv head): 4 (dim + value_dim) bytes forward, and twice dq
-// and dk, dv; half of that under bf16 precision, where copies of q, k, v and dout rounded to bfloat16 are
-// read. At 5.5 TB/s (H100), T 8192, k 512, dim 64, 16 heads of their own keys: forward 6.2 ms (bf16 3.1 ms),
-// backward twice that. Tiles are faster there: see the choice in sparse_attention.cpp.
+// Bytes from the L2 cache, a (row, selected key, kv head): forward 4 (dim + value_dim), dq and dk, dv the
+// same each; half of that under bf16 precision, where copies of q, k, v and dout rounded to bfloat16 are
+// read. FLOPs (2 and 5 dim + value_dim) take a tenth of the time. At 5.5 TB/s (H100), T 8192, k 512, dim 64,
+// 16 heads of their own keys, 33 GB: forward 6.1 ms (bf16 3.0 ms), backward twice that.
 //
 // Rows wider than a team can hold (640 float32, 768 bfloat16, 32 float64) take the `wide` kernels: a row's
 // warp goes through its columns in steps of 32 and keeps sums in memory.
