@@ -106,11 +106,13 @@ Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, Atten
     }
     const IndexerConfig& config = indexer_->config();
     t.selection = indexer_select(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, config.top_k);
-    const AttentionOutput attention = sparse_attention(t.q, t.k, t.v, t.selection, t.scale);
+    SelectedWeights weights;
+    const AttentionOutput attention = sparse_attention(
+        t.q, t.k, t.v, t.selection, t.scale, SparseMethod::automatic, with_indexer_loss ? &weights : nullptr);
     t.lse = attention.lse;
     if (with_indexer_loss)
         t.indexer_loss = indexer_kl_sparse(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, t.q, t.k,
-                                           t.lse, t.scale, t.selection);
+                                           t.lse, t.scale, t.selection, weights);
     return attention.out;
 }
 

@@ -202,6 +202,33 @@ DEVICE_TEST_CASE("indexer_kl_sparse: with all keys selected it is the dense loss
     for (size_t i = 0; i < sparse.size(); ++i) CHECK(bit_identical(sparse[i], dense[i]));
 }
 
+// Rows before first_row must not be read: they are NaN here.
+TEST_CASE("indexer_kl_sparse: with kept weights the same loss and gradients") {
+    const int64_t length = 200;
+    const IndexerInput in = random_indexer(2, length, 3, 5, 40);
+    const Selection selection = random_selection(2, length, 9, 41);
+    const AttentionInput attention = random_attention(4, 2, 6, selection, 42);
+    for (const int64_t first_row : {0, 40, 199}) {
+        INFO("weights from row " << first_row);
+        SelectedWeights weights{Tensor::full({2, length, 9}, std::nan(""), DType::float64), first_row};
+        for (int64_t row = 0; row < 2 * length; ++row) {
+            const std::vector<int32_t> keys = chosen(selection, row / length, row % length);
+            for (size_t i = 0; i < keys.size() && row % length >= first_row; ++i)
+                weights.sums.data<double>()[row * 9 + static_cast<int64_t>(i)] =
+                    4 * oracle_target(attention, row / length, row % length, keys[i]);
+        }
+        const std::vector<Tensor> want = run(in, attention, &selection);
+        const IndexerInput leaves{in.q.clone(), in.k.clone(), in.w.clone()};
+        with_gradients(leaves);
+        const Tensor loss =
+            indexer_kl_sparse(leaves.q, leaves.k, leaves.w, index_scale, attention.q, attention.k,
+                              attention.lse, attention.scale, selection, weights);
+        backward(loss);
+        const std::vector<Tensor> got{loss, leaves.q.grad(), leaves.k.grad(), leaves.w.grad()};
+        for (size_t i = 0; i < got.size(); ++i) CHECK(relative_difference(got[i], want[i]) < 1e-11);
+    }
+}
+
 DEVICE_TEST_CASE("indexer_kl: targets of exactly 0 contribute nothing", device) {
     // One head whose logits lie 2000 apart: p is 1 at the first key and exactly 0 at the others.
     for (const DType dtype : {DType::float32, DType::float64}) {

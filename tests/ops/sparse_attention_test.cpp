@@ -263,6 +263,51 @@ DEVICE_TEST_CASE("sparse_attention: tiles and gathered rows together", device) {
     }
 }
 
+// Wide heads: their keys are gathered in passes of 256.
+TEST_CASE("sparse_attention: gathering in several passes") {
+    for (const Case& c :
+         {Case{1, 2, 1, 700, 1030, 9}, Case{1, 1, 1, 560, 5, 600}, Case{1, 2, 2, 2100, 64, 64}}) {
+        INFO(testing::name_of(c));
+        const AttentionInputs in = attention_inputs(c);
+        // Short rows and empty ones: passes without a key, and a first pass that has to clear dq.
+        const Selection s = random_selection(1, c.T, 90, 17, [](int64_t t) { return t % 7 * 15; });
+        const AttentionGradients gathered = run(in, s, 0.1, SparseMethod::gathered);
+        const AttentionGradients tiles = run(in, s, 0.1, SparseMethod::masked_tiles);
+        CHECK(relative_difference(gathered.out, tiles.out) < 1e-12);
+        CHECK(relative_difference(gathered.dq, tiles.dq) < 1e-11);
+        CHECK(relative_difference(gathered.dk, tiles.dk) < 1e-11);
+        CHECK(relative_difference(gathered.dv, tiles.dv) < 1e-11);
+    }
+}
+
+TEST_CASE("sparse_attention: kept weights are the probabilities summed over heads") {
+    const Case c{2, 4, 2, 150, 9, 5};
+    const AttentionInputs in = attention_inputs(c);
+    const Selection s = random_selection(c.B, c.T, 7, 18);
+    for (const SparseMethod method : methods) {
+        INFO(name_of(method));
+        SelectedWeights weights;
+        const AttentionOutput kept = sparse_attention(in.q, in.k, in.v, s, 0.3, method, &weights);
+        CHECK(bit_identical(kept.out, sparse_attention(in.q, in.k, in.v, s, 0.3, method).out));
+        CHECK(weights.sums.defined() == (method != SparseMethod::masked_tiles));
+        if (!weights.sums.defined()) continue;
+        CHECK(weights.first_row == (method == SparseMethod::gathered ? 0 : 32));
+        for (int64_t b = 0; b < c.B; ++b)
+            for (int64_t t = weights.first_row; t < c.T; ++t)
+                for (int64_t i = 0; i < s.counts.data<int32_t>()[b * c.T + t]; ++i) {
+                    const int64_t slot = (b * c.T + t) * 7 + i, key = s.indices.data<int32_t>()[slot];
+                    double want = 0;
+                    for (int64_t h = 0; h < c.H; ++h) {
+                        const double* q = in.q.data<double>() + ((b * c.H + h) * c.T + t) * c.dim;
+                        const double* k = in.k.data<double>() + ((b * c.G + h / 2) * c.T + key) * c.dim;
+                        want += std::exp(0.3 * std::inner_product(q, q + c.dim, k, 0.0) -
+                                         kept.lse.data<double>()[(b * c.H + h) * c.T + t]);
+                    }
+                    REQUIRE(weights.sums.data<double>()[slot] == doctest::Approx(want).epsilon(1e-12));
+                }
+    }
+}
+
 TEST_CASE("sparse_attention: bits repeat, for any number of threads") {
     const int threads = thread_count();
     for (const SparseMethod method : methods)

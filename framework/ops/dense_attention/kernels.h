@@ -44,6 +44,9 @@ struct AttentionForward {
     T scale;
     AttentionSizes size;
     SelectedKeys keys;
+    // [batch, length, slots] or null: the sums over heads of the probabilities of the selected keys, for the
+    // rows from keys.tiled_rows on. CPU only.
+    T* weight_sums = nullptr;
 };
 
 template <class T>

@@ -20,13 +20,23 @@ struct Attention {
     double scale;
 };
 
-void check(const char* op, const Indexer& indexer, const Attention& attention, const Selection* selection) {
+struct Selected {
+    const Selection* selection = nullptr;  // null: all keys
+    SelectedWeights weights;
+};
+
+void check(const char* op, const Indexer& indexer, const Attention& attention, const Selected& selected) {
+    const auto& [selection, weights] = selected;
     check_indexer(op, indexer.q, indexer.k, indexer.w);
     const int64_t batch = indexer.q.dim(0), length = indexer.q.dim(1);
     check_attention(op, attention.q, attention.k, attention.lse, batch, length);
     check_dtype(op, "q", attention.q, indexer.q.dtype());
     check_device(op, "q", attention.q, indexer.q.device(), "indexer q");
     if (selection) check_selection(op, *selection, batch, length, attention.q.device());
+    if (!weights.sums.defined()) return;
+    check_shape(op, "weights", weights.sums, selection->indices.shape());
+    check_dtype(op, "weights", weights.sums, indexer.q.dtype());
+    check_device(op, "weights", weights.sums, indexer.q.device(), "indexer q");
 }
 
 template <class T>
@@ -49,9 +59,9 @@ std::vector<Tensor> backward_of(const char* op, const Tensor& dloss, const Tenso
     return {dq, dk, dw};
 }
 
-Tensor loss_of(const char* op, const Indexer& indexer, const Attention& attention,
-               const Selection* selection) {
-    check(op, indexer, attention, selection);
+Tensor loss_of(const char* op, const Indexer& indexer, const Attention& attention, const Selected& selected) {
+    check(op, indexer, attention, selected);
+    const Selection* selection = selected.selection;
     const bool wanted = grad_enabled() &&
                         (indexer.q.requires_grad() || indexer.k.requires_grad() || indexer.w.requires_grad());
     const auto gradient_of = [&](const Tensor& x) {
@@ -70,6 +80,8 @@ Tensor loss_of(const char* op, const Indexer& indexer, const Attention& attentio
                    .indices = selection ? selection->indices.data<int32_t>() : nullptr,
                    .counts = selection ? selection->counts.data<int32_t>() : nullptr,
                    .slots = selection ? selection->indices.dim(2) : 0,
+                   .weight_sums = data_or_null<T>(selected.weights.sums),
+                   .weights_from = selected.weights.first_row,
                    .loss = loss.data<T>(),
                    .dq = data_or_null<T>(dq),
                    .dk = data_or_null<T>(dk),
@@ -88,16 +100,16 @@ Tensor loss_of(const char* op, const Indexer& indexer, const Attention& attentio
 
 Tensor indexer_kl_sparse(const Tensor& index_q, const Tensor& index_k, const Tensor& index_w,
                          double index_scale, const Tensor& q, const Tensor& k, const Tensor& lse,
-                         double attention_scale, const Selection& selection) {
+                         double attention_scale, const Selection& selection, const SelectedWeights& weights) {
     return loss_of("indexer_kl_sparse", {index_q, index_k, index_w, index_scale},
-                   {q, k, lse, attention_scale}, &selection);
+                   {q, k, lse, attention_scale}, {&selection, weights});
 }
 
 Tensor indexer_kl_dense(const Tensor& index_q, const Tensor& index_k, const Tensor& index_w,
                         double index_scale, const Tensor& q, const Tensor& k, const Tensor& lse,
                         double attention_scale) {
     return loss_of("indexer_kl_dense", {index_q, index_k, index_w, index_scale}, {q, k, lse, attention_scale},
-                   nullptr);
+                   {});
 }
 
 }  // namespace sieve

@@ -14,6 +14,8 @@
 // Shapes: indexer q [B,T,HI,dI], k [B,T,dI], w [B,T,HI]; main q [B,H,T,dh], k [B,G,T,dh], lse [B,H,T]; H a
 // multiple of G; all float32 or all float64. The loss is a scalar; 0 when there is no row.
 //
+// H p of selected keys may come from sparse attention instead (`weights`), for the rows that it kept.
+//
 // Gradients go to the indexer's q, k and w only. Main q, k and lse are read detached: they never receive one,
 // whether or not they ask. The gradients are computed together with the loss and saved (three tensors of the
 // indexer's sizes); backward only multiplies them by the cotangent. T x T is never held.
@@ -24,10 +26,11 @@
 
 namespace sieve {
 
-// Throws when shapes or dtypes differ or H is no multiple of G.
+// Throws when shapes or dtypes differ, H is no multiple of G, or `weights` do not fit the selection.
 Tensor indexer_kl_sparse(const Tensor& index_q, const Tensor& index_k, const Tensor& index_w,
                          double index_scale, const Tensor& q, const Tensor& k, const Tensor& lse,
-                         double attention_scale, const Selection& selection);
+                         double attention_scale, const Selection& selection,
+                         const SelectedWeights& weights = {});
 Tensor indexer_kl_dense(const Tensor& index_q, const Tensor& index_k, const Tensor& index_w,
                         double index_scale, const Tensor& q, const Tensor& k, const Tensor& lse,
                         double attention_scale);

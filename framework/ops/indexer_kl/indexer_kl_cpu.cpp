@@ -6,22 +6,22 @@
 namespace sieve::cpu {
 namespace {
 
-SIEVE_CLONES void run_block(const ScoreBlock<float>& score, const TargetBlock<float>& target,
-                            const KlRows<float>& rows, float* z, const ScoreGradients<float>& gradients) {
-    kl_block(score, target, rows, z, gradients);
-}
-SIEVE_CLONES void run_block(const ScoreBlock<double>& score, const TargetBlock<double>& target,
-                            const KlRows<double>& rows, double* z, const ScoreGradients<double>& gradients) {
-    kl_block(score, target, rows, z, gradients);
-}
-SIEVE_CLONES void run_gather(const GatherRows<float>& a, const GatherScratch<float>& s, int64_t begin,
-                             int64_t end) {
-    gather_queries(a, s, begin, end);
-}
-SIEVE_CLONES void run_gather(const GatherRows<double>& a, const GatherScratch<double>& s, int64_t begin,
-                             int64_t end) {
-    gather_queries(a, s, begin, end);
-}
+struct TileBlock {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const ScoreBlock<T>& score, const TargetBlock<T>& target,
+                                 const KlRows<T>& rows, T* z, const ScoreGradients<T>& gradients) {
+        kl_block<T, width>(score, target, rows, z, gradients);
+    }
+};
+
+struct GatherQueries {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const GatherRows<T>& a, const GatherScratch<T>& s, int64_t begin,
+                                 int64_t end) {
+        gather_queries<T, width>(a, s, begin, end);
+    }
+};
+
 SIEVE_CLONES void scale_by(float* x, int64_t begin, int64_t end, float factor) {
     for (int64_t i = begin; i < end; ++i) x[i] *= factor;
 }
@@ -30,31 +30,34 @@ SIEVE_CLONES void scale_by(double* x, int64_t begin, int64_t end, double factor)
 }
 
 // A gathered pair of query and key costs about as much as this many pairs in tiles.
-constexpr double gather_cost = 2.25;
+constexpr int64_t gather_cost = 2;
 
-// Gathering pays when all causal pairs are more than gather_cost times the selected ones. A function of the
-// sizes only, so that the bits of the loss do not depend on the machine.
+// The rows before this one, whole blocks of them, are computed by tiles over all their keys, the others by
+// gathering the chosen ones. A function of the sizes only, so that the bits of the loss do not depend on the
+// machine. Weights that were kept decide for their rows: there, gathering is cheaper still.
 template <class T>
-bool gathering_pays(const IndexerKlForward<T>& a) {
-    const int64_t length = a.sizes.length, slots = a.slots;
-    const int64_t selected = slots * (slots + 1) / 2 + (length - slots) * slots;
-    return a.indices &&
-           static_cast<double>(length * (length + 1) / 2) > gather_cost * static_cast<double>(selected);
+int64_t tiled_rows(const IndexerKlForward<T>& a) {
+    const int64_t length = a.sizes.length;
+    if (!a.indices) return length;
+    const int64_t cheaper = std::max(gather_cost * a.slots, a.weight_sums ? a.weights_from : 0);
+    return std::min(length, round_up(cheaper, queries_per_block(a.sizes.heads)));
 }
 
 // Keys in the forms that tiles or gathers read, for the whole batch.
 template <class T>
 struct PreparedKeys {
-    explicit PreparedKeys(const IndexerKlForward<T>& a) : gather(gathering_pays(a)) {
+    explicit PreparedKeys(const IndexerKlForward<T>& a) : tiled(tiled_rows(a)) {
         const int64_t batch = a.sizes.batch, length = a.sizes.length,
                       target_count = batch * a.target.key_heads;
-        index_panels = all_panels(a.index_k, gather ? 0 : batch, length, a.sizes.width);
+        const bool gather = tiled<length, tiles = tiled> 0;
+        index_panels = all_panels(a.index_k, tiles ? batch : 0, length, a.sizes.width);
         index_rows = all_padded_rows(a.index_k, gather || a.dq ? batch : 0, length, a.sizes.width);
-        target = gather ? all_padded_rows(a.target.k, target_count, length, a.target.width)
-                        : all_panels(a.target.k, target_count, length, a.target.width);
+        target_panels = all_panels(a.target.k, tiles ? target_count : 0, length, a.target.width);
+        target_rows =
+            all_padded_rows(a.target.k, gather && !a.weight_sums ? target_count : 0, length, a.target.width);
     }
-    bool gather;
-    Tensor index_panels, index_rows, target;
+    int64_t tiled;
+    Tensor index_panels, index_rows, target_panels, target_rows;
 };
 
 // Queries [begin, end) of batch row b, block by block, over all keys; dk (or null) is added to.
@@ -80,9 +83,10 @@ void tile_queries(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int
                          .loss = row_loss + b * n.length};
     for (int64_t t = begin; t < end; t += step) {
         const int64_t stop = std::min(end, t + step);
-        run_block(score_block(a.index_q, a.index_w, keys.index_panels, n, a.index_scale, b, t, stop),
-                  target_block(a.target, keys.target, n.length, b, t, stop), rows, z.template data<T>(),
-                  scratch.gradients(keys.index_rows, n, b, a.dq, a.dw, dk));
+        run_best<TileBlock, T>(
+            score_block(a.index_q, a.index_w, keys.index_panels, n, a.index_scale, b, t, stop),
+            target_block(a.target, keys.target_panels, n.length, b, t, stop), rows, z.template data<T>(),
+            scratch.gradients(keys.index_rows, n, b, a.dq, a.dw, dk));
     }
 }
 
@@ -99,7 +103,8 @@ GatherRows<T> gather_rows(const IndexerKlForward<T>& a, const PreparedKeys<T>& k
             .width = n.width,
             .index_scale = static_cast<T>(a.index_scale),
             .q = target.q + rows * target.heads * target.width,
-            .k = keys.target.template data<T>() + rows * target.key_heads * target_wide,
+            .k = a.weight_sums ? nullptr
+                               : keys.target_rows.template data<T>() + rows * target.key_heads * target_wide,
             .lse = target.lse + rows * target.heads,
             .target_heads = target.heads,
             .key_heads = target.key_heads,
@@ -107,6 +112,7 @@ GatherRows<T> gather_rows(const IndexerKlForward<T>& a, const PreparedKeys<T>& k
             .length = n.length,
             .scale = static_cast<T>(target.scale),
             .weight = T(1) / static_cast<T>(n.batch * n.length),
+            .weight_sums = a.weight_sums ? a.weight_sums + rows * a.slots : nullptr,
             .indices = a.indices + rows * a.slots,
             .counts = a.counts + rows,
             .slots = a.slots,
@@ -127,26 +133,25 @@ void gather_range(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int
     const Tensor vectors = Tensor::empty({2 * a.sizes.heads * wide + group * target_wide}, dtype_of<T>);
     T* row = rows.template data<T>();
     T* vector = vectors.template data<T>();
-    run_gather(gather_rows(a, keys, b, dk, row_loss),
-               {.x = row + 2 * stride,
-                .z = row + (2 + a.sizes.heads) * stride,
-                .scores = row,
-                .p = row + (2 + a.sizes.heads + group) * stride,
-                .g = row + stride,
-                .q = vector,
-                .target_q = vector + 2 * a.sizes.heads * wide,
-                .d = vector + a.sizes.heads * wide,
-                .stride = stride},
-               begin, end);
+    run_best<GatherQueries, T>(gather_rows(a, keys, b, dk, row_loss),
+                               GatherScratch<T>{.x = row + 2 * stride,
+                                                .z = row + (2 + a.sizes.heads) * stride,
+                                                .scores = row,
+                                                .p = row + (2 + a.sizes.heads + group) * stride,
+                                                .g = row + stride,
+                                                .q = vector,
+                                                .target_q = vector + 2 * a.sizes.heads * wide,
+                                                .d = vector + a.sizes.heads * wide,
+                                                .stride = stride},
+                               begin, end);
 }
 
 template <class T>
 void run_queries(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int64_t b, int64_t begin,
                  int64_t end, T* dk, T* row_loss) {
-    if (keys.gather)
-        gather_range(a, keys, b, begin, end, dk, row_loss);
-    else
-        tile_queries(a, keys, b, begin, end, dk, row_loss);
+    const int64_t border = std::clamp(keys.tiled, begin, end);
+    if (begin < border) tile_queries(a, keys, b, begin, border, dk, row_loss);
+    if (border < end) gather_range(a, keys, b, border, end, dk, row_loss);
 }
 
 }  // namespace

@@ -27,6 +27,9 @@ struct IndexerKlForward {
     const int32_t* indices;  // [B,T,slots], or null: all s <= t
     const int32_t* counts;   // [B,T], or null
     int64_t slots;
+    // [B,T,slots] or null: H p of the chosen keys of the rows from weights_from on. Read on the CPU only.
+    const T* weight_sums;
+    int64_t weights_from;
     T* loss;  // []
     T* dq;    // [B,T,HI,dI], or null: no gradients wanted
     T* dk;    // [B,T,dI], or null

@@ -12,7 +12,7 @@ namespace sieve::cpu {
 // KL(p || softmax(scores)) of one row of n keys, and g = weight * (softmax(scores) - p). On entry p holds H
 // p.
 template <class T>
-SIEVE_INLINE T kl_row(const T* __restrict scores, T* __restrict p, int64_t n, T over_heads, T weight,
+SIEVE_INLINE T kl_row(const T* __restrict scores, const T* __restrict p, int64_t n, T over_heads, T weight,
                       T* __restrict g) {
     T largest = -std::numeric_limits<T>::infinity();
 #pragma omp simd reduction(max : largest)

@@ -9,17 +9,29 @@ namespace sieve {
 namespace {
 
 constexpr const char* op = "sparse_attention";
+
+// For rows that are gathered; on the CPU, where computing them again would gather their keys again.
+SelectedWeights empty_weights(const Tensor& q, const Selection& selection, const SelectedKeys& keys) {
+    if (!q.device().is_cpu() || keys.tiled_rows >= q.dim(2)) return {};
+    return {Tensor::empty(selection.indices.shape(), q.dtype()), keys.tiled_rows};
 }
 
+}  // namespace
+
 AttentionOutput sparse_attention(const Tensor& q, const Tensor& k, const Tensor& v,
-                                 const Selection& selection, double scale, SparseMethod method) {
+                                 const Selection& selection, double scale, SparseMethod method,
+                                 SelectedWeights* weights) {
     check_attention(op, q, k, v);
     check_selected(op, selection, q, k, q.dim(2));
+    const SelectedKeys keys = selected_keys(selection, method, q, k, q.dim(2));
+    if (weights) *weights = empty_weights(q, selection, keys);
     const AttentionOutput result = empty_attention_output(q, v);
     const SavedAttention saved{q, k, v, result.out.detach(), result.lse, scale};
     dispatch_float(op, q.dtype(), [&]<class T>() {
+        AttentionForward<T> arguments = attention_forward_arguments<T>(saved, keys);
+        if (weights && weights->sums.defined()) arguments.weight_sums = weights->sums.data<T>();
         launch(op, q.device(), cpu::sparse_attention_forward<T>, cuda::sparse_attention_forward<T>,
-               attention_forward_arguments<T>(saved, selected_keys(selection, method, q, k, q.dim(2))));
+               arguments);
     });
     record(op, {q, k, v}, {result.out}, [saved, selection, method](const std::vector<Tensor>& dout) {
         return dispatch_float(op, saved.q.dtype(), [&]<class T>() {

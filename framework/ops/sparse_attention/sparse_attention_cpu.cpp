@@ -2,16 +2,19 @@
 // of one head at a time:
 //
 //   scores   `width` selected keys at once: a vector of partial products each, then a tree of shuffles adds
-//   up the
-//            lanes of all of them together
+//   up
+//            the lanes of all of them together
 //   out      sum_s a[s] v[s], rows of v in vectors
 //
+// A block of queries passes over the keys of its head part by part, each part small enough for the L2 cache:
+// gathering from the whole head instead waits for the L3 cache, and took three times as long.
+//
 // Rows are padded with zeros to whole vectors where dh or dv needs it. The order of every sum depends on the
-// row's number of keys alone. In the backward a task owns the dk and dv of its keys and takes the queries in
-// order.
+// row's own keys alone. In the backward a task owns the dk and dv of its keys and takes the queries in order.
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
@@ -53,106 +56,130 @@ class PaddedRows {
     Tensor copy_;
 };
 
-// offsets[j] of row keys[j]; beyond `count`, up to a whole vector, the last one again.
-SIEVE_INLINE void row_offsets(const int32_t* keys, int64_t count, int64_t padded, int64_t stride,
-                              int64_t* offsets) {
-#pragma omp simd
-    for (int64_t j = 0; j < count; ++j) offsets[j] = keys[j] * stride;
-    for (int64_t j = count; j < padded; ++j) offsets[j] = offsets[count - 1];
-}
+// The rows of one head's k, v, dk or dv; key s has row s.
+template <class T>
+struct HeadRows {
+    T* first;
+    int64_t stride;
+    T* of(int32_t key) const { return first + key * stride; }
+};
 
 template <class T, int width, int vectors>
-SIEVE_INLINE void add_products(const T* x, const T* rows, const int64_t* offsets, Vector<T, width>* sums) {
+SIEVE_INLINE void add_products(const T* x, const HeadRows<const T>& rows, const int32_t* keys, int64_t d,
+                               Vector<T, width>* sums) {
     Vector<T, width> xs[vectors];
-    for (int v = 0; v < vectors; ++v) xs[v] = load_anywhere<T, width>(x + v * width);
+    for (int v = 0; v < vectors; ++v) xs[v] = load_anywhere<T, width>(x + d + v * width);
 #pragma GCC unroll 16
     for (int i = 0; i < width; ++i) {
-        const T* row = rows + offsets[i];
-#pragma GCC unroll 2
+        const T* row = rows.of(keys[i]) + d;
+#pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) sums[i] += xs[v] * load_anywhere<T, width>(row + v * width);
     }
 }
 
-// scores[j] = x . (row at offsets[j]) for j < padded.
+// scores[0..width) = x . (rows of `width` keys)
 template <class T, int width>
-SIEVE_INLINE void gathered_dots(const T* x, const T* rows, int64_t stride, const int64_t* offsets,
-                                int64_t padded, T* scores) {
-    for (int64_t j = 0; j < padded; j += width) {
-        Vector<T, width> sums[width];
+SIEVE_INLINE void dots_of(const T* x, const HeadRows<const T>& rows, const int32_t* keys, T* scores) {
+    Vector<T, width> sums[width];
 #pragma GCC unroll 16
-        for (int i = 0; i < width; ++i) sums[i] = Vector<T, width>{};
-        if (stride == 2 * width) {  // heads of 32 floats: a loop of one turn would keep 16 row pointers alive
-            add_products<T, width, 2>(x, rows, offsets + j, sums);
-        } else {
-            int64_t d = 0;
-            for (; d + 2 * width <= stride; d += 2 * width)
-                add_products<T, width, 2>(x + d, rows + d, offsets + j, sums);
-            if (d < stride) add_products<T, width, 1>(x + d, rows + d, offsets + j, sums);
-        }
-        sum_each<T, width>(sums);
-        at<T, width>(scores + j) = sums[0];
+    for (int i = 0; i < width; ++i) sums[i] = Vector<T, width>{};
+    // Heads of 32 floats: a loop of one turn would keep all the row pointers alive.
+    if (rows.stride == 4 * width) {
+        add_products<T, width, 4>(x, rows, keys, 0, sums);
+    } else if (rows.stride == 2 * width) {
+        add_products<T, width, 2>(x, rows, keys, 0, sums);
+    } else {
+        int64_t d = 0;
+        for (; d + 2 * width <= rows.stride; d += 2 * width)
+            add_products<T, width, 2>(x, rows, keys, d, sums);
+        if (d < rows.stride) add_products<T, width, 1>(x, rows, keys, d, sums);
     }
+    sum_each<T, width>(sums);
+    store_anywhere<T, width>(scores, sums[0]);
 }
 
-// to[d..) = factor * sum_j weights[j] * (row at offsets[j])[d..), `vectors` vectors of it, for j < padded.
-// Four partial sums hide the latency of the additions.
+// scores[j] = x . (row of keys[j]) for j < count; up to a whole vector is written.
+template <class T, int width>
+SIEVE_INLINE void gathered_dots(const T* x, const HeadRows<const T>& rows, const int32_t* keys, int64_t count,
+                                T* scores) {
+    int64_t j = 0;
+    for (; j + width <= count; j += width) dots_of<T, width>(x, rows, keys + j, scores + j);
+    if (j == count) return;
+    int32_t rest[width];
+    for (int i = 0; i < width; ++i) rest[i] = keys[std::min(j + i, count - 1)];
+    dots_of<T, width>(x, rows, rest, scores + j);
+}
+
+// to[d..) (+)= factor * sum_j weights[j] * (row of keys[j])[d..), `vectors` vectors of it, for j < count. The
+// partial sums, 8 vectors of them, hide the latency of the additions.
 template <class T, int width, int vectors>
-SIEVE_INLINE void gathered_sum_block(const T* weights, const T* rows, const int64_t* offsets, int64_t padded,
-                                     T factor, T* to, int64_t columns, int64_t d) {
+SIEVE_INLINE void gathered_sum_block(const T* weights, const HeadRows<const T>& rows, const int32_t* keys,
+                                     int64_t count, T factor, bool add, T* to, int64_t columns, int64_t d) {
     using V = Vector<T, width>;
-    constexpr int ways = width < 4 ? width : 4;
+    constexpr int ways = 8 / vectors;
     V sum[ways][vectors] = {};
-    for (int64_t j = 0; j < padded; j += ways) {
-#pragma GCC unroll 4
+    int64_t j = 0;
+    for (; j + ways <= count; j += ways) {
+#pragma GCC unroll 8
         for (int w = 0; w < ways; ++w) {
-            const T* row = rows + offsets[j + w] + d;
-#pragma GCC unroll 2
+            const T* row = rows.of(keys[j + w]) + d;
+#pragma GCC unroll 4
             for (int v = 0; v < vectors; ++v)
                 sum[w][v] += weights[j + w] * load_anywhere<T, width>(row + v * width);
         }
     }
+    for (; j < count; ++j)
+        for (int v = 0; v < vectors; ++v)
+            sum[0][v] += weights[j] * load_anywhere<T, width>(rows.of(keys[j]) + d + v * width);
     for (int v = 0; v < vectors; ++v) {
         V total = sum[0][v];
         for (int w = 1; w < ways; ++w) total += sum[w][v];
         total *= factor;
         const int64_t start = d + v * width;
         if (start + width <= columns) {
+            if (add) total += load_anywhere<T, width>(to + start);
             store_anywhere<T, width>(to + start, total);
         } else {
-            for (int64_t l = 0; start + l < columns; ++l) to[start + l] = total[l];
+            for (int64_t l = 0; start + l < columns; ++l)
+                to[start + l] = (add ? to[start + l] : T(0)) + total[l];
         }
     }
 }
 
 template <class T, int width>
-SIEVE_INLINE void gathered_sum(const T* weights, const T* rows, int64_t stride, const int64_t* offsets,
-                               int64_t padded, T factor, T* to, int64_t columns) {
+SIEVE_INLINE void gathered_sum(const T* weights, const HeadRows<const T>& rows, const int32_t* keys,
+                               int64_t count, T factor, bool add, T* to, int64_t columns) {
     int64_t d = 0;
-    for (; d + 2 * width <= stride; d += 2 * width)
-        gathered_sum_block<T, width, 2>(weights, rows, offsets, padded, factor, to, columns, d);
-    if (d < stride) gathered_sum_block<T, width, 1>(weights, rows, offsets, padded, factor, to, columns, d);
+    for (; d + 4 * width <= rows.stride; d += 4 * width)
+        gathered_sum_block<T, width, 4>(weights, rows, keys, count, factor, add, to, columns, d);
+    for (; d + 2 * width <= rows.stride; d += 2 * width)
+        gathered_sum_block<T, width, 2>(weights, rows, keys, count, factor, add, to, columns, d);
+    if (d < rows.stride)
+        gathered_sum_block<T, width, 1>(weights, rows, keys, count, factor, add, to, columns, d);
 }
 
-// (row at offsets[j])[d..) += weights[j] * factor * x[d..) for j < count.
+// (row of keys[j])[d..) += weights[j] * factor * x[d..) for j < count.
 template <class T, int width, int vectors>
-SIEVE_INLINE void scatter_block(const T* weights, const int64_t* offsets, int64_t count, T factor, const T* x,
-                                T* sums) {
+SIEVE_INLINE void scatter_block(const T* weights, const int32_t* keys, int64_t count, T factor, const T* x,
+                                const HeadRows<T>& sums, int64_t d) {
     Vector<T, width> xs[vectors];
-    for (int v = 0; v < vectors; ++v) xs[v] = load_anywhere<T, width>(x + v * width) * factor;
+    for (int v = 0; v < vectors; ++v) xs[v] = load_anywhere<T, width>(x + d + v * width) * factor;
     for (int64_t j = 0; j < count; ++j) {
-        T* row = sums + offsets[j];
-#pragma GCC unroll 2
+        T* row = sums.of(keys[j]) + d;
+#pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) at<T, width>(row + v * width) += weights[j] * xs[v];
     }
 }
 
 template <class T, int width>
-SIEVE_INLINE void scatter_add(const T* weights, const int64_t* offsets, int64_t count, T factor, const T* x,
-                              T* sums, int64_t stride) {
+SIEVE_INLINE void scatter_add(const T* weights, const int32_t* keys, int64_t count, T factor, const T* x,
+                              const HeadRows<T>& sums) {
     int64_t d = 0;
-    for (; d + 2 * width <= stride; d += 2 * width)
-        scatter_block<T, width, 2>(weights, offsets, count, factor, x + d, sums + d);
-    if (d < stride) scatter_block<T, width, 1>(weights, offsets, count, factor, x + d, sums + d);
+    for (; d + 4 * width <= sums.stride; d += 4 * width)
+        scatter_block<T, width, 4>(weights, keys, count, factor, x, sums, d);
+    for (; d + 2 * width <= sums.stride; d += 2 * width)
+        scatter_block<T, width, 2>(weights, keys, count, factor, x, sums, d);
+    if (d < sums.stride) scatter_block<T, width, 1>(weights, keys, count, factor, x, sums, d);
 }
 
 template <class T>
@@ -160,12 +187,12 @@ struct RowSum {
     T maximum, sum;
 };
 
-// scores[0..count) -> exp(scale * scores - maximum), 0 from there to `padded`; the scores there repeat the
-// last one.
+// scores[0..count) -> exp(scale * scores - maximum), 0 from there to `padded`.
 template <class T, int width>
 SIEVE_INLINE RowSum<T> softmax_row(T* __restrict scores, int64_t count, int64_t padded, T scale) {
     using V = Vector<T, width>;
     V high = V{} + no_score<T>, sum = {};
+    std::fill(scores + count, scores + padded, scores[0]);
     for (int64_t j = 0; j < padded; j += width) max_into<T, width>(high, load<T, width>(scores + j) * scale);
     RowSum<T> r{high[0], 0};
     for (int l = 1; l < width; ++l) r.maximum = std::max<T>(r.maximum, high[l]);
@@ -190,125 +217,224 @@ struct Rows {
           v(a.v, a.size.batch * a.size.kv_heads * a.size.key_rows, a.size.value_dim, width) {}
 };
 
-// Scratch of one row.
-template <class T>
-struct RowScratch {
-    T *weights, *dscores;            // [slots, whole vectors]
-    int64_t *k_offsets, *v_offsets;  // the same
+// Keys of one pass: the rows gathered from in it take half an L2 cache of 512 KiB. Not fewer than 256, so that
+// the bounds of the passes stay small beside the selection.
+inline int64_t pass_keys(int64_t elements_a_key, size_t element_size) {
+    const int64_t bytes = std::max<int64_t>(1, elements_a_key) * static_cast<int64_t>(element_size);
+    return std::max<int64_t>(256, (int64_t{1} << 18) / bytes);
+}
+
+// Where the selected keys of each row fall apart into passes, the same for all heads.
+class PassBounds {
+  public:
+    PassBounds(const SelectedKeys& keys, int64_t rows, int64_t key_rows, int64_t keys_a_pass)
+        : keys_a_pass_(keys_a_pass),
+          passes_((key_rows + keys_a_pass - 1) / keys_a_pass),
+          bounds_(Tensor::empty(Shape{rows, passes_ + 1}, DType::int32)) {
+        parallel_for(rows, 64, [&](int64_t begin, int64_t end) {
+            for (int64_t row = begin; row < end; ++row) {
+                const int32_t* selected = keys.indices + row * keys.slots;
+                fill(selected, selected + keys.counts[row], bounds_.data<int32_t>() + row * (passes_ + 1));
+            }
+        });
+    }
+
+    int64_t passes() const { return passes_; }
+    int64_t keys_a_pass() const { return keys_a_pass_; }
+    // bounds[i] to bounds[i + 1]: the selected keys of pass i.
+    const int32_t* of(int64_t row) const { return bounds_.data<int32_t>() + row * (passes_ + 1); }
+
+  private:
+    void fill(const int32_t* selected, const int32_t* last, int32_t* bounds) const {
+        const int32_t* next = selected;
+        for (int64_t i = 0; i < passes_; ++i) {
+            bounds[i] = static_cast<int32_t>(next - selected);
+            next = std::lower_bound(next, last, (i + 1) * keys_a_pass_);
+        }
+        bounds[passes_] = static_cast<int32_t>(last - selected);
+    }
+
+    int64_t keys_a_pass_, passes_;
+    Tensor bounds_;
 };
 
-// Where the rows of k and v (dk and dv) of the selected keys start.
-struct RowOffsets {
-    const int64_t *k, *v;
+// A block of queries, and the scratch for one head of it.
+template <class T>
+struct QueryBlock {
+    int64_t b, begin, end;
+    T* scores;       // [end - begin, stride]
+    T* over_sum;     // [end - begin]
+    int64_t stride;  // slots in whole vectors, and one vector more over which a pass may write
 };
 
+// Calls body(t, first, n) for every query t of the block and every pass in which the selected keys [first,
+// first + n) of t lie, n > 0; one pass after the other.
+template <class T, class F>
+SIEVE_INLINE void for_passes(const AttentionSizes& z, const QueryBlock<T>& block, const PassBounds& bounds,
+                             F&& body) {
+    for (int64_t pass = 0; pass < bounds.passes(); ++pass)
+        for (int64_t t = block.begin; t < block.end; ++t) {
+            const int32_t* own = bounds.of(z.token_row(block.b, t)) + pass;
+            if (own[1] > own[0]) body(t, int64_t{own[0]}, int64_t{own[1] - own[0]});
+        }
+}
+
+// weight_sums[t] (+)= the probabilities of one head, which are the exponentials over their sum.
 template <class T>
-SIEVE_INLINE RowOffsets offsets_of(const int32_t* keys, int64_t count, int64_t padded, const Rows<T>& rows,
-                                   const RowScratch<T>& s) {
-    row_offsets(keys, count, padded, rows.k.stride(), s.k_offsets);
-    if (rows.v.stride() == rows.k.stride()) return {s.k_offsets, s.k_offsets};
-    row_offsets(keys, count, padded, rows.v.stride(), s.v_offsets);
-    return {s.k_offsets, s.v_offsets};
+SIEVE_INLINE void add_weights(const T* __restrict exponentials, int64_t count, T over_sum, bool add,
+                              T* __restrict sums) {
+    if (add) {
+#pragma omp simd
+        for (int64_t j = 0; j < count; ++j) sums[j] += exponentials[j] * over_sum;
+    } else {
+#pragma omp simd
+        for (int64_t j = 0; j < count; ++j) sums[j] = exponentials[j] * over_sum;
+    }
+}
+
+// out and lse of one head of a block of queries.
+template <class T, int width>
+SIEVE_INLINE void gathered_forward_head(const AttentionForward<T>& a, const Rows<T>& rows,
+                                        const PassBounds& bounds, const QueryBlock<T>& block, int64_t h) {
+    const AttentionSizes& z = a.size;
+    const int64_t b = block.b, first_kv = (b * z.kv_heads + h / (z.heads / z.kv_heads)) * z.key_rows;
+    const HeadRows<const T> k{rows.k.row(first_kv), rows.k.stride()},
+        v{rows.v.row(first_kv), rows.v.stride()};
+    const auto keys_of = [&](int64_t t) { return a.keys.indices + z.token_row(b, t) * a.keys.slots; };
+    const auto scores_of = [&](int64_t t) { return block.scores + (t - block.begin) * block.stride; };
+    const auto out_of = [&](int64_t t) { return a.out + (z.token_row(b, t) * z.heads + h) * z.value_dim; };
+    for_passes(z, block, bounds, [&](int64_t t, int64_t first, int64_t n) {
+        gathered_dots<T, width>(rows.q.row(z.head_row(b, h, t)), k, keys_of(t) + first, n,
+                                scores_of(t) + first);
+    });
+    for (int64_t t = block.begin; t < block.end; ++t) {
+        const int64_t count = a.keys.counts[z.token_row(b, t)];
+        std::fill(out_of(t), out_of(t) + z.value_dim, T(0));
+        T* lse = a.lse + z.head_row(b, h, t);
+        *lse = -std::numeric_limits<T>::infinity();
+        if (count == 0) continue;
+        const RowSum<T> r = softmax_row<T, width>(scores_of(t), count, round_up(count, width), a.scale);
+        *lse = r.maximum + std::log(r.sum);
+        block.over_sum[t - block.begin] = T(1) / r.sum;
+        if (a.weight_sums)
+            add_weights(scores_of(t), count, T(1) / r.sum, h > 0,
+                        a.weight_sums + z.token_row(b, t) * a.keys.slots);
+    }
+    for_passes(z, block, bounds, [&](int64_t t, int64_t first, int64_t n) {
+        gathered_sum<T, width>(scores_of(t) + first, v, keys_of(t) + first, n,
+                               block.over_sum[t - block.begin], true, out_of(t), z.value_dim);
+    });
+}
+
+struct GatheredForward {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const AttentionForward<T>& a, const Rows<T>& rows, const PassBounds& bounds,
+                                 const QueryBlock<T>& block) {
+        for (int64_t h = 0; h < a.size.heads; ++h) gathered_forward_head<T, width>(a, rows, bounds, block, h);
+    }
+};
+
+// Queries of a block: so many that the keys of a pass are used often, so few that their scores stay in the
+// cache beside them.
+int64_t block_queries(int64_t slots) {
+    return std::clamp<int64_t>((1 << 15) / std::max<int64_t>(1, slots), 8, queries_per_task);
 }
 
 template <class T>
-class RowScratchTensors {
-  public:
-    explicit RowScratchTensors(int64_t slots)
-        : size_(round_up(slots, widest<T>())),
-          scores_(Tensor::empty(Shape{2, size_}, dtype_of<T>)),
-          offsets_(Tensor::empty(Shape{2, size_}, DType::int64)) {}
-    RowScratch<T> pointers() const {
-        T* scores = scores_.data<T>();
-        int64_t* offsets = offsets_.data<int64_t>();
-        return {
-            .weights = scores, .dscores = scores + size_, .k_offsets = offsets, .v_offsets = offsets + size_};
-    }
+void gather_block(const AttentionForward<T>& a, const Rows<T>& rows, const PassBounds& bounds, int64_t b,
+                  int64_t begin, int64_t end) {
+    const int64_t stride = round_up(a.keys.slots, widest<T>()) + widest<T>(), queries = end - begin;
+    const Tensor numbers = Tensor::empty(Shape{queries * (stride + 1)}, dtype_of<T>);
+    T* scores = numbers.data<T>();
+    run_best<GatheredForward, T>(a, rows, bounds,
+                                 QueryBlock<T>{.b = b,
+                                               .begin = begin,
+                                               .end = end,
+                                               .scores = scores,
+                                               .over_sum = scores + queries * stride,
+                                               .stride = stride});
+}
 
-  private:
-    int64_t size_;
-    Tensor scores_, offsets_;
-};
-
-// out and lse of the queries [begin, end) of one head.
-struct GatheredForward {
-    template <class T, int width>
-    static SIEVE_INLINE void run(const AttentionForward<T>& a, const Rows<T>& rows, int64_t b, int64_t h,
-                                 int64_t begin, int64_t end, const RowScratch<T>& s) {
-        const AttentionSizes& z = a.size;
-        const int64_t first_kv = (b * z.kv_heads + h / (z.heads / z.kv_heads)) * z.key_rows;
-        for (int64_t t = begin; t < end; ++t) {
-            const int64_t row = z.token_row(b, t), q_row = z.head_row(b, h, t);
-            const int32_t* keys = a.keys.indices + row * a.keys.slots;
-            const int64_t count = a.keys.counts[row], padded = round_up(count, width);
-            T* out = a.out + (row * z.heads + h) * z.value_dim;
-            if (count == 0) {
-                std::fill(out, out + z.value_dim, T(0));
-                a.lse[q_row] = -std::numeric_limits<T>::infinity();
-                continue;
-            }
-            const RowOffsets at = offsets_of(keys, count, padded, rows, s);
-            gathered_dots<T, width>(rows.q.row(q_row), rows.k.row(first_kv), rows.k.stride(), at.k, padded,
-                                    s.weights);
-            const RowSum<T> r = softmax_row<T, width>(s.weights, count, padded, a.scale);
-            a.lse[q_row] = r.maximum + std::log(r.sum);
-            gathered_sum<T, width>(s.weights, rows.v.row(first_kv), rows.v.stride(), at.v, padded,
-                                   T(1) / r.sum, out, z.value_dim);
-        }
-    }
-};
-
-// weights: dots q.k -> a; dscores: dots dout.v -> dz, both 0 beyond `count`.
+// weights: dots q.k -> a; dscores: dots dout.v -> dz, for the first `count`.
 template <class T>
-SIEVE_INLINE void softmax_row_backward(T* __restrict weights, T* __restrict dscores, int64_t count,
-                                       int64_t padded, T scale, T lse, T delta) {
+SIEVE_INLINE void softmax_row_backward(T* __restrict weights, T* __restrict dscores, int64_t count, T scale,
+                                       T lse, T delta) {
 #pragma omp simd
-    for (int64_t j = 0; j < padded; ++j) {
+    for (int64_t j = 0; j < count; ++j) {
         weights[j] = simd_exp(scale * weights[j] - lse);
         dscores[j] = weights[j] * (dscores[j] - delta);
     }
-    std::fill(dscores + count, dscores + padded, T(0));
 }
 
-// One query of one head: its dq from the keys of the task, and what it sends to their dk and dv.
+// What the gathering backward of a task works with.
+template <class T>
+struct BackwardScratch {
+    T *weights, *dscores;  // [slots in whole vectors]
+};
+
+// What the gathering backward reads beside the arguments.
+template <class T>
+struct BackwardRows {
+    Rows<T> rows;
+    PaddedRows<T> dout;
+    Tensor delta;  // [B,T,H], dout . out
+};
+
+// One query of one head and n of its keys: its dq from them, and what it sends to their dk and dv.
 template <class T, int width>
-SIEVE_INLINE void gathered_backward_row(const AttentionBackward<T>& a, const Rows<T>& rows,
-                                        const PaddedRows<T>& dout, const KeyTask<T>& task, int64_t h,
-                                        int64_t t, const RowScratch<T>& s) {
+SIEVE_INLINE void gathered_backward_row(const AttentionBackward<T>& a, const BackwardRows<T>& r,
+                                        const KeyTask<T>& task, int64_t h, int64_t t, const int32_t* keys,
+                                        int64_t n, bool add, const BackwardScratch<T>& s) {
     const AttentionSizes& z = a.size;
-    const int64_t g = h / (z.heads / z.kv_heads), b = task.b;
+    const int64_t g = h / (z.heads / z.kv_heads), b = task.b, first_kv = (b * z.kv_heads + g) * z.length;
     const int64_t q_row = (b * z.heads + h) * z.length + t, out_row = (b * z.length + t) * z.heads + h;
-    const int64_t first_kv = (b * z.kv_heads + g) * z.length;
-    const int32_t* selected = a.keys.indices + (b * z.length + t) * a.keys.slots;
-    const int32_t* last = selected + a.keys.counts[b * z.length + t];
-    const int32_t* keys = std::lower_bound(selected, last, task.begin);
-    const int64_t count = std::lower_bound(keys, last, task.end) - keys, padded = round_up(count, width);
-    const RowOffsets at = offsets_of(keys, count, padded, rows, s);
-    const T *q = rows.q.row(q_row), *dout_row = dout.row(out_row), *k = rows.k.row(first_kv);
-    gathered_dots<T, width>(q, k, rows.k.stride(), at.k, padded, s.weights);
-    gathered_dots<T, width>(dout_row, rows.v.row(first_kv), rows.v.stride(), at.v, padded, s.dscores);
-    const T delta = dot(a.dout + out_row * z.value_dim, a.out + out_row * z.value_dim, z.value_dim);
-    softmax_row_backward(s.weights, s.dscores, count, padded, a.scale, a.lse[q_row], delta);
-    gathered_sum<T, width>(s.dscores, k, rows.k.stride(), at.k, padded, a.scale, task.dq + q_row * z.dim,
-                           z.dim);
-    scatter_add<T, width>(s.dscores, at.k, count, a.scale, q, task.dk_of(g) - task.begin * rows.k.stride(),
-                          rows.k.stride());
-    scatter_add<T, width>(s.weights, at.v, count, T(1), dout_row,
-                          task.dv_of(g) - task.begin * rows.v.stride(), rows.v.stride());
+    const int64_t k_stride = r.rows.k.stride(), v_stride = r.rows.v.stride();
+    const HeadRows<const T> k{r.rows.k.row(first_kv), k_stride}, v{r.rows.v.row(first_kv), v_stride};
+    const T *q = r.rows.q.row(q_row), *dout = r.dout.row(out_row);
+    gathered_dots<T, width>(q, k, keys, n, s.weights);
+    gathered_dots<T, width>(dout, v, keys, n, s.dscores);
+    softmax_row_backward(s.weights, s.dscores, n, a.scale, a.lse[q_row], r.delta.template data<T>()[out_row]);
+    gathered_sum<T, width>(s.dscores, k, keys, n, a.scale, add, task.dq + q_row * z.dim, z.dim);
+    scatter_add<T, width>(s.dscores, keys, n, a.scale, q,
+                          HeadRows<T>{task.dk_of(g) - task.begin * k_stride, k_stride});
+    scatter_add<T, width>(s.weights, keys, n, T(1), dout,
+                          HeadRows<T>{task.dv_of(g) - task.begin * v_stride, v_stride});
 }
 
-// The queries from `first_row` on: their dq, and their share of the task's dk and dv.
+// The queries from `first_row` on: their dq, and their share of the task's dk and dv. The first pass writes
+// the dq of every row, the others add to it.
 struct GatheredBackward {
     template <class T, int width>
-    static SIEVE_INLINE void run(const AttentionBackward<T>& a, const Rows<T>& rows,
-                                 const PaddedRows<T>& dout, const KeyTask<T>& task, int64_t first_row,
-                                 const RowScratch<T>& scratch) {
-        const int64_t group = a.size.heads / a.size.kv_heads;
+    static SIEVE_INLINE void run(const AttentionBackward<T>& a, const BackwardRows<T>& rows,
+                                 const PassBounds& bounds, const KeyTask<T>& task, int64_t first_row,
+                                 const BackwardScratch<T>& s) {
+        const AttentionSizes& z = a.size;
+        const int64_t group = z.heads / z.kv_heads, step = bounds.keys_a_pass();
+        const int64_t first_pass = task.begin / step, end_pass = (task.end + step - 1) / step;
         for (int64_t h = task.first * group; h < (task.first + task.heads) * group; ++h)
-            for (int64_t t = first_row; t < a.size.length; ++t)
-                gathered_backward_row<T, width>(a, rows, dout, task, h, t, scratch);
+            for (int64_t pass = first_pass; pass < end_pass; ++pass)
+                for (int64_t t = std::max(first_row, pass * step); t < z.length; ++t) {
+                    const int64_t row = task.b * z.length + t;
+                    const int32_t* own = bounds.of(row) + pass;
+                    if (own[1] == own[0] && pass > first_pass) continue;
+                    gathered_backward_row<T, width>(a, rows, task, h, t,
+                                                    a.keys.indices + row * a.keys.slots + own[0],
+                                                    own[1] - own[0], pass > first_pass, s);
+                }
     }
 };
+
+// [B,T,H]: dout . out
+template <class T>
+Tensor row_deltas(const AttentionBackward<T>& a) {
+    const int64_t rows = a.size.batch * a.size.length * a.size.heads, dim = a.size.value_dim;
+    const Tensor delta = Tensor::empty(Shape{rows}, dtype_of<T>);
+    parallel_for(rows, 1024, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i)
+            delta.data<T>()[i] = dot(a.dout + i * dim, a.out + i * dim, dim);
+    });
+    return delta;
+}
 
 // Heads of a batch row that share the masks of its tiles, as long as enough tasks remain for the threads.
 int64_t heads_per_task(const AttentionSizes& z) {
@@ -333,12 +459,12 @@ void sparse_attention_forward(const AttentionForward<T>& a) {
     });
     if (gathered == 0) return;
     const Rows<T> rows(a, widest<T>());
-    const int64_t parts = (gathered + queries_per_task - 1) / queries_per_task;
-    run_tasks(z.batch * z.heads * parts, attention_work(z), [&](int64_t task) {
-        const int64_t begin = tiled + task % parts * queries_per_task, row = task / parts;
-        const RowScratchTensors<T> scratch(a.keys.slots);
-        run_best<GatheredForward, T>(a, rows, row / z.heads, row % z.heads, begin,
-                                     std::min(z.length, begin + queries_per_task), scratch.pointers());
+    const int64_t block = block_queries(a.keys.slots), parts = (gathered + block - 1) / block;
+    const PassBounds bounds(a.keys, z.batch * z.queries(), z.length,
+                            pass_keys(std::max(rows.k.stride(), rows.v.stride()), sizeof(T)));
+    run_tasks(z.batch * parts, attention_work(z), [&](int64_t task) {
+        const int64_t begin = tiled + task % parts * block;
+        gather_block(a, rows, bounds, task / parts, begin, std::min(z.length, begin + block));
     });
 }
 
@@ -351,12 +477,21 @@ void sparse_attention_backward(const AttentionBackward<T>& a) {
                       [&](const KeyTask<T>& task) { attend_back_by_tiles(a, task, tiled); });
         return;
     }
-    const Rows<T> rows(a, widest<T>());
-    const PaddedRows<T> dout(a.dout, z.batch * z.length * z.heads, z.value_dim, widest<T>());
+    const int64_t width = widest<T>();
+    const BackwardRows<T> rows{.rows = Rows<T>(a, width),
+                               .dout = {a.dout, z.batch * z.length * z.heads, z.value_dim, width},
+                               .delta = row_deltas(a)};
+    // Chunks of keys are whole passes.
+    const PassBounds bounds(
+        a.keys, z.batch * z.length, z.length,
+        std::gcd(KeyChunks(z).keys, pass_keys(2 * (rows.rows.k.stride() + rows.rows.v.stride()), sizeof(T))));
     run_key_tasks(a, 1, [&](const KeyTask<T>& task) {
         if (task.begin < tiled) attend_back_by_tiles(a, task, tiled);
-        const RowScratchTensors<T> scratch(a.keys.slots);
-        run_best<GatheredBackward, T>(a, rows, dout, task, std::max(tiled, task.begin), scratch.pointers());
+        const int64_t padded_slots = round_up(a.keys.slots, width);
+        const Tensor scores = Tensor::empty(Shape{2, padded_slots}, dtype_of<T>);
+        T* weights = scores.data<T>();
+        run_best<GatheredBackward, T>(a, rows, bounds, task, std::max(tiled, task.begin),
+                                      BackwardScratch<T>{weights, weights + padded_slots});
     });
 }
 
