@@ -42,8 +42,12 @@ PartTimer::~PartTimer() {
     if (running_) timer = nullptr;
 }
 
-void PartTimer::charge() {
-    if (!device_.is_cpu()) cuda::synchronize();
+// Called by destructors: what a kernel did wrong is left to the step's own wait, which reports it as well.
+void PartTimer::charge() noexcept {
+    try {
+        if (!device_.is_cpu()) cuda::synchronize();
+    } catch (const Error&) {
+    }
     const auto now = std::chrono::steady_clock::now();
     auto part = std::find_if(parts_.begin(), parts_.end(),
                              [](const PartSeconds& p) { return std::string_view(p.name) == part_name; });

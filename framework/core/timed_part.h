@@ -52,7 +52,7 @@ class PartTimer {
 
   private:
     friend class TimedPart;
-    void charge();  // the time since the last call, to the part that is current
+    void charge() noexcept;  // the time since the last call, to the part that is current
 
     Device device_;
     bool running_ = true;
