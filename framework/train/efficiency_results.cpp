@@ -161,10 +161,10 @@ Json to_json(const EfficiencyPlan& plan, const EfficiencyResults& results) {
               {"part_steps", plan.part_steps},
               {"points", Json::array()},
               {"comparison", Json::object()},
-              {"model", config_to_json(plan.base)}};
+              {"config", config_to_json(plan.base)}};
     // The points have their own.
     for (const char* key : {"attention", "max_seq_len", "sparse_top_k", "batch_size"})
-        json["model"].erase(key);
+        json["config"].erase(key);
     for (const EfficiencyPoint* point : in_order(plan, results))
         json["points"].push_back(point_json(plan, results, *point));
     for (const StepKind kind : plan.stages)
@@ -341,7 +341,8 @@ void write_efficiency(const EfficiencyPlan& plan, const EfficiencyResults& resul
 std::string efficiency_tables(const EfficiencyPlan& plan, const EfficiencyResults& results) {
     std::string text;
     for (const StepKind kind : plan.stages)
-        text += speed_table(plan, results, kind) + "\n" + parts_table(plan, results, kind) + "\n";
+        for (const std::string& table : {speed_table(plan, results, kind), parts_table(plan, results, kind)})
+            if (!table.empty()) text += table + "\n";
     text.pop_back();
     return text;
 }

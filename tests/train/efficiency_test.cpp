@@ -255,6 +255,31 @@ TEST_CASE("efficiency: what does not fit is reported and skipped, the rest is me
     }
 }
 
+TEST_CASE("efficiency: an allocation that fails costs its point alone") {
+    const TemporaryFolder folder;
+    EfficiencyPlan plan = tiny_plan();
+    plan.folder = folder / "results";
+    make_folder(plan.folder);
+    // The first probe of classic's memory; later ones, and steps, wherever these numbers fall.
+    for (const int64_t n : {1, 1200, 4000, 6000}) {
+        INFO(n);
+        fail_allocation_after(n);
+        const EfficiencyResults results = measure_efficiency(plan);
+        fail_allocation_after(0);
+        std::vector<const EfficiencyPoint*> skipped;
+        for (const EfficiencyPoint& point : results.points) {
+            if (!point.skipped.empty()) skipped.push_back(&point);
+            CHECK(point.steps.size() == (point.skipped.empty() ? 2 : 0));
+        }
+        REQUIRE(!skipped.empty());
+        for (const EfficiencyPoint* point : skipped) {
+            CHECK(point->variant == skipped[0]->variant);
+            CHECK(point->skipped.find("out of memory: cannot allocate") == 0);
+        }
+        if (n == 1) CHECK(skipped.size() == 2);  // no estimate, so neither length
+    }
+}
+
 TEST_CASE("efficiency: crossover between the last slower length and the next") {
     const double nan = NAN;
     const auto at = [](const std::vector<double>& speedups) {
