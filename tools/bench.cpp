@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "framework/blas/gemm.h"
@@ -13,7 +12,7 @@
 #include "framework/core/threads.h"
 #include "framework/train/command_line.h"
 #include "framework/train/flops.h"
-#include "framework/train/trainer.h"
+#include "framework/train/step_timing.h"
 
 namespace sieve {
 namespace {
@@ -26,65 +25,44 @@ struct Arguments {
     bool json = false;
 };
 
-Batch random_batch(const ExperimentConfig& c, int64_t index) {
-    const Shape shape{c.batch_size, c.model.max_seq_len};
-    Batch batch{Tensor::empty(shape, DType::int32), Tensor::empty(shape, DType::int32)};
-    for (int64_t i = 0; i < shape.numel(); ++i) {
-        const Philox4 r = philox({1, static_cast<uint64_t>(index)}, static_cast<uint64_t>(i));
-        batch.tokens.data<int32_t>()[i] =
-            static_cast<int32_t>(r.v[0] % static_cast<uint32_t>(c.model.vocab_size));
-        batch.targets.data<int32_t>()[i] =
-            static_cast<int32_t>(r.v[1] % static_cast<uint32_t>(c.model.vocab_size));
-    }
-    return batch;
-}
-
 struct Timing {
-    std::vector<double> seconds;  // sorted
+    TimeSpread seconds;
     int64_t peak_bytes = 0;
     int64_t system_calls = 0;  // allocator misses during the timed steps: 0 in a steady step
-    double median() const { return seconds[seconds.size() / 2]; }
 };
 
 Timing time_steps(const ExperimentConfig& config, int64_t steps) {
-    using Clock = std::chrono::steady_clock;
     release_cached_memory();
-    reset_peak_memory();
-    const Transformer model(config.model, ParameterInit{});
-    const Stage stage{config.model.is_sparse() ? StageKind::sparse : StageKind::classic, 1000,
-                      config.learning_rate};
-    StageRunner runner(config, model, stage);
-    for (int64_t i = 0; i < 2; ++i) runner.step(i, random_batch(config, i));
+    TimedModel model(config, Device{});
     Timing timing;
-    const int64_t calls = memory_stats().system_calls;
+    for (int64_t i = 0; i < 2; ++i) timing.peak_bytes = model.run(StepKind::train).peak_bytes;
+    std::vector<double> seconds;
     for (int64_t i = 0; i < steps; ++i) {
-        const Batch batch = random_batch(config, i + 2);
-        const auto start = Clock::now();
-        runner.step(i + 2, batch);
-        timing.seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+        const TimedStep step = model.run(StepKind::train);
+        seconds.push_back(step.seconds);
+        timing.peak_bytes = std::max(timing.peak_bytes, step.peak_bytes);
+        timing.system_calls += step.system_calls;
     }
-    timing.system_calls = memory_stats().system_calls - calls;
-    timing.peak_bytes = memory_stats().peak_bytes;
-    std::sort(timing.seconds.begin(), timing.seconds.end());
+    timing.seconds = time_spread_of(seconds);
     return timing;
 }
 
 Json bench_variant(const ExperimentConfig& config, int64_t steps, double sgemm_rate) {
     const Timing t = time_steps(config, steps);
     const StepFlops flops = training_step_flops(config.model, config.batch_size, config.model.max_seq_len);
-    const double rate = flops.total() / t.median() / 1e9;
-    return {
-        {"seconds_per_step", t.median()},
-        {"fastest", t.seconds.front()},
-        {"slowest", t.seconds.back()},
-        {"tokens_per_second", static_cast<double>(config.batch_size * config.model.max_seq_len) / t.median()},
-        {"model_gflop", flops.model() / 1e9},
-        {"optimizer_gflop", flops.optimizer / 1e9},
-        {"gflop_per_second", rate},
-        {"model_gflop_per_second", flops.model() / t.median() / 1e9},
-        {"sgemm_ratio", rate / sgemm_rate},
-        {"peak_tensor_bytes", t.peak_bytes},
-        {"allocator_misses", t.system_calls}};
+    const double rate = flops.total() / t.seconds.median / 1e9;
+    return {{"seconds_per_step", t.seconds.median},
+            {"fastest", t.seconds.fastest},
+            {"slowest", t.seconds.slowest},
+            {"tokens_per_second",
+             static_cast<double>(config.batch_size * config.model.max_seq_len) / t.seconds.median},
+            {"model_gflop", flops.model() / 1e9},
+            {"optimizer_gflop", flops.optimizer / 1e9},
+            {"gflop_per_second", rate},
+            {"model_gflop_per_second", flops.model() / t.seconds.median / 1e9},
+            {"sgemm_ratio", rate / sgemm_rate},
+            {"peak_tensor_bytes", t.peak_bytes},
+            {"allocator_misses", t.system_calls}};
 }
 
 void print_variant(const std::string& name, const Json& r) {
