@@ -203,7 +203,8 @@ class Comparison:
     def run(self):
         for opponent in self.opponents:
             print(f"{opponent['name']}: " + (f"absent: {opponent['absent']}" if "absent" in opponent else
-                                             f"{opponent['python']}, OpenBLAS kernel {opponent['openblas_kernel']}"))
+                                             f"{opponent['python']}, OpenBLAS kernel {opponent['openblas_kernel']}"),
+                  flush=True)
         self.present = [o for o in self.opponents if "absent" not in o]
         if not self.present:
             sys.exit("no PyTorch to compare with")
