@@ -164,12 +164,12 @@ def use_variant(model, variant, torch, F, compiled):
         try:
             from torch.nn.attention import flex_attention as flex
         except ImportError:
-            sys.exit("sparse_flex: this PyTorch has no flex_attention")
+            sys.exit("not in this PyTorch")
     for block in model.blocks:
         attention = block.attention
         if variant == "classic_fused":
             if not hasattr(F, "scaled_dot_product_attention"):
-                sys.exit("classic_fused: this PyTorch has no F.scaled_dot_product_attention")
+                sys.exit("not in this PyTorch")
             attention.forward = lambda x, stage, exact, a=attention: (fused_attention(a, x, F), None, None)
         if variant == "sparse_gathered":
             attention.forward = lambda x, stage, exact, a=attention: (
