@@ -98,7 +98,7 @@ ScalingSeries measure(const Axis& axis, const std::string& attention, const Step
     for (const int64_t value : axis.values) {
         ExperimentConfig config;
         apply_preset(config, "medium");
-        config.model.attention = attention;
+        config.model.attention = attention, config.device = "cpu";
         axis.set(config, value);
         validate(config);
         const StepFlops flops =

@@ -51,12 +51,15 @@ def parse_arguments():
     parser.add_argument("--sieve", help="our bench program")
     parser.add_argument("--out", help="write every measurement here, as JSON")
     parser.add_argument("--markdown", help="write the tables between this page's <!-- side-by-side --> markers")
-    parser.add_argument("--from_json", help="measure nothing: make the tables of a file that --out wrote")
+    parser.add_argument("--from_json", nargs="+", help="measure nothing: make the tables of files that --out wrote on one "
+                        "machine, of different --optimizers or --lengths")
     parser.add_argument("--preset", choices=["small", "medium", "large"], default="medium")
     parser.add_argument("--lengths", default="128,512,2048,8192", help="tokens in a window; 2048 tokens in a step")
     parser.add_argument("--optimizers", default="adamw,muon")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5, help="timed steps of a round, after two that are not")
+    parser.add_argument("--timed_seconds", type=float, default=20,
+                        help="PyTorch begins no further timed step after so many seconds of a round, but times two")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--max_seconds_per_step", type=float, default=60)
     parser.add_argument("--torch_python", action="append", default=[], help="the python of a PyTorch; may be repeated")
@@ -222,6 +225,7 @@ class Comparison:
             for variant in variants:
                 command = [opponent["python"], os.path.join(HERE, "bench_step.py"), *self.shared_flags(point), "--json",
                            f"--attention={variant}", f"--inputs={self.inputs_of(point)}",
+                           f"--timed_seconds={self.arguments.timed_seconds}",
                            f"--max_seconds_per_step={self.arguments.max_seconds_per_step}", *opponent.get("flags", [])]
                 theirs = self.run_side(point, opponent["name"], variant, command, opponent["environment"])
                 check_losses(point, variant, opponent["name"], ours, theirs)
@@ -375,11 +379,25 @@ def replace_marked_section(path, name, text):
         file.write(before + opening + text + closing + after)
 
 
+def joined(paths):
+    """The result of the first file, with the runs of the others."""
+    results = []
+    for path in paths:
+        with open(path) as file:
+            results.append(json.load(file))
+    first = results[0]
+    for other in results[1:]:
+        if other["machine"]["cpu"] != first["machine"]["cpu"] or other["threads"] != first["threads"]:
+            sys.exit(f"{' '.join(paths)}: not of one machine and number of threads")
+        first["runs"] += other["runs"]
+        first["command"] += "` and `" + other["command"]
+    return first
+
+
 def main():
     arguments = parse_arguments()
     if arguments.from_json:
-        with open(arguments.from_json) as file:
-            result = json.load(file)
+        result = joined(arguments.from_json)
     else:
         comparison = Comparison(arguments)
         result = comparison.result

@@ -32,6 +32,8 @@ def parse_arguments():
     parser.add_argument("--vocab_size", type=int, default=4096)
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--steps", type=int, default=10, help="timed steps, after two that are not")
+    parser.add_argument("--timed_seconds", type=float, default=math.inf,
+                        help="begin no further timed step after so many seconds, but time at least two")
     parser.add_argument("--max_seconds_per_step", type=float, default=math.inf, help="give up after a slower step")
     parser.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw", help="muon: AdamW for the rest")
     parser.add_argument("--inputs", help="start from this folder's model.pt, and take its tokens.npy and targets.npy")
@@ -283,7 +285,9 @@ def time_torch(arguments):
     second = one_step()
     if second > arguments.max_seconds_per_step:
         sys.exit(f"a step takes {second:.0f} s, more than --max_seconds_per_step {arguments.max_seconds_per_step:g}")
-    seconds = [one_step() for _ in range(arguments.steps)]
+    seconds = []
+    while len(seconds) < arguments.steps and (len(seconds) < 2 or sum(seconds) < arguments.timed_seconds):
+        seconds.append(one_step())
     peak_device = torch.cuda.max_memory_allocated() if arguments.device == "cuda" else None
     return dict(preset=arguments.preset, attention=arguments.attention, optimizer=arguments.optimizer,
                 batch_size=config.batch_size, seq_len=config.max_seq_len, top_k=config.sparse_top_k,
