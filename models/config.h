@@ -27,6 +27,9 @@ std::string to_string(const PerLayer& numbers);  // "64" or "64,64,32"
 
 struct ModelConfig {
     std::string attention = "classic";  // classic | sparse
+    // Classic attention by the T x T tensors that the original experiment computed: what tools measure beside
+    // the tiled one, with the same result. No key of the command line.
+    bool materialised = false;
     int64_t vocab_size = 4096;
     int64_t d_model = 256, n_heads = 8, n_layers = 6, d_ff = 512;
     int64_t max_seq_len = 128;

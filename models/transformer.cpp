@@ -8,6 +8,8 @@
 #include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
+#include "framework/core/timed_part.h"
+#include "framework/nn/step_parts.h"
 #include "framework/ops/add/add.h"
 #include "framework/ops/dropout/dropout.h"
 #include "framework/ops/linear/linear.h"
@@ -27,7 +29,8 @@ AttentionConfig attention_config(const ModelConfig& config, int64_t layer) {
                               .n_heads = config.n_heads,
                               .n_kv_heads = config.kv_heads(),
                               .rope_base = config.rope_base,
-                              .norm_eps = config.norm_eps};
+                              .norm_eps = config.norm_eps,
+                              .materialised = config.materialised};
     if (config.attention_type == "mla")
         attention.latent = LatentAttentionConfig{.q_rank = config.q_lora_rank,
                                                  .kv_rank = config.kv_lora_rank,
@@ -129,6 +132,7 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
     if (output.indexer_loss.defined())
         output.indexer_loss = scale(output.indexer_loss, 1.0 / static_cast<double>(config_.n_layers));
     const MemoryScope head(logits_memory);
+    const TimedPart part(step_part::head);
     if (options.logits) output.logits = linear(reshape(norm_(h), rows), embed_.weight());
     return output;
 }

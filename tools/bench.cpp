@@ -5,7 +5,6 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "framework/autograd/autograd.h"
@@ -23,7 +22,7 @@
 #include "framework/train/device.h"
 #include "framework/train/flops.h"
 #include "framework/train/scaling.h"
-#include "framework/train/trainer.h"
+#include "framework/train/step_timing.h"
 
 namespace sieve {
 namespace {
@@ -36,21 +35,6 @@ struct Arguments {
     int64_t seq_len = 0, top_k = 0, batch_size = 0, threads = 0, steps = 10;
     bool json = false;
 };
-
-using BatchOfStep = std::function<Batch(int64_t)>;
-
-Batch random_batch(const ExperimentConfig& c, int64_t index) {
-    const Shape shape{c.batch_size, c.model.max_seq_len};
-    Batch batch{Tensor::empty(shape, DType::int32), Tensor::empty(shape, DType::int32)};
-    for (int64_t i = 0; i < shape.numel(); ++i) {
-        const Philox4 r = philox({1, static_cast<uint64_t>(index)}, static_cast<uint64_t>(i));
-        batch.tokens.data<int32_t>()[i] =
-            static_cast<int32_t>(r.v[0] % static_cast<uint32_t>(c.model.vocab_size));
-        batch.targets.data<int32_t>()[i] =
-            static_cast<int32_t>(r.v[1] % static_cast<uint32_t>(c.model.vocab_size));
-    }
-    return batch;
-}
 
 Tensor read_tokens(const std::string& path, const ExperimentConfig& c) {
     const Tensor tokens = read_npy(path);
@@ -89,37 +73,30 @@ int64_t peak_process_bytes() {
 
 struct Timing {
     Json losses;
-    std::vector<double> seconds;  // sorted
+    std::vector<double> seconds;
+    TimeSpread spread;
     int64_t peak_bytes = 0;
     int64_t system_calls = 0;  // allocator misses during the timed steps: 0 in a steady step
-    double median() const { return seconds[seconds.size() / 2]; }
 };
 
 Timing time_steps(const ExperimentConfig& config, const std::string& checkpoint, const BatchOfStep& batch_of,
                   int64_t steps) {
-    using Clock = std::chrono::steady_clock;
     const Device device = choose_device(config);
     release_cached_memory(device);
-    const Transformer model(config.model, ParameterInit{.device = device});
-    if (!checkpoint.empty()) model.load_state(read_pt(checkpoint).tensors, checkpoint);
+    TimedModel model(config, device, batch_of);
+    if (!checkpoint.empty()) model.transformer().load_state(read_pt(checkpoint).tensors, checkpoint);
     Timing timing;
-    timing.losses = first_losses(model, batch_of(0), config.load_balancing_weight);
-    reset_peak_memory(device);
-    const Stage stage{config.model.is_sparse() ? StageKind::sparse : StageKind::classic, 1000,
-                      config.learning_rate};
-    StageRunner runner(config, model, stage);
+    timing.losses = first_losses(model.transformer(), batch_of(0), config.load_balancing_weight);
     const int64_t untimed = device.is_cpu() ? 2 : 4;  // fill caches; on CUDA also record the step
-    for (int64_t i = 0; i < untimed; ++i) runner.step(i, batch_of(i));
-    const int64_t calls = memory_stats(device).system_calls;
+    for (int64_t i = 0; i < untimed; ++i)
+        timing.peak_bytes = std::max(timing.peak_bytes, model.run(StepKind::train).peak_bytes);
     for (int64_t i = 0; i < steps; ++i) {
-        const Batch batch = batch_of(i + untimed);
-        const auto start = Clock::now();
-        runner.step(i + untimed, batch);
-        timing.seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+        const TimedStep step = model.run(StepKind::train);
+        timing.seconds.push_back(step.seconds);
+        timing.peak_bytes = std::max(timing.peak_bytes, step.peak_bytes);
+        timing.system_calls += step.system_calls;
     }
-    timing.system_calls = memory_stats(device).system_calls - calls;
-    timing.peak_bytes = memory_stats(device).peak_bytes;
-    std::sort(timing.seconds.begin(), timing.seconds.end());
+    timing.spread = time_spread_of(timing.seconds);
     return timing;
 }
 
@@ -127,21 +104,21 @@ Json bench_variant(const Arguments& a, const ExperimentConfig& config, double sg
     const Timing t = time_steps(config, a.checkpoint, batches(a, config), a.steps);
     StepFlops flops = training_step_flops(config.model, config.batch_size, config.model.max_seq_len);
     if (config.optimizer == "adamw") flops.optimizer = 0;
-    const double rate = flops.total() / t.median() / 1e9;
-    Json result{
-        {"seconds_per_step", t.median()},
-        {"fastest", t.seconds.front()},
-        {"slowest", t.seconds.back()},
-        {"tokens_per_second", static_cast<double>(config.batch_size * config.model.max_seq_len) / t.median()},
-        {"model_gflop", flops.model() / 1e9},
-        {"optimizer_gflop", flops.optimizer / 1e9},
-        {"gflop_per_second", rate},
-        {"model_gflop_per_second", flops.model() / t.median() / 1e9},
-        {"seconds", t.seconds},
-        {"first_losses", t.losses},
-        {"peak_tensor_bytes", t.peak_bytes},
-        {"peak_process_bytes", peak_process_bytes()},
-        {"allocator_misses", t.system_calls}};
+    const double rate = flops.total() / t.spread.median / 1e9;
+    Json result{{"seconds_per_step", t.spread.median},
+                {"fastest", t.spread.fastest},
+                {"slowest", t.spread.slowest},
+                {"tokens_per_second",
+                 static_cast<double>(config.batch_size * config.model.max_seq_len) / t.spread.median},
+                {"model_gflop", flops.model() / 1e9},
+                {"optimizer_gflop", flops.optimizer / 1e9},
+                {"gflop_per_second", rate},
+                {"model_gflop_per_second", flops.model() / t.spread.median / 1e9},
+                {"seconds", t.seconds},
+                {"first_losses", t.losses},
+                {"peak_tensor_bytes", t.peak_bytes},
+                {"peak_process_bytes", peak_process_bytes()},
+                {"allocator_misses", t.system_calls}};
     if (sgemm_rate > 0) result["sgemm_ratio"] = rate / sgemm_rate;
     return result;
 }
@@ -206,7 +183,7 @@ void bench_scaling(const Arguments& a) {
         set_thread_count(config.threads ? static_cast<int>(config.threads) : all_threads);
         return time_steps(
                    config, "", [&](int64_t step) { return random_batch(config, step); }, 3)
-            .median();
+            .spread.median;
     };
     const std::vector<ScalingSeries> series = measure_scaling(
         seconds_of_step, all_threads, [](const std::string& line) { fmt::print(stderr, "{}\n", line); });

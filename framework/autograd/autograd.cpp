@@ -6,6 +6,7 @@
 #include "framework/core/allocator.h"
 #include "framework/core/elements.h"
 #include "framework/core/error.h"
+#include "framework/core/timed_part.h"
 
 namespace sieve {
 namespace {
@@ -60,6 +61,7 @@ void check_gradients(const Node& node, const std::vector<Tensor>& grads) {
 }
 
 void run(const std::shared_ptr<Node>& node, NodeQueue& queue) {
+    const TimedPart part(node->part, Pass::backward);
     std::vector<Tensor> grads = node->backward(node->output_grads);
     check_gradients(*node, grads);
     node->backward = nullptr;  // frees what the op saved
@@ -102,6 +104,7 @@ void record(const std::string& op, const std::vector<Tensor>& inputs, const std:
 
     auto node = std::make_shared<Node>();
     node->op = op;
+    node->part = current_part();
     node->id = next_node_id++;
     for (const Tensor& input : inputs) {
         Node::Edge edge;

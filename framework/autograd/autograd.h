@@ -33,7 +33,8 @@ struct Node {
     };
 
     std::string op;
-    uint64_t id = 0;  // creation order: every input's node has a smaller id
+    const char* part;  // current_part() of the forward: the backward counts as the same (core/timed_part.h)
+    uint64_t id = 0;   // creation order: every input's node has a smaller id
     std::vector<Edge> inputs;
     std::vector<Shape> output_shapes;
     std::vector<Tensor> output_grads;  // filled while backward() runs

@@ -275,6 +275,19 @@ void gemm_symmetric(const Gemm<T>& g) {
     mirror_lower(best_kernels<T>(), g.c, g.n, g.ldc);
 }
 
+template <class T>
+void gemm_batched(const Gemm<T>& g, const GemmBatch& batch) {
+    const auto one = [&](int64_t i) {
+        Gemm<T> product = g;
+        product.a += i * batch.stride_a;
+        product.b += i * batch.stride_b;
+        product.c += i * batch.stride_c;
+        gemm(product);
+    };
+    if (batch.count >= thread_count()) return parallel_tasks(batch.count, one);
+    for (int64_t i = 0; i < batch.count; ++i) one(i);
+}
+
 std::string gemm_backend() {
     const GemmKernels<float>& k = best_kernels<float>();
     return std::string("own kernels, ") + k.name + ", " + std::to_string(k.tile_rows) + "x" +
@@ -285,7 +298,8 @@ std::string gemm_backend() {
     template std::vector<const GemmKernels<T>*> supported_gemm_kernels<T>(); \
     template void gemm_with(const GemmKernels<T>&, const Gemm<T>&);          \
     template void gemm(const Gemm<T>&);                                      \
-    template void gemm_symmetric(const Gemm<T>&);
+    template void gemm_symmetric(const Gemm<T>&);                            \
+    template void gemm_batched(const Gemm<T>&, const GemmBatch&);
 SIEVE_INSTANTIATE(float)
 SIEVE_INSTANTIATE(double)
 #undef SIEVE_INSTANTIATE

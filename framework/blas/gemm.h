@@ -33,6 +33,12 @@ struct Gemm {
     int64_t ldc = 0;
 };
 
+// `count` products of one shape: the operands of the next one lie a stride further.
+struct GemmBatch {
+    int64_t count = 1;
+    int64_t stride_a = 0, stride_b = 0, stride_c = 0;  // in elements
+};
+
 namespace cpu {
 
 template <class T>  // float, double
@@ -43,6 +49,10 @@ void gemm(const Gemm<T>& g);
 // diagonal has the bits that gemm gives it, the part above is its mirror image.
 template <class T>
 void gemm_symmetric(const Gemm<T>& g);
+
+// One product a thread when there are enough of them; the bits are those of single calls.
+template <class T>
+void gemm_batched(const Gemm<T>& g, const GemmBatch& batch);
 
 std::string gemm_backend();  // for people: "own kernels, AVX-512, 12x32 tiles"
 
@@ -55,11 +65,6 @@ namespace cuda {
 template <class T>  // float, double
 SIEVE_CUDA_TWIN void gemm(const Gemm<T>& g);
 
-// `count` products of one shape: the operands of the next one lie a stride further.
-struct GemmBatch {
-    int64_t count = 1;
-    int64_t stride_a = 0, stride_b = 0, stride_c = 0;  // in elements
-};
 template <class T>  // float, double
 SIEVE_CUDA_TWIN void gemm_batched(const Gemm<T>& g, const GemmBatch& batch);
 

@@ -1,6 +1,9 @@
 #include "framework/nn/attention.h"
 
 #include "framework/core/error.h"
+#include "framework/core/timed_part.h"
+#include "framework/nn/materialised_attention.h"
+#include "framework/nn/step_parts.h"
 #include "framework/ops/decode_attention/decode_attention.h"
 #include "framework/ops/decode_select/decode_select.h"
 #include "framework/ops/dense_attention/dense_attention.h"
@@ -58,11 +61,13 @@ IndexerProjections Indexer::operator()(const Tensor& x, const Tensor& q_source,
 SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_name,
                              const AttentionConfig& config)
     : indexer_reads_latent_(config.indexer_reads_latent()),
+      materialised_(config.materialised),
       projections_(make_projections(init, full_name, config)),
       w_o_(init, full_name + ".w_o", projections_->out_width(), config.d_model) {
     add_child("", *projections_);
     add_child("w_o", w_o_);
     if (!config.indexer) return;
+    if (materialised_) fail("attention: materialised attention has no indexer");
     const int64_t q_width = indexer_reads_latent_ ? config.latent->q_rank : config.d_model;
     indexer_ = std::make_unique<Indexer>(init, full_name + ".indexer", config.d_model, q_width,
                                          *config.indexer, config.rope_base);
@@ -72,12 +77,16 @@ SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_
 Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss,
                                  AttentionTrace& trace, AttentionCache* cache) const {
     const int64_t position = cache ? cache->length() : 0;
+    const TimedPart part(step_part::projections);
     const AttentionHeads heads = projections_->heads(x, position);
     trace.q = heads.q;
     trace.k = heads.k;
     trace.v = heads.v;
     trace.scale = projections_->scale();
-    if (indexer_) trace.indexer = (*indexer_)(x, indexer_reads_latent_ ? heads.q_latent : x, position);
+    if (indexer_) {
+        const TimedPart indexer_part(step_part::indexer_projections);
+        trace.indexer = (*indexer_)(x, indexer_reads_latent_ ? heads.q_latent : x, position);
+    }
     if (cache) cache->append(trace.k, trace.v, trace.indexer.k);
     return w_o_(projections_->values(position > 0 ? attend_to_cache(stage, trace, *cache)
                                                   : attend(stage, with_indexer_loss, trace)));
@@ -95,22 +104,32 @@ Tensor SelfAttention::attend_to_cache(AttentionStage stage, AttentionTrace& t,
     return attention.out;
 }
 
+AttentionOutput SelfAttention::attend_densely(const AttentionTrace& t) const {
+    return materialised_ ? AttentionOutput{materialised_attention(t.q, t.k, t.v, t.scale), {}}
+                         : dense_attention(t.q, t.k, t.v, t.scale);
+}
+
+Tensor SelfAttention::alignment_loss(AttentionStage stage, const AttentionTrace& t) const {
+    const TimedPart part(step_part::alignment_loss);
+    const double scale = indexer_->config().scale;
+    if (stage == AttentionStage::dense)
+        return indexer_kl_dense(t.indexer.q, t.indexer.k, t.indexer.w, scale, t.q, t.k, t.lse, t.scale);
+    return indexer_kl_sparse(t.indexer.q, t.indexer.k, t.indexer.w, scale, t.q, t.k, t.lse, t.scale,
+                             t.selection);
+}
+
 Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& t) const {
-    if (!indexer_ || stage == AttentionStage::dense) {
-        const AttentionOutput attention = dense_attention(t.q, t.k, t.v, t.scale);
-        t.lse = attention.lse;
-        if (indexer_ && with_indexer_loss)
-            t.indexer_loss = indexer_kl_dense(t.indexer.q, t.indexer.k, t.indexer.w, indexer_->config().scale,
-                                              t.q, t.k, t.lse, t.scale);
-        return attention.out;
+    const bool select = indexer_ && stage == AttentionStage::sparse;
+    if (select) {
+        const TimedPart part(step_part::selection);
+        const IndexerConfig& config = indexer_->config();
+        t.selection = indexer_select(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, config.top_k);
     }
-    const IndexerConfig& config = indexer_->config();
-    t.selection = indexer_select(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, config.top_k);
-    const AttentionOutput attention = sparse_attention(t.q, t.k, t.v, t.selection, t.scale);
+    const TimedPart part(step_part::attention);
+    const AttentionOutput attention =
+        select ? sparse_attention(t.q, t.k, t.v, t.selection, t.scale) : attend_densely(t);
     t.lse = attention.lse;
-    if (with_indexer_loss)
-        t.indexer_loss = indexer_kl_sparse(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, t.q, t.k,
-                                           t.lse, t.scale, t.selection);
+    if (indexer_ && with_indexer_loss) t.indexer_loss = alignment_loss(stage, t);
     return attention.out;
 }
 

@@ -8,6 +8,7 @@
 
 #include "framework/nn/attention_cache.h"
 #include "framework/nn/attention_projections.h"
+#include "framework/ops/dense_attention/dense_attention.h"
 #include "framework/ops/top_k/selection.h"
 
 namespace sieve {
@@ -29,6 +30,7 @@ struct AttentionConfig {
     double rope_base, norm_eps;
     std::optional<LatentAttentionConfig> latent;  // set: latent attention; n_kv_heads then plays no part
     std::optional<IndexerConfig> indexer;         // set: sparse attention
+    bool materialised = false;                    // classic attention by materialised_attention.h
 
     // DeepSeek's indexer makes its queries from the query latent, where there is one.
     bool indexer_reads_latent() const {
@@ -69,7 +71,7 @@ enum class AttentionStage {
 // Everything that one attention layer computed on the way, for losses, evaluation and pictures.
 struct AttentionTrace {
     Tensor q, k, v;  // [B,H,T,dh], [B,G,T,dh], [B,G,T,dv], after RoPE
-    Tensor lse;      // [B,H,T], over the keys that attention read
+    Tensor lse;      // [B,H,T], over the keys that attention read; undefined when it was materialised
     double scale = 0;
     IndexerProjections indexer;  // sparse model only, like all below
     Selection selection;         // sparse stage only
@@ -88,9 +90,11 @@ class SelfAttention : public Module {
 
   private:
     Tensor attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace) const;
+    AttentionOutput attend_densely(const AttentionTrace& trace) const;
+    Tensor alignment_loss(AttentionStage stage, const AttentionTrace& trace) const;
     Tensor attend_to_cache(AttentionStage stage, AttentionTrace& trace, const AttentionCache& cache) const;
 
-    bool indexer_reads_latent_;
+    bool indexer_reads_latent_, materialised_;
     std::unique_ptr<AttentionProjections> projections_;
     Linear w_o_;
     std::unique_ptr<Indexer> indexer_;

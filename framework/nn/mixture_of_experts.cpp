@@ -1,6 +1,8 @@
 #include "framework/nn/mixture_of_experts.h"
 
 #include "framework/autograd/autograd.h"
+#include "framework/core/timed_part.h"
+#include "framework/nn/step_parts.h"
 #include "framework/ops/add/add.h"
 #include "framework/ops/dropout/dropout.h"
 #include "framework/ops/grouped_linear/grouped_linear.h"
@@ -78,6 +80,7 @@ MixtureOfExperts::MixtureOfExperts(const ParameterInit& init, const std::string&
 }
 
 MixtureOfExpertsOutput MixtureOfExperts::operator()(const Tensor& x, Generator* rng) const {
+    const TimedPart part(step_part::experts);
     Tensor logits = router_.gate(x);
     if (rng && config_.router_noise > 0)
         logits = add_normal_noise(logits, config_.router_noise, rng->next_key());

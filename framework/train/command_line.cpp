@@ -51,19 +51,6 @@ void check_config_keys(const CLI::App& app, const std::string& path) {
     }
 }
 
-// The preset must be known before the other flags, since it sets their defaults.
-std::string find_preset(int argc, char** argv, const std::string& fallback) {
-    CLI::App app;
-    std::string preset = fallback, config_file;
-    app.set_help_flag();
-    app.allow_extras();
-    app.allow_config_extras(true);
-    app.add_option("--preset", preset);
-    app.set_config("--config", "", "", false);
-    parse_or_refuse(app, argc, argv);
-    return preset;
-}
-
 void add_option(CLI::App& app, const ProgramOption& option) {
     std::visit(
         [&](auto* value) {
@@ -121,6 +108,18 @@ std::string toml_text(Number value) {
 }
 
 }  // namespace
+
+std::string find_preset(int argc, char** argv, const std::string& fallback) {
+    CLI::App app;
+    std::string preset = fallback, config_file;
+    app.set_help_flag();
+    app.allow_extras();
+    app.allow_config_extras(true);
+    app.add_option("--preset", preset);
+    app.set_config("--config", "", "", false);
+    parse_or_refuse(app, argc, argv);
+    return preset;
+}
 
 ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description,
                                    const std::vector<ProgramOption>& options) {

@@ -28,6 +28,10 @@ struct ProgramOption {
 ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description,
                                    const std::vector<ProgramOption>& options = {});
 
+// The preset that the command line or its --config file names, else `fallback`: it sets the defaults of the
+// other flags, so it must be known before they are declared.
+std::string find_preset(int argc, char** argv, const std::string& fallback);
+
 // The same config as TOML, for --print_config and as a --config file.
 std::string config_to_toml(const ExperimentConfig& config);
 

@@ -4,6 +4,8 @@
 #include <utility>
 #include <vector>
 
+#include "framework/nn/step_parts.h"
+
 namespace sieve {
 namespace {
 
@@ -74,38 +76,80 @@ double keys_read(const ModelConfig& c, int64_t layer, int64_t seq_len) {
     return (k * (k + 1) / 2 + (T - k) * k) / T;
 }
 
-}  // namespace
+// What a matrix product, attention over one pair of query and key, and so on cost in units of the formulas
+// below: in a forward alone, and in a forward with its backward.
+struct Passes {
+    double matmul;           // of a product with a weight, in products
+    double detached_matmul;  // the same without a gradient of its input
+    double score_products;   // q k, and in the backward again; the products that make dq and dk
+    double value_products;   // a v; dout v, and the product that makes dv
+    double loss_scores;      // of the alignment loss: the scores of the selected pairs; dq and dk
+};
+constexpr Passes forward_pass{1, 1, 1, 1, 1}, training_passes{3, 2, 4, 3, 3};
 
-StepFlops training_step_flops(const ModelConfig& c, int64_t batch_size, int64_t seq_len) {
+StepFlops model_flops(const ModelConfig& c, int64_t batch_size, int64_t seq_len, const Passes& passes) {
     const auto tokens = static_cast<double>(batch_size * seq_len), T = static_cast<double>(seq_len);
-    const auto d = static_cast<double>(c.d_model), ff = static_cast<double>(c.d_ff);
-    const auto E = static_cast<double>(c.num_experts), shared = static_cast<double>(c.shared_experts);
+    const auto d = static_cast<double>(c.d_model), E = static_cast<double>(c.num_experts);
+    const auto layers = static_cast<double>(c.n_layers), top_k = static_cast<double>(c.expert_top_k);
+    const auto ff = static_cast<double>(c.d_ff), shared = static_cast<double>(c.shared_experts);
     const AttentionShape attention = attention_shape(c);
-    const std::vector<Matrix> expert = expert_weights(c, ff), shared_expert = expert_weights(c, shared * ff);
-    const std::vector<Matrix> indexer = c.is_sparse() ? indexer_weights(c) : std::vector<Matrix>{};
-    const auto indexer_width = static_cast<double>(c.indexer_heads * c.indexer_dim);
+    const double expert_elements =
+        E * d + elements_of(expert_weights(c, shared * ff)) + top_k * elements_of(expert_weights(c, ff));
 
     StepFlops flops;
-    const double per_token = elements_of(attention.weights) + E * d + elements_of(shared_expert) +
-                             static_cast<double>(c.expert_top_k) * elements_of(expert);
-    const auto layers = static_cast<double>(c.n_layers);
-    flops.projections = 6 * tokens * (layers * per_token + d * static_cast<double>(c.vocab_size));
+    const double per_element = 2 * passes.matmul * tokens;
+    flops.projections = per_element * layers * elements_of(attention.weights);
+    flops.experts = per_element * layers * expert_elements;
+    flops.head = per_element * d * static_cast<double>(c.vocab_size);
     for (int64_t layer = 0; layer < c.n_layers; ++layer) {
         const double keys = keys_read(c, layer, seq_len), triangle = (T + 1) / 2;
-        // Forward: q k and a v. Backward: the scores again, dout v, and the products that make dq, dk and dv.
         flops.attention +=
-            tokens * 2 * keys * attention.heads * (4 * attention.dim + 3 * attention.value_dim);
+            tokens * 2 * keys * attention.heads *
+            (passes.score_products * attention.dim + passes.value_products * attention.value_dim);
+        if (!c.is_sparse()) continue;
+        const auto indexer_width = static_cast<double>(c.indexer_heads * c.indexer_dim);
         // The indexer's input is detached: projections have a forward and a weight gradient. Scores are
-        // computed for the selection over the triangle; the loss and its gradient (dq, dk) only over the
-        // selected pairs, whose main scores are computed once more.
-        if (c.is_sparse())
-            flops.indexer += tokens * (4 * elements_of(indexer) + 2 * triangle * indexer_width +
-                                       6 * keys * indexer_width + 2 * keys * attention.heads * attention.dim);
+        // computed for the selection over the triangle; the loss and its gradient only over the selected
+        // pairs, whose main scores are computed once more.
+        flops.indexer_projections += 2 * passes.detached_matmul * tokens * elements_of(indexer_weights(c));
+        flops.indexer_scores += tokens * 2 * triangle * indexer_width;
+        flops.alignment_loss +=
+            tokens * 2 * keys * (passes.loss_scores * indexer_width + attention.heads * attention.dim);
     }
-    flops.optimizer =
-        layers * (optimizer_of(attention.weights) + optimizer_of(indexer) + newton_schulz({E, d}) +
-                  E * optimizer_of(expert) + (c.shared_experts ? optimizer_of(shared_expert) : 0));
     return flops;
+}
+
+}  // namespace
+
+StepFlops forward_flops(const ModelConfig& c, int64_t batch_size, int64_t seq_len) {
+    return model_flops(c, batch_size, seq_len, forward_pass);
+}
+
+StepFlops training_step_flops(const ModelConfig& c, int64_t batch_size, int64_t seq_len) {
+    StepFlops flops = model_flops(c, batch_size, seq_len, training_passes);
+    const auto d = static_cast<double>(c.d_model), ff = static_cast<double>(c.d_ff);
+    const auto E = static_cast<double>(c.num_experts), shared = static_cast<double>(c.shared_experts);
+    flops.optimizer = static_cast<double>(c.n_layers) *
+                      (optimizer_of(attention_shape(c).weights) +
+                       optimizer_of(c.is_sparse() ? indexer_weights(c) : std::vector<Matrix>{}) +
+                       newton_schulz({E, d}) + E * optimizer_of(expert_weights(c, ff)) +
+                       (c.shared_experts ? optimizer_of(expert_weights(c, shared * ff)) : 0));
+    return flops;
+}
+
+double flops_of_part(const StepFlops& flops, std::string_view part) {
+    const std::pair<const char*, double> parts[] = {
+        {step_part::projections, flops.projections},
+        {step_part::indexer_projections, flops.indexer_projections},
+        {step_part::selection, flops.indexer_scores},
+        {step_part::attention, flops.attention},
+        {step_part::alignment_loss, flops.alignment_loss},
+        {step_part::experts, flops.experts},
+        {step_part::head, flops.head},
+        {step_part::optimizer, flops.optimizer}};
+    for (const auto& [name, count] : parts)
+        if (part == name) return count;
+    return 0;
 }
 
 }  // namespace sieve

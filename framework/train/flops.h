@@ -2,22 +2,31 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "models/config.h"
 
 namespace sieve {
 
 struct StepFlops {
-    double projections =
-        0;                 // into and out of attention, router gate, selected and shared experts, output head
-    double attention = 0;  // causal: entries above the diagonal are not counted
-    double indexer = 0;    // projections, scores, alignment loss
+    double projections = 0;  // into and out of attention
+    double attention = 0;    // causal: entries above the diagonal are not counted
+    double indexer_projections = 0;
+    double indexer_scores = 0;  // of the selection
+    double alignment_loss = 0;
+    double experts = 0;    // router gate, selected and shared experts
+    double head = 0;       // logits
     double optimizer = 0;  // Newton-Schulz iterations of Muon (symmetric products counted once per pair)
-    double model() const { return projections + attention + indexer; }
+    double indexer() const { return indexer_projections + indexer_scores + alignment_loss; }
+    double model() const { return projections + attention + indexer() + experts + head; }
     double total() const { return model() + optimizer; }
 };
 
 // One training step (forward and backward) of batch_size windows of seq_len tokens.
 StepFlops training_step_flops(const ModelConfig& config, int64_t batch_size, int64_t seq_len);
+// The forward alone, with the losses and without gradients: a step of an evaluation.
+StepFlops forward_flops(const ModelConfig& config, int64_t batch_size, int64_t seq_len);
+// By the names of nn/step_parts.h; 0 for the parts that are not counted.
+double flops_of_part(const StepFlops& flops, std::string_view part);
 
 }  // namespace sieve

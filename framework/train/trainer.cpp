@@ -10,6 +10,8 @@
 #include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
+#include "framework/core/timed_part.h"
+#include "framework/nn/step_parts.h"
 #include "framework/ops/add/add.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
 #include "framework/ops/scale/scale.h"
@@ -71,10 +73,11 @@ std::vector<Stage> stages_of(const ExperimentConfig& config) {
     return stages;
 }
 
-StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& model, Stage stage)
+StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& model, Stage stage, bool record)
     : config_(config),
       model_(model),
       stage_(stage),
+      may_record_(record),
       main_(model.main_parameters()),
       indexer_(model.indexer_parameters()) {
     // During warm-up the main model is frozen: it then records no graph and saves no activations.
@@ -99,6 +102,7 @@ StageRunner::Losses StageRunner::losses_of(Generator& rng, const Tensor& tokens,
                                 .indexer_loss = model_.config().is_sparse(),
                                 .logits = !warmup});
     if (warmup) return {out.indexer_loss, out.indexer_loss.detach(), {}};
+    const TimedPart part(step_part::head);
     const Tensor lm = cross_entropy(out.logits, targets.alias({targets.numel()}));
     Tensor loss = add(lm, scale(out.load_balancing, config_.load_balancing_weight));
     if (out.indexer_loss.defined()) loss = add(loss, scale(out.indexer_loss, config_.indexer_loss_weight));
@@ -143,6 +147,7 @@ StageRunner::StepResult StageRunner::step_on_cpu(int64_t index, const Batch& bat
     Generator rng(static_cast<uint64_t>(config_.seed), first_stream(stage_.kind) + stream_offset(index));
     const Losses losses = losses_of(rng, batch.tokens, batch.targets);
     backward(losses.total);
+    const TimedPart part(step_part::optimizer);
     const Norms norms = clip();
     StepResult result{.loss = losses.reported.item(), .grad_norm = 0, .learning_rate = learning_rate(index)};
     result.grad_norm = std::isfinite(norms.guard.item()) ? norms.reported.item() : norms.guard.item();
@@ -162,11 +167,13 @@ StageRunner::StepResult StageRunner::step_on_cpu(int64_t index, const Batch& bat
 StageRunner::StepResult StageRunner::step_on_cuda(int64_t index, const Batch& batch) {
     if (!recorded_)
         recorded_ = std::make_unique<RecordedStep>(
-            batch.tokens.shape(), [this](const RecordedStep::Inputs& in) -> RecordedStep::Outputs {
+            batch.tokens.shape(),
+            [this](const RecordedStep::Inputs& in) -> RecordedStep::Outputs {
                 Generator rng(static_cast<uint64_t>(config_.seed), first_stream(stage_.kind),
                               in.stream_offset);
                 const Losses losses = losses_of(rng, in.tokens, in.targets);
                 backward(losses.total);
+                const TimedPart part(step_part::optimizer);
                 const Norms norms = clip();
                 const Tensor loss = losses.reported.to(DType::float64);
                 accumulate(norms.guard, loss);
@@ -179,7 +186,8 @@ StageRunner::StepResult StageRunner::step_on_cuda(int64_t index, const Batch& ba
                 clear_gradients(main_);
                 clear_gradients(indexer_);
                 return {loss, norms.reported, norms.guard};
-            });
+            },
+            may_record_);
     StepResult result{.loss = 0, .grad_norm = 0, .learning_rate = learning_rate(index)};
     if (warmup_)
         warmup_->prepare(result.learning_rate);

@@ -53,7 +53,8 @@ const char* name_of(StageKind kind);
 // One training step of one stage, and the parameters and optimiser that belong to it.
 class StageRunner {
   public:
-    StageRunner(const ExperimentConfig& config, const Transformer& model, Stage stage);
+    // `record` false: on a CUDA device every step runs launch by launch, so that its parts can be timed.
+    StageRunner(const ExperimentConfig& config, const Transformer& model, Stage stage, bool record = true);
     ~StageRunner();
 
     struct StepResult {
@@ -88,6 +89,7 @@ class StageRunner {
     const ExperimentConfig& config_;
     const Transformer& model_;
     Stage stage_;
+    bool may_record_;
     std::vector<Parameter> main_, indexer_;
     std::unique_ptr<HybridOptimizer> hybrid_;
     std::unique_ptr<AdamW> warmup_;

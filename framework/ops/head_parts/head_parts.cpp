@@ -9,6 +9,7 @@ namespace {
 
 constexpr const char* split = "split_last";
 constexpr const char* join = "join_heads";
+constexpr const char* merge = "merge_heads";
 
 // A part of a tensor: rows that start `offset` elements after their strides say.
 struct Part {
@@ -92,6 +93,21 @@ Tensor join_heads(const Tensor& a, const Tensor& c) {
         copy(join, head_major(dy[0], 0, T, H, m + n), token_major(da, T, H, m), {B, T, H, m});
         copy(join, head_major(dy[0], m, T, H, m + n), token_major(dc, T, H, n), {B, T, H, n});
         return {da, dc};
+    });
+    return y;
+}
+
+Tensor merge_heads(const Tensor& x) {
+    check_rank(merge, "x", x, 4);
+    const int64_t B = x.dim(0), H = x.dim(1), T = x.dim(2), n = x.dim(3);
+    const Tensor y = Tensor::empty({B, T, H * n}, x.dtype(), x.device());
+    copy(merge, head_major(x, 0, T, H, n), token_major(y, T, H, n), {B, T, H, n});
+    record(merge, {x}, {y}, [shape = x.shape()](const std::vector<Tensor>& dy) -> std::vector<Tensor> {
+        const Tensor dx = Tensor::empty(shape, dy[0].dtype(), dy[0].device());
+        const int64_t heads = shape.dim(1), length = shape.dim(2), width = shape.dim(3);
+        copy(merge, token_major(dy[0], length, heads, width), head_major(dx, 0, length, heads, width),
+             {shape.dim(0), length, heads, width});
+        return {dx};
     });
     return y;
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "framework/core/error.h"
@@ -9,7 +10,19 @@
 namespace sieve::plot {
 namespace {
 
-constexpr Color classic_color = colors::blue, sparse_color = colors::orange;
+using Stage = Efficiency::Stage;
+using Variant = Efficiency::Variant;
+using Kind = Efficiency::Kind;
+
+const char* label_of(Kind kind) {
+    if (kind == Kind::classic) return "classic";
+    return kind == Kind::sparse ? "sparse" : "classic, T x T stored";
+}
+
+Color color_of(Kind kind) {
+    if (kind == Kind::classic) return colors::blue;
+    return kind == Kind::sparse ? colors::orange : colors::muted;
+}
 
 void check(const Efficiency& e) {
     const auto one = [&](const char* name, const std::vector<double>& series) {
@@ -17,41 +30,77 @@ void check(const Efficiency& e) {
             fail(fmt::format("efficiency: {} has {} values, want {}, one a length", name, series.size(),
                              e.lengths.size()));
     };
-    one("classic_seconds", e.classic_seconds);
-    one("sparse_seconds", e.sparse_seconds);
-    one("classic_seconds_sd", e.classic_seconds_sd);
-    one("sparse_seconds_sd", e.sparse_seconds_sd);
-    one("bound", e.bound);
-    one("classic_peak_bytes", e.classic_peak_bytes);
-    one("sparse_peak_bytes", e.sparse_peak_bytes);
-}
-
-void add_curve(Axes& axes, const Efficiency& e, const std::vector<double>& values,
-               const std::vector<double>& sd, double factor, const char* label, Color color) {
-    Line::Options line{.x = e.lengths, .y = values, .label = label, .color = color, .marker = 5};
-    for (double& v : line.y) v *= factor;
-    for (size_t i = 0; i < sd.size() && i < values.size(); ++i) {
-        line.low.push_back(factor * (values[i] - sd[i]));
-        line.high.push_back(factor * (values[i] + sd[i]));
+    for (const Stage& stage : e.stages) {
+        one("bound", stage.bound);
+        for (const Variant& v : stage.variants) {
+            one("seconds", v.seconds);
+            one("low", v.low);
+            one("high", v.high);
+            one("peak_bytes", v.peak_bytes);
+        }
     }
-    if (!values.empty()) axes.line(std::move(line));
 }
 
-std::vector<double> speedup(const Efficiency& e) {
-    if (e.classic_seconds.empty() || e.sparse_seconds.empty()) return {};
-    std::vector<double> out;
-    for (size_t i = 0; i < e.lengths.size(); ++i)
-        out.push_back(e.sparse_seconds[i] > 0 ? e.classic_seconds[i] / e.sparse_seconds[i] : NAN);
-    return out;
+std::vector<double> scaled(std::vector<double> values, double factor) {
+    for (double& v : values) v *= factor;
+    return values;
 }
 
-void draw_speedup(Axes& axes, const Efficiency& e) {
-    axes.title = "Speed-up of sparse over classic";
-    axes.y.label = "classic time / sparse time";
-    add_curve(axes, e, speedup(e), {}, 1, "measured", colors::green);
-    if (!e.bound.empty())
+void draw_seconds(Axes& axes, const Efficiency& e, const Stage& stage) {
+    axes.title = stage.name;
+    axes.y.label = "ms per step (log scale)";
+    axes.y.scale = Scale::log10;
+    for (const Variant& v : stage.variants)
+        if (!v.seconds.empty())
+            axes.line({.x = e.lengths,
+                       .y = scaled(v.seconds, 1e3),
+                       .label = label_of(v.kind),
+                       .color = color_of(v.kind),
+                       .marker = 5,
+                       .low = scaled(v.low, 1e3),
+                       .high = scaled(v.high, 1e3)});
+}
+
+void draw_memory(Axes& axes, const Efficiency& e, const Stage& stage) {
+    constexpr double mebibyte = 1 << 20;
+    axes.title = "Peak tensor memory";
+    axes.y.label = "MiB (log scale)";
+    axes.y.scale = Scale::log10;
+    for (const Variant& v : stage.variants)
+        if (!v.peak_bytes.empty())
+            axes.line({.x = e.lengths,
+                       .y = scaled(v.peak_bytes, 1 / mebibyte),
+                       .label = label_of(v.kind),
+                       .color = color_of(v.kind),
+                       .marker = 5});
+}
+
+const Variant* find(const Stage& stage, Kind kind) {
+    const auto v = std::find_if(stage.variants.begin(), stage.variants.end(), [&](const Variant& candidate) {
+        return candidate.kind == kind && !candidate.seconds.empty();
+    });
+    return v == stage.variants.end() ? nullptr : &*v;
+}
+
+void draw_speedup(Axes& axes, const Efficiency& e, const Stage& stage) {
+    axes.title = "Speed-up of sparse attention";
+    axes.y.label = "time / time of sparse";
+    const Variant* sparse = find(stage, Kind::sparse);
+    for (const Kind kind : {Kind::materialised, Kind::classic}) {
+        const Variant* dense = find(stage, kind);
+        if (!dense || !sparse) continue;
+        std::vector<double> ratio;
+        for (size_t i = 0; i < e.lengths.size(); ++i)
+            ratio.push_back(sparse->seconds[i] > 0 ? dense->seconds[i] / sparse->seconds[i] : NAN);
         axes.line({.x = e.lengths,
-                   .y = e.bound,
+                   .y = std::move(ratio),
+                   .label = std::string("over ") + label_of(kind),
+                   .color = color_of(kind),
+                   .marker = 5});
+    }
+    if (!stage.bound.empty())
+        axes.line({.x = e.lengths,
+                   .y = stage.bound,
                    .label = "bound by FLOPs",
                    .color = colors::ink,
                    .width = 1.3,
@@ -63,25 +112,20 @@ void draw_speedup(Axes& axes, const Efficiency& e) {
 
 Figure efficiency_figure(const Efficiency& e) {
     check(e);
-    Figure figure(1, 3, {1020, 330});
+    const int rows = std::max(1, static_cast<int>(e.stages.size()));
+    Figure figure(rows, 3, {1080, 40 + 300.0 * rows});
     figure.title = e.title;
-    for (int i = 0; i < 3; ++i) {
-        figure.at(0, i).x.label = "sequence length";
-        figure.at(0, i).x.scale = Scale::log2;
+    for (int row = 0; row < rows; ++row) {
+        for (int column = 0; column < 3; ++column) {
+            figure.at(row, column).x.label = "sequence length";
+            figure.at(row, column).x.scale = Scale::log2;
+        }
+        if (row >= static_cast<int>(e.stages.size())) continue;
+        const Stage& stage = e.stages[static_cast<size_t>(row)];
+        draw_seconds(figure.at(row, 0), e, stage);
+        draw_speedup(figure.at(row, 1), e, stage);
+        draw_memory(figure.at(row, 2), e, stage);
     }
-    Axes &time = figure.at(0, 0), &memory = figure.at(0, 2);
-    time.title = "Time per step";
-    time.y.label = "ms (log scale)";
-    time.y.scale = Scale::log10;
-    add_curve(time, e, e.classic_seconds, e.classic_seconds_sd, 1e3, "classic", classic_color);
-    add_curve(time, e, e.sparse_seconds, e.sparse_seconds_sd, 1e3, "sparse", sparse_color);
-    draw_speedup(figure.at(0, 1), e);
-    memory.title = "Peak tensor memory";
-    memory.y.label = "MiB (log scale)";
-    memory.y.scale = Scale::log10;
-    constexpr double mebibyte = 1 << 20;
-    add_curve(memory, e, e.classic_peak_bytes, {}, 1 / mebibyte, "classic", classic_color);
-    add_curve(memory, e, e.sparse_peak_bytes, {}, 1 / mebibyte, "sparse", sparse_color);
     return figure;
 }
 
