@@ -1,17 +1,27 @@
 // bench: speed as a program. `bench step` times training steps of the classic and the sparse model and sets
-// them against the rate at which this machine multiplies matrices; `bench gemm` prints that rate.
+// them against the rate at which this machine multiplies matrices; `bench gemm` prints that rate; `bench
+// scaling` measures how a step grows along each axis of the configuration.
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "framework/autograd/autograd.h"
 #include "framework/blas/gemm.h"
 #include "framework/blas/gemm_rate.h"
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
+#include "framework/io/json_file.h"
+#include "framework/io/marked_section.h"
+#include "framework/io/npy.h"
+#include "framework/io/pt.h"
+#include "framework/ops/cross_entropy/cross_entropy.h"
 #include "framework/train/command_line.h"
+#include "framework/train/device.h"
 #include "framework/train/flops.h"
+#include "framework/train/scaling.h"
 #include "framework/train/step_timing.h"
 
 namespace sieve {
@@ -20,61 +30,112 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-    std::string what = "step", preset = "medium", attention = "both";
+    std::string what = "step", preset = "medium", attention = "both", optimizer = "muon";
+    std::string device = "cpu", precision = "fp32", checkpoint, tokens, targets, out, markdown;
     int64_t seq_len = 0, top_k = 0, batch_size = 0, threads = 0, steps = 10;
     bool json = false;
 };
 
+Tensor read_tokens(const std::string& path, const ExperimentConfig& c) {
+    const Tensor tokens = read_npy(path);
+    if (tokens.shape() != Shape{c.batch_size, c.model.max_seq_len})
+        fail_bad_file(fmt::format("{}: shape {}, want [{},{}]: batch_size and seq_len", path,
+                                  to_string(tokens.shape()), c.batch_size, c.model.max_seq_len));
+    return tokens.to(DType::int32);
+}
+
+// Fresh random tokens for each step, or the same given ones.
+BatchOfStep batches(const Arguments& a, const ExperimentConfig& config) {
+    if (a.tokens.empty() != a.targets.empty()) fail_usage("--tokens and --targets go together");
+    if (a.tokens.empty()) return [&config](int64_t step) { return random_batch(config, step); };
+    const Batch given{read_tokens(a.tokens, config), read_tokens(a.targets, config)};
+    return [given](int64_t) { return given; };
+}
+
+// The losses before the first step, without dropout and router noise: what another implementation can repeat.
+Json first_losses(const Transformer& model, const Batch& batch, double load_balancing_weight) {
+    const NoGrad no_grad;
+    const Device device = model.device();
+    const ModelOutput out =
+        model.forward(batch.tokens.to(device), {.indexer_loss = model.config().is_sparse()});
+    const Tensor targets = batch.targets.to(device);
+    Json losses{{"lm", cross_entropy(out.logits, targets.alias({targets.numel()})).item()},
+                {"load_balancing", load_balancing_weight * out.load_balancing.item()}};
+    if (out.indexer_loss.defined()) losses["indexer_kl"] = out.indexer_loss.item();
+    return losses;
+}
+
+int64_t peak_process_bytes() {
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss * 1024;
+}
+
 struct Timing {
-    TimeSpread seconds;
+    Json losses;
+    std::vector<double> seconds;
+    TimeSpread spread;
     int64_t peak_bytes = 0;
     int64_t system_calls = 0;  // allocator misses during the timed steps: 0 in a steady step
 };
 
-Timing time_steps(const ExperimentConfig& config, int64_t steps) {
-    release_cached_memory();
-    TimedModel model(config, Device{});
+Timing time_steps(const ExperimentConfig& config, const std::string& checkpoint, const BatchOfStep& batch_of,
+                  int64_t steps) {
+    const Device device = choose_device(config);
+    release_cached_memory(device);
+    TimedModel model(config, device, batch_of);
+    if (!checkpoint.empty()) model.transformer().load_state(read_pt(checkpoint).tensors, checkpoint);
     Timing timing;
-    for (int64_t i = 0; i < 2; ++i) timing.peak_bytes = model.run(StepKind::train).peak_bytes;
-    std::vector<double> seconds;
+    timing.losses = first_losses(model.transformer(), batch_of(0), config.load_balancing_weight);
+    const int64_t untimed = device.is_cpu() ? 2 : 4;  // fill caches; on CUDA also record the step
+    for (int64_t i = 0; i < untimed; ++i)
+        timing.peak_bytes = std::max(timing.peak_bytes, model.run(StepKind::train).peak_bytes);
     for (int64_t i = 0; i < steps; ++i) {
         const TimedStep step = model.run(StepKind::train);
-        seconds.push_back(step.seconds);
+        timing.seconds.push_back(step.seconds);
         timing.peak_bytes = std::max(timing.peak_bytes, step.peak_bytes);
         timing.system_calls += step.system_calls;
     }
-    timing.seconds = time_spread_of(seconds);
+    timing.spread = time_spread_of(timing.seconds);
     return timing;
 }
 
-Json bench_variant(const ExperimentConfig& config, int64_t steps, double sgemm_rate) {
-    const Timing t = time_steps(config, steps);
-    const StepFlops flops = training_step_flops(config.model, config.batch_size, config.model.max_seq_len);
-    const double rate = flops.total() / t.seconds.median / 1e9;
-    return {{"seconds_per_step", t.seconds.median},
-            {"fastest", t.seconds.fastest},
-            {"slowest", t.seconds.slowest},
-            {"tokens_per_second",
-             static_cast<double>(config.batch_size * config.model.max_seq_len) / t.seconds.median},
-            {"model_gflop", flops.model() / 1e9},
-            {"optimizer_gflop", flops.optimizer / 1e9},
-            {"gflop_per_second", rate},
-            {"model_gflop_per_second", flops.model() / t.seconds.median / 1e9},
-            {"sgemm_ratio", rate / sgemm_rate},
-            {"peak_tensor_bytes", t.peak_bytes},
-            {"allocator_misses", t.system_calls}};
+Json bench_variant(const Arguments& a, const ExperimentConfig& config, double sgemm_rate) {
+    const Timing t = time_steps(config, a.checkpoint, batches(a, config), a.steps);
+    StepFlops flops = training_step_flops(config.model, config.batch_size, config.model.max_seq_len);
+    if (config.optimizer == "adamw") flops.optimizer = 0;
+    const double rate = flops.total() / t.spread.median / 1e9;
+    Json result{{"seconds_per_step", t.spread.median},
+                {"fastest", t.spread.fastest},
+                {"slowest", t.spread.slowest},
+                {"tokens_per_second",
+                 static_cast<double>(config.batch_size * config.model.max_seq_len) / t.spread.median},
+                {"model_gflop", flops.model() / 1e9},
+                {"optimizer_gflop", flops.optimizer / 1e9},
+                {"gflop_per_second", rate},
+                {"model_gflop_per_second", flops.model() / t.spread.median / 1e9},
+                {"seconds", t.seconds},
+                {"first_losses", t.losses},
+                {"peak_tensor_bytes", t.peak_bytes},
+                {"peak_process_bytes", peak_process_bytes()},
+                {"allocator_misses", t.system_calls}};
+    if (sgemm_rate > 0) result["sgemm_ratio"] = rate / sgemm_rate;
+    return result;
 }
 
 void print_variant(const std::string& name, const Json& r) {
+    const std::string share = r.contains("sgemm_ratio")
+                                  ? fmt::format("  {:.0f} % of sgemm", 100 * r["sgemm_ratio"].get<double>())
+                                  : "";
     fmt::print(
         "{:<8} {:>7.1f} ms/step (fastest {:.1f}, slowest {:.1f})  {:.0f} tokens/s  {:.1f} GFLOP model + "
         "{:.1f} "
-        "optimiser  {:.0f} GFLOP/s  {:.0f} % of sgemm  peak {:.0f} MiB\n",
+        "optimiser  {:.0f} GFLOP/s{}  peak {:.0f} MiB, process {:.0f} MiB\n",
         name, 1000 * r["seconds_per_step"].get<double>(), 1000 * r["fastest"].get<double>(),
         1000 * r["slowest"].get<double>(), r["tokens_per_second"].get<double>(),
         r["model_gflop"].get<double>(), r["optimizer_gflop"].get<double>(),
-        r["gflop_per_second"].get<double>(), 100 * r["sgemm_ratio"].get<double>(),
-        r["peak_tensor_bytes"].get<double>() / (1 << 20));
+        r["gflop_per_second"].get<double>(), share, r["peak_tensor_bytes"].get<double>() / (1 << 20),
+        r["peak_process_bytes"].get<double>() / (1 << 20));
 }
 
 void bench_step(const Arguments& a) {
@@ -83,23 +144,27 @@ void bench_step(const Arguments& a) {
     if (a.seq_len) config.model.max_seq_len = a.seq_len;
     if (a.top_k) config.model.sparse_top_k = a.top_k;
     if (a.batch_size) config.batch_size = a.batch_size;
+    config.optimizer = a.optimizer, config.device = a.device, config.precision = a.precision;
     validate(config);
-    const double rate = cpu::measured_sgemm_rate();
+    const Device device = choose_device(config);
+    const double rate = device.is_cpu() ? cpu::measured_sgemm_rate() : 0;  // on a GPU bench_kernels has it
     Json result{{"preset", a.preset},
                 {"batch_size", config.batch_size},
                 {"seq_len", config.model.max_seq_len},
                 {"top_k", config.model.sparse_top_k},
+                {"optimizer", a.optimizer},
+                {"device", describe(device)},
                 {"threads", thread_count()},
                 {"gemm_backend", cpu::gemm_backend()},
                 {"sgemm_gflop_per_second", rate}};
     if (!a.json)
-        fmt::print("{} preset, {} windows of {} tokens, top {}, {} threads, {}: sgemm {:.0f} GFLOP/s\n",
-                   a.preset, config.batch_size, config.model.max_seq_len,
-                   to_string(config.model.sparse_top_k), thread_count(), cpu::gemm_backend(), rate);
+        fmt::print("{} preset, {} windows of {} tokens, top {}; {}{}\n", a.preset, config.batch_size,
+                   config.model.max_seq_len, to_string(config.model.sparse_top_k), describe(device),
+                   rate > 0 ? fmt::format(": sgemm {:.0f} GFLOP/s", rate) : "");
     for (const char* attention : {"classic", "sparse"}) {
         if (a.attention != "both" && a.attention != attention) continue;
         config.model.attention = attention;
-        result[attention] = bench_variant(config, a.steps, rate);
+        result[attention] = bench_variant(a, config, rate);
         if (!a.json) print_variant(attention, result[attention]);
     }
     if (result.contains("classic") && result.contains("sparse"))
@@ -112,10 +177,28 @@ void bench_step(const Arguments& a) {
                    result["sparse_over_classic"].get<double>());
 }
 
+void bench_scaling(const Arguments& a) {
+    const int all_threads = thread_count();
+    const auto seconds_of_step = [&](const ExperimentConfig& config) {
+        set_thread_count(config.threads ? static_cast<int>(config.threads) : all_threads);
+        return time_steps(
+                   config, "", [&](int64_t step) { return random_batch(config, step); }, 3)
+            .spread.median;
+    };
+    const std::vector<ScalingSeries> series = measure_scaling(
+        seconds_of_step, all_threads, [](const std::string& line) { fmt::print(stderr, "{}\n", line); });
+    const Json json{{"threads", all_threads}, {"gemm_backend", cpu::gemm_backend()}, {"series", series}};
+    if (!a.out.empty()) write_json_atomic(a.out, json);
+    if (!a.markdown.empty()) replace_marked_section(a.markdown, "scaling", scaling_table(series));
+    fmt::print("{}\n", a.json ? json.dump() : scaling_table(series));
+}
+
 int main_of(int argc, char** argv) {
     Arguments a;
-    ToolCommand command("bench", "Times training steps (bench step) or matrix products (bench gemm).");
-    command.positional("what", a.what, "step or gemm");
+    ToolCommand command("bench",
+                        "Times training steps (bench step), matrix products (bench gemm), or how a step "
+                        "grows (bench scaling).");
+    command.positional("what", a.what, "step, gemm or scaling");
     command.option("preset", a.preset, "small, medium or large");
     command.option("attention", a.attention, "classic, sparse or both");
     command.option("seq_len", a.seq_len, "tokens in a window; 0: the preset's");
@@ -123,6 +206,16 @@ int main_of(int argc, char** argv) {
     command.option("batch_size", a.batch_size, "windows per step; 0: the preset's");
     command.option("threads", a.threads, "0: all cores");
     command.option("steps", a.steps, "timed steps, after two that are not");
+    command.option("optimizer", a.optimizer, "muon or adamw");
+    command.option("device", a.device, "auto, cpu or cuda");
+    command.option("precision", a.precision, "on a GPU: fp32, tf32 or bf16");
+    command.option("checkpoint", a.checkpoint,
+                   "state dict to start from, of the kind --attention; empty: random");
+    command.option("tokens", a.tokens, "tokens.npy, integers [B,T], for every step; empty: random ones");
+    command.option("targets", a.targets, "targets.npy, integers [B,T]");
+    command.option("out", a.out, "scaling: write the JSON here");
+    command.option("markdown", a.markdown,
+                   "scaling: write the table between this file's <!-- scaling --> markers");
     command.flag("json", a.json, "print one JSON object");
     if (!command.parse(argc, argv)) return 0;
     if (a.steps < 1) fail_usage(fmt::format("steps: {}, want at least 1", a.steps));
@@ -131,11 +224,13 @@ int main_of(int argc, char** argv) {
         fail_usage(fmt::format("attention: '{}', want classic, sparse or both", a.attention));
     if (a.what == "step")
         bench_step(a);
+    else if (a.what == "scaling")
+        bench_scaling(a);
     else if (a.what == "gemm")
         fmt::print("{}: {:.1f} GFLOP/s in float32 on {} threads\n", cpu::gemm_backend(),
                    cpu::measured_sgemm_rate(), thread_count());
     else
-        fail_usage(fmt::format("'{}', want step or gemm", a.what));
+        fail_usage(fmt::format("'{}', want step, gemm or scaling", a.what));
     return 0;
 }
 

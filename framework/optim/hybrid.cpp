@@ -3,10 +3,10 @@
 namespace sieve {
 namespace {
 
-std::vector<Parameter> select(const std::vector<Parameter>& parameters, bool hidden) {
+std::vector<Parameter> select(const std::vector<Parameter>& parameters, bool use_muon, bool of_muon) {
     std::vector<Parameter> selected;
     for (const Parameter& p : parameters)
-        if (is_hidden_matrix(p) == hidden) selected.push_back(p);
+        if ((use_muon && is_hidden_matrix(p)) == of_muon) selected.push_back(p);
     return selected;
 }
 
@@ -22,8 +22,8 @@ bool is_hidden_matrix(const Parameter& parameter) {
 HybridOptimizer::HybridOptimizer(const std::vector<Parameter>& parameters,
                                  const HybridOptimizerConfig& config)
     : parameters_(parameters),
-      muon_(select(parameters, true), {.momentum = config.momentum}),
-      adamw_(select(parameters, false), {.weight_decay = config.weight_decay}) {}
+      muon_(select(parameters, config.use_muon, true), {.momentum = config.momentum}),
+      adamw_(select(parameters, config.use_muon, false), {.weight_decay = config.weight_decay}) {}
 
 void HybridOptimizer::step(double learning_rate) {
     prepare(learning_rate);

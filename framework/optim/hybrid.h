@@ -1,4 +1,5 @@
-// The recipe's optimiser: Muon for the hidden matrices, AdamW at a tenth of the learning rate for the rest.
+// The recipe's optimiser: Muon for the hidden matrices, AdamW at a tenth of the learning rate for the rest;
+// or, to compare with it, AdamW for everything at that tenth.
 #pragma once
 
 #include "framework/optim/adamw.h"
@@ -9,6 +10,7 @@ namespace sieve {
 struct HybridOptimizerConfig {
     double momentum = 0.95;      // of Muon
     double weight_decay = 0.01;  // of AdamW
+    bool use_muon = true;        // false: AdamW for the hidden matrices too
 };
 
 // True for two dims and a name without "embed", "lm_head" and "norm".

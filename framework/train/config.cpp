@@ -73,6 +73,8 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
 
         {"batch_size", "Training", "windows per step", &c.batch_size, true},
         {"classic_steps", "Training", "training steps of the classic model", &c.classic_steps, true},
+        {"optimizer", "Training", "muon (hidden matrices; AdamW for the rest) or adamw (for everything)",
+         &c.optimizer, true},
         {"learning_rate", "Training", "peak learning rate (Muon; AdamW runs at a tenth)", &c.learning_rate,
          true},
         {"weight_decay", "Training", "of AdamW", &c.weight_decay, true},
@@ -245,6 +247,8 @@ void validate(const ExperimentConfig& c) {
     if (!(c.grad_clip > 0)) fail_usage(fmt::format("grad_clip: {}, want more than 0", c.grad_clip));
     if (!(c.val_fraction > 0 && c.val_fraction < 1))
         fail_usage(fmt::format("val_fraction: {}, want between 0 and 1", c.val_fraction));
+    if (c.optimizer != "muon" && c.optimizer != "adamw")
+        fail_usage(fmt::format("optimizer: '{}', want muon or adamw", c.optimizer));
     if (c.sparse_init != "scratch" && c.sparse_init != "classic")
         fail_usage(fmt::format("sparse_init: '{}', want scratch or classic", c.sparse_init));
     if (c.protocol != "heldout" && c.protocol != "overlap")

@@ -19,6 +19,7 @@ struct ExperimentConfig {
     // Training.
     int64_t batch_size = 16;
     int64_t classic_steps = 3000, warmup_steps = 200, sparse_steps = 3000;
+    std::string optimizer = "muon";  // muon: with AdamW for what is no hidden matrix | adamw: alone
     double learning_rate = 3e-3, warmup_lr = 1e-3;
     double sparse_learning_rate = 0;  // 0: learning_rate, or a tenth of it with sparse_init = classic
     double load_balancing_weight = 0.01, indexer_loss_weight = 1;

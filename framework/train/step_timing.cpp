@@ -42,14 +42,17 @@ const char* name_of(StepKind kind) {
     return kind == StepKind::forward ? "forward" : "train";
 }
 
-TimedModel::TimedModel(const ExperimentConfig& config, Device device)
+TimedModel::TimedModel(const ExperimentConfig& config, Device device, BatchOfStep batch_of)
     : config_(config),
       device_(device),
+      batch_of_(std::move(batch_of)),
       live_before_(memory_stats(device).live_bytes),
       model_(config.model, init_of(config, device)),
       runner_(std::make_unique<StageRunner>(config_, model_, stage_of(config))),
       state_bytes_(memory_stats(device).live_bytes - live_before_),
-      own_bytes_(state_bytes_) {}
+      own_bytes_(state_bytes_) {
+    if (!batch_of_) batch_of_ = [this](int64_t index) { return random_batch(config_, index); };
+}
 
 int64_t TimedModel::parameter_bytes() const {
     int64_t bytes = 0;
@@ -73,7 +76,7 @@ double TimedModel::execute(StepKind kind, const Batch& batch) {
 }
 
 TimedStep TimedModel::run(StepKind kind) {
-    const Batch batch = random_batch(config_, steps_);
+    const Batch batch = batch_of_(steps_);
     reset_peak_memory(device_);
     const MemoryStats before = memory_stats(device_);
     const auto start = Clock::now();
@@ -91,10 +94,10 @@ std::vector<PartSeconds> TimedModel::run_in_parts(StepKind kind) {
         runner_.reset();
         runner_ = std::make_unique<StageRunner>(config_, model_, stage_of(config_), false);
         recording_ = false;
-        execute(kind, random_batch(config_, steps_));
+        execute(kind, batch_of_(steps_));
         ++steps_;
     }
-    const Batch batch = random_batch(config_, steps_);
+    const Batch batch = batch_of_(steps_);
     PartTimer timer(device_);
     execute(kind, batch);
     ++steps_;

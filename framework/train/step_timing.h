@@ -1,6 +1,7 @@
 // Steps of one model, timed one by one: what the programs that measure speed share.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -12,6 +13,8 @@ namespace sieve {
 // Tokens and targets drawn evenly from the vocabulary: batch_size windows of max_seq_len. The same index
 // gives the same batch.
 Batch random_batch(const ExperimentConfig& config, int64_t index);
+
+using BatchOfStep = std::function<Batch(int64_t)>;
 
 enum class StepKind {
     forward,  // what an evaluation does with a batch: all losses, no gradient
@@ -28,16 +31,17 @@ struct TimedStep {
 };
 
 // A model with its optimiser in the stage that trains the language model (config.model says whether classic
-// or sparse), fed with random batches.
+// or sparse), fed with random batches or with given ones.
 class TimedModel {
   public:
-    TimedModel(const ExperimentConfig& config, Device device);
+    TimedModel(const ExperimentConfig& config, Device device, BatchOfStep batch_of = {});
 
     TimedStep run(StepKind kind);
     // The same step with its time by part. On a CUDA device it runs launch by launch and waits at each change
     // of part; training steps do so from then on.
     std::vector<PartSeconds> run_in_parts(StepKind kind);
 
+    const Transformer& transformer() const { return model_; }
     int64_t state_bytes() const { return state_bytes_; }  // parameters and optimiser state
     int64_t parameter_bytes() const;
 
@@ -47,6 +51,7 @@ class TimedModel {
 
     ExperimentConfig config_;
     Device device_;
+    BatchOfStep batch_of_;
     int64_t live_before_;  // before the model was made; the order of the members matters
     Transformer model_;
     std::unique_ptr<StageRunner> runner_;

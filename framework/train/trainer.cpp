@@ -87,7 +87,8 @@ StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& mode
         warmup_ = std::make_unique<AdamW>(indexer_, AdamWConfig{.weight_decay = config.weight_decay});
     else
         hybrid_ = std::make_unique<HybridOptimizer>(
-            model.parameters(), HybridOptimizerConfig{.weight_decay = config.weight_decay});
+            model.parameters(), HybridOptimizerConfig{.weight_decay = config.weight_decay,
+                                                      .use_muon = config.optimizer == "muon"});
 }
 
 StageRunner::~StageRunner() = default;

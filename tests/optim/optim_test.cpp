@@ -297,6 +297,23 @@ DEVICE_TEST_CASE("recipe: clipping, schedule, Muon and AdamW together follow PyT
     }
 }
 
+DEVICE_TEST_CASE("hybrid optimizer: without Muon every parameter has AdamW's bits", device) {
+    const std::vector<Parameter> parameters = recipe_parameters(DType::float64, device),
+                                 expected = recipe_parameters(DType::float64, device);
+    HybridOptimizer optimizer(parameters, {.weight_decay = 0.1, .use_muon = false});
+    AdamW adamw(expected, {.weight_decay = 0.1});
+    for (int64_t step = 0; step < 3; ++step) {
+        recipe_step(parameters, optimizer, step);
+        for (size_t i = 0; i < expected.size(); ++i) set_gradient(expected[i], static_cast<int64_t>(i), step);
+        clip_gradients(expected, 4.5);
+        adamw.step(0.1 * scheduled_learning_rate(step, 48, 0.03));
+    }
+    for (size_t i = 0; i < parameters.size(); ++i) {
+        INFO(parameters[i].name);
+        CHECK(bit_identical(parameters[i].tensor, expected[i].tensor));
+    }
+}
+
 DEVICE_TEST_CASE("hybrid optimizer: a resumed run has the same bits", device) {
     for (const DType dtype : dtypes_for(device)) {
         const std::vector<Parameter> straight = recipe_parameters(dtype, device);

@@ -3,13 +3,14 @@
 
     python3 tests/pytorch/optim_trajectories.py > tests/optim/trajectories.inc
 
-AdamW is torch.optim.AdamW, clipping is torch.nn.utils.clip_grad_norm_, the schedule is a torch LambdaLR. Muon is Keller
-Jordan's muon.py (the version that the original experiment copied), with one change: it stays in float64 where his
-casts to bfloat16. Start values and gradients come from pattern(), which tests/optim/optim_test.cpp repeats.
+AdamW is torch.optim.AdamW, clipping is torch.nn.utils.clip_grad_norm_, the schedule is a torch LambdaLR, Muon is that
+of muon.py. Start values and gradients come from pattern(), which tests/optim/optim_test.cpp repeats.
 """
 import math
 
 import torch
+
+from muon import Muon, is_hidden_matrix
 
 STEPS = 12
 
@@ -25,42 +26,6 @@ def gradient(shape, seed, step):
     if (step + seed) % 5 == 4:
         return None  # a step in which this parameter had no gradient
     return pattern(shape, 1000 + 37 * seed + 11 * step)
-
-
-def zeropower_via_newtonschulz5(G, steps):
-    a, b, c = (3.4445, -4.7750, 2.0315)
-    X = G
-    if G.size(-2) > G.size(-1):
-        X = X.mT
-    X = X / (X.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        A = X @ X.mT
-        B = b * A + c * A @ A
-        X = a * X + B @ X
-    if G.size(-2) > G.size(-1):
-        X = X.mT
-    return X
-
-
-class Muon(torch.optim.Optimizer):
-    def __init__(self, params, lr=0.02, momentum=0.95, nesterov=True, ns_steps=5):
-        super().__init__(params, dict(lr=lr, momentum=momentum, nesterov=nesterov, ns_steps=ns_steps))
-
-    @torch.no_grad()
-    def step(self):
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                g = p.grad
-                state = self.state[p]
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = torch.zeros_like(g)
-                buf = state["momentum_buffer"]
-                buf.lerp_(g, 1 - group["momentum"])
-                g = g.lerp_(buf, group["momentum"]) if group["nesterov"] else buf
-                g = zeropower_via_newtonschulz5(g, steps=group["ns_steps"])
-                p.add_(g.view_as(p), alpha=-group["lr"] * max(1, p.size(-2) / p.size(-1)) ** 0.5)
 
 
 def numbers(values):
@@ -99,7 +64,7 @@ def run_recipe():
     shapes = {"embed.weight": (6, 3), "norm.weight": (6,), "blocks.0.qkv.weight": (7, 4),
               "blocks.0.norm1.weight": (4,), "blocks.0.w_o.weight": (3, 5), "blocks.0.k_norm.weight": (2, 3)}
     params = {n: torch.nn.Parameter(pattern(s, i)) for i, (n, s) in enumerate(shapes.items())}
-    hidden = [p for n, p in params.items() if p.dim() == 2 and not any(w in n for w in ("embed", "lm_head", "norm"))]
+    hidden = [p for n, p in params.items() if is_hidden_matrix(n, p)]
     others = [p for p in params.values() if not any(p is h for h in hidden)]
     muon = Muon(hidden, lr=0.03, momentum=0.95)
     adamw = torch.optim.AdamW(others, lr=0.003, weight_decay=0.1)

@@ -161,6 +161,7 @@ TEST_CASE("command line: mistakes get one clear line") {
     check_error("stages: 'classic,spares', want a list of classic, sparse and compare", [] {
         parse({"--stages", "classic,spares"});
     });
+    check_error("optimizer: 'sgd', want muon or adamw", [] { parse({"--optimizer", "sgd"}); });
     check_error("sparse_init: 'random', want scratch or classic", [] { parse({"--sparse_init", "random"}); });
     CHECK_THROWS_AS(parse({"--d_model", "many"}), Error);
     CHECK_THROWS_AS(parse({"--config", "/nowhere/c.toml"}), Error);

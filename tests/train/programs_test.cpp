@@ -205,8 +205,11 @@ TEST_CASE("tools: usage errors") {
     check_run(root + "/tools/visualize", 2, "results/sparse");
     check_run(root + "/tools/visualize /nowhere", 3, "/nowhere/final_model.pt");
     check_run(root + "/tools/parity", 2, "--checkpoint is required");
-    check_run(root + "/tools/bench walk", 2, "'walk', want step or gemm");
+    check_run(root + "/tools/bench walk", 2, "'walk', want step, gemm or scaling");
     check_run(root + "/tools/bench step --preste small", 2, "did you mean --preset?");
+    check_run(root + "/tools/bench step --tokens t.npy", 2, "--tokens and --targets go together");
+    check_run(root + "/tools/bench step --optimizer sgd", 2, "optimizer: 'sgd', want muon or adamw");
+    check_run(root + "/tools/bench step --preset small --checkpoint /nowhere.pt", 3, "/nowhere.pt");
     for (const char* program : {"/experiments/exp4", "/tools/visualize", "/tools/parity", "/tools/bench"})
         check_run(root + program + " --help", 0, "Exit codes");
 }
