@@ -32,7 +32,7 @@ $(programs): %: build/%.o $(objects)
 build/sieve_tests: $(tests:%.cpp=build/%.o) $(objects)
 	$(CXX) $^ -o $@ $(LIBRARIES)
 
-build/tests/support/source_dir.o: DEFINES += -DSIEVE_SOURCE_DIR='"$(CURDIR)"'
+build/tests/support/source_dir.o: CXXFLAGS += -DSIEVE_SOURCE_DIR='"$(CURDIR)"'
 
 build/%.o: %.cpp
 	@mkdir -p $(dir $@)
