@@ -1,7 +1,10 @@
 # What people type:
 #   make            build everything (installs missing Debian packages when it may), and get the corpus
-#   make test       build and run all tests; the last line reads "N passed, N failed"
-#   make sanitize   the same tests under the address and undefined-behaviour sanitizers
+#   make test       build and run all tests; the last line reads "N passed, N failed, N skipped". The CUDA kernels run
+#                   on an emulated device, under sanitizers and with shuffled threads, so that this needs no GPU
+#   make test-gpu   the tests on a GPU, also under compute-sanitizer
+#   make bundle     a folder that builds with make, g++ and the CUDA toolkit alone, for machines without internet
+#   make sanitize   the CPU tests under the address and undefined-behaviour sanitizers
 #   make clean      remove what was built (results, corpus and caches stay)
 
 PACKAGES := g++ cmake ninja-build libfmt-dev doctest-dev libstb-dev nlohmann-json3-dev libcli11-dev \
@@ -9,7 +12,7 @@ PACKAGES := g++ cmake ninja-build libfmt-dev doctest-dev libstb-dev nlohmann-jso
 WERROR ?= 0
 JOBS ?= $(shell nproc)
 
-.PHONY: all programs test sanitize corpus packages clean format
+.PHONY: all programs test test-gpu bundle sanitize corpus packages clean format
 
 all: programs corpus
 
@@ -27,9 +30,21 @@ programs: packages build/build.ninja
 corpus: programs
 	@./data/get_corpus.sh
 
+# The second and third run the same tests on the emulated CUDA device: once with its work deferred until the host waits,
+# so that a missing wait shows, and twice with the threads in another order, so that a missing barrier does.
+emulated := build/tests/cuda_emulation
 test: programs
+	@cmake --build build -j $(JOBS) --target sieve_tests emulation_tests emulation_engine_tests
+	@./tests/run.sh ./build/sieve_tests "$(emulated)/emulation_engine_tests" \
+	    "SIEVE_CUDA_EMULATION_SEED=1 SIEVE_CUDA_EMULATION_DEFERRED=1 $(emulated)/emulation_tests --devices=cuda -ts=device" \
+	    "SIEVE_CUDA_EMULATION_SEED=2 $(emulated)/emulation_tests --devices=cuda -ts=device"
+
+test-gpu: programs
 	@cmake --build build -j $(JOBS) --target sieve_tests
-	@./build/sieve_tests
+	@./tests/gpu.sh build/sieve_tests
+
+bundle: corpus
+	@./tools/make_bundle.sh
 
 sanitize: packages
 	@cmake -S . -B build/sanitize -G Ninja -DSIEVE_SANITIZE=ON > /dev/null
@@ -37,7 +52,8 @@ sanitize: packages
 	@./build/sanitize/sieve_tests
 
 format:
-	@git ls-files '*.cpp' '*.h' | xargs clang-format -i
+	@git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs clang-format -i
 
 clean:
-	@rm -rf build experiments/exp4 tools/bench tools/parity tools/visualize
+	@rm -rf build experiments/exp3 experiments/exp4
+	@rm -f $(patsubst %.cpp,%,$(wildcard tools/*.cpp))

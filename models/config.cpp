@@ -2,23 +2,57 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "framework/core/error.h"
 
 namespace sieve {
+
+std::string to_string(const PerLayer& numbers) {
+    std::string text;
+    for (const int64_t value : numbers.values()) text += (text.empty() ? "" : ",") + std::to_string(value);
+    return text;
+}
+
 namespace {
 
 void require_at_least_one(const char* key, int64_t value) {
     if (value < 1) fail_usage(fmt::format("{}: {}, want at least 1", key, value));
 }
 
+void check_top_k(const ModelConfig& c) {
+    const std::vector<int64_t>& values = c.sparse_top_k.values();
+    for (const int64_t k : values) require_at_least_one("sparse_top_k", k);
+    if (values.size() != 1 && static_cast<int64_t>(values.size()) != c.n_layers)
+        fail_usage(fmt::format(
+            "sparse_top_k: {} numbers ({}) for n_layers {}; give one for all layers or one for each",
+            values.size(), to_string(c.sparse_top_k), c.n_layers));
+}
+
 void require_rate(const char* key, double value) {
     if (!(value >= 0 && value < 1)) fail_usage(fmt::format("{}: {}, want 0 <= {} < 1", key, value, key));
 }
 
-void require_one_of(const char* key, const std::string& value, const char* a, const char* b) {
-    if (value != a && value != b) fail_usage(fmt::format("{}: '{}', want {} or {}", key, value, a, b));
+void require_one_of(const char* key, const std::string& value, const std::vector<std::string>& known) {
+    if (std::find(known.begin(), known.end(), value) != known.end()) return;
+    std::string list = known.front();
+    for (size_t i = 1; i < known.size(); ++i) list += (i + 1 == known.size() ? " or " : ", ") + known[i];
+    fail_usage(fmt::format("{}: '{}', want {}", key, value, list));
+}
+
+std::string divisors_of(int64_t n) {
+    std::string list;
+    for (int64_t i = 1; i <= n; ++i)
+        if (n % i == 0) list += fmt::format("{}{}", list.empty() ? "" : (i == n ? " or " : ", "), i);
+    return list;
+}
+
+void check_kv_heads(const ModelConfig& c) {
+    if (c.n_kv_heads < 1 || c.n_heads % c.n_kv_heads != 0)
+        fail_usage(fmt::format("n_kv_heads: {} does not divide n_heads {}; choose {}", c.n_kv_heads,
+                               c.n_heads, divisors_of(c.n_heads)));
 }
 
 void check_heads(const ModelConfig& c) {
@@ -33,11 +67,25 @@ void check_heads(const ModelConfig& c) {
             c.d_model, c.n_heads, c.d_model / c.n_heads));
 }
 
+void check_latent(const ModelConfig& c) {
+    if (c.q_lora_rank < 0)
+        fail_usage(fmt::format("q_lora_rank: {}, want at least 0 (no query latent)", c.q_lora_rank));
+    require_at_least_one("kv_lora_rank", c.kv_lora_rank);
+    require_at_least_one("qk_nope_head_dim", c.qk_nope_head_dim);
+    require_at_least_one("v_head_dim", c.v_head_dim);
+    if (c.qk_rope_head_dim < 2 || c.qk_rope_head_dim % 2 != 0)
+        fail_usage(fmt::format("qk_rope_head_dim: {}, want an even number of at least 2; RoPE rotates pairs",
+                               c.qk_rope_head_dim));
+}
+
 }  // namespace
 
 void validate(const ModelConfig& c) {
-    require_one_of("attention", c.attention, "classic", "sparse");
-    require_one_of("indexer", c.indexer, "plain", "deepseek");
+    require_one_of("attention", c.attention, {"classic", "sparse"});
+    require_one_of("attention_type", c.attention_type, {"mha", "gqa", "mla"});
+    require_one_of("ffn", c.ffn, {"silu", "swiglu"});
+    require_one_of("router", c.router, {"softmax", "sigmoid_bias"});
+    require_one_of("indexer", c.indexer, {"plain", "deepseek"});
     require_at_least_one("vocab_size", c.vocab_size);
     require_at_least_one("d_model", c.d_model);
     require_at_least_one("n_heads", c.n_heads);
@@ -48,9 +96,17 @@ void validate(const ModelConfig& c) {
     require_at_least_one("expert_top_k", c.expert_top_k);
     require_at_least_one("indexer_heads", c.indexer_heads);
     require_at_least_one("indexer_dim", c.indexer_dim);
-    require_at_least_one("sparse_top_k", c.sparse_top_k);
+    check_top_k(c);
     require_rate("dropout", c.dropout);
-    check_heads(c);
+    if (c.attention_type == "mla")
+        check_latent(c);
+    else
+        check_heads(c);
+    if (c.attention_type == "gqa") check_kv_heads(c);
+    if (c.shared_experts < 0)
+        fail_usage(fmt::format("shared_experts: {}, want at least 0 (none)", c.shared_experts));
+    if (!(c.routed_scaling_factor > 0))
+        fail_usage(fmt::format("routed_scaling_factor: {}, want more than 0", c.routed_scaling_factor));
     if (c.expert_top_k > c.num_experts)
         fail_usage(fmt::format("expert_top_k: {} is more than num_experts {}; lower it or add experts",
                                c.expert_top_k, c.num_experts));
@@ -67,7 +123,7 @@ void validate(const ModelConfig& c) {
         fail_usage(fmt::format("indexer_scale: {}, want a number", c.indexer_scale));
 }
 
-IndexerConfig indexer_config(const ModelConfig& c) {
+IndexerConfig indexer_config(const ModelConfig& c, int64_t layer) {
     const bool deepseek = c.indexer == "deepseek";
     double scale = c.indexer_scale;
     if (scale == 0)
@@ -75,7 +131,7 @@ IndexerConfig indexer_config(const ModelConfig& c) {
     return {.kind = deepseek ? IndexerKind::deepseek : IndexerKind::plain,
             .heads = c.indexer_heads,
             .dim = c.indexer_dim,
-            .top_k = c.sparse_top_k,
+            .top_k = c.sparse_top_k.of(layer),
             .scale = scale};
 }
 

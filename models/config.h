@@ -3,29 +3,55 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "framework/nn/attention.h"
 
 namespace sieve {
+
+// One number for all layers, or a list with one for each.
+class PerLayer {
+  public:
+    PerLayer(int64_t every) : values_{every} {}  // not explicit: a plain number is the common case
+    explicit PerLayer(std::vector<int64_t> by_layer) : values_(std::move(by_layer)) {}
+    int64_t of(int64_t layer) const { return values_.size() == 1 ? values_[0] : values_.at(layer); }
+    const std::vector<int64_t>& values() const { return values_; }
+    bool operator==(const PerLayer&) const = default;
+
+  private:
+    std::vector<int64_t> values_;
+};
+
+std::string to_string(const PerLayer& numbers);  // "64" or "64,64,32"
 
 struct ModelConfig {
     std::string attention = "classic";  // classic | sparse
     int64_t vocab_size = 4096;
     int64_t d_model = 256, n_heads = 8, n_layers = 6, d_ff = 512;
     int64_t max_seq_len = 128;
-    int64_t num_experts = 4, expert_top_k = 2;
-    std::string indexer = "plain";  // plain | deepseek
-    int64_t indexer_heads = 4, indexer_dim = 64, sparse_top_k = 64;
+    std::string attention_type = "mha";  // mha | gqa | mla
+    int64_t n_kv_heads = 2;              // gqa only
+    // mla only; q_lora_rank 0: queries come straight from the block's input.
+    int64_t q_lora_rank = 0, kv_lora_rank = 64, qk_nope_head_dim = 32, qk_rope_head_dim = 16, v_head_dim = 32;
+    int64_t num_experts = 4, expert_top_k = 2, shared_experts = 0;
+    std::string ffn = "silu";          // silu | swiglu
+    std::string router = "softmax";    // softmax | sigmoid_bias
+    double routed_scaling_factor = 1;  // sigmoid_bias only
+    std::string indexer = "plain";     // plain | deepseek
+    int64_t indexer_heads = 4, indexer_dim = 64;
+    PerLayer sparse_top_k = 64;
     double indexer_scale = 0;  // 0: 1 for plain, indexer_heads^-0.5 * indexer_dim^-0.5 for deepseek
     double dropout = 0.1, router_noise = 0.1;
     double norm_eps = 1.1920929e-07, rope_base = 10000, init_std = 0.02;
 
     bool is_sparse() const { return attention == "sparse"; }
+    int64_t kv_heads() const { return attention_type == "gqa" ? n_kv_heads : n_heads; }
 };
 
 // Throws a usage error that names the key, its value and the remedy.
 void validate(const ModelConfig& config);
 
-IndexerConfig indexer_config(const ModelConfig& config);
+IndexerConfig indexer_config(const ModelConfig& config, int64_t layer);
 
 }  // namespace sieve

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <optional>
 
 #include "framework/autograd/autograd.h"
+#include "framework/core/allocator.h"
 #include "framework/core/error.h"
 #include "framework/ops/add/add.h"
 #include "framework/ops/dropout/dropout.h"
@@ -15,11 +17,25 @@
 namespace sieve {
 namespace {
 
-AttentionConfig attention_config(const ModelConfig& config, const IndexerConfig& indexer) {
-    return {.d_model = config.d_model,
-            .n_heads = config.n_heads,
-            .rope_base = config.rope_base,
-            .indexer = config.is_sparse() ? &indexer : nullptr};
+constexpr MemoryUse activation_memory{"activations", "--batch_size or --max_seq_len"};
+constexpr MemoryUse attention_memory{"activations of attention", "--batch_size or --max_seq_len"};
+constexpr MemoryUse expert_memory{"activations of the experts", "--batch_size or --d_ff"};
+constexpr MemoryUse logits_memory{"logits and loss", "--batch_size or --vocab_size"};
+
+AttentionConfig attention_config(const ModelConfig& config, int64_t layer) {
+    AttentionConfig attention{.d_model = config.d_model,
+                              .n_heads = config.n_heads,
+                              .n_kv_heads = config.kv_heads(),
+                              .rope_base = config.rope_base,
+                              .norm_eps = config.norm_eps};
+    if (config.attention_type == "mla")
+        attention.latent = LatentAttentionConfig{.q_rank = config.q_lora_rank,
+                                                 .kv_rank = config.kv_lora_rank,
+                                                 .nope_dim = config.qk_nope_head_dim,
+                                                 .rope_dim = config.qk_rope_head_dim,
+                                                 .value_dim = config.v_head_dim};
+    if (config.is_sparse()) attention.indexer = indexer_config(config, layer);
+    return attention;
 }
 
 MixtureOfExpertsConfig experts_config(const ModelConfig& config) {
@@ -27,6 +43,10 @@ MixtureOfExpertsConfig experts_config(const ModelConfig& config) {
             .d_ff = config.d_ff,
             .num_experts = config.num_experts,
             .top_k = config.expert_top_k,
+            .shared_experts = config.shared_experts,
+            .ffn = config.ffn == "swiglu" ? FeedForwardKind::swiglu : FeedForwardKind::silu,
+            .router = config.router == "sigmoid_bias" ? RouterKind::sigmoid_bias : RouterKind::softmax,
+            .routed_scaling = config.routed_scaling_factor,
             .dropout = config.dropout,
             .router_noise = config.router_noise};
 }
@@ -35,16 +55,28 @@ Tensor add_residual(const Tensor& residual, const Tensor& update, double dropout
     return rng ? dropout_add(residual, update, dropout, rng->next_key()) : add(residual, update);
 }
 
+void check_cache(const ForwardOptions& options, int64_t layers, int64_t tokens) {
+    if (!options.cache) return;
+    if (static_cast<int64_t>(options.cache->size()) != layers)
+        fail(fmt::format("forward: {} attention caches for {} layers", options.cache->size(), layers));
+    if (options.rng || options.indexer_loss)
+        fail("forward: a cache is for inference; it goes with neither dropout nor the indexer's loss");
+    if (options.cache->front().length() > 0 && tokens != 1)
+        fail(fmt::format("forward: {} tokens after {} cached ones; give them one at a time", tokens,
+                         options.cache->front().length()));
+}
+
 Tensor sum_of(const Tensor& total, const Tensor& term) {
     return total.defined() ? add(total, term) : term;
 }
 
 }  // namespace
 
-Block::Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config)
+Block::Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config,
+             int64_t layer)
     : norm1(init, config.d_model, config.norm_eps),
       norm2(init, config.d_model, config.norm_eps),
-      attention(init, full_name + ".attention", attention_config(config, indexer_config(config))),
+      attention(init, full_name + ".attention", attention_config(config, layer)),
       feed_forward(init, full_name + ".feed_forward", experts_config(config)) {
     add_child("norm1", norm1);
     add_child("attention", attention);
@@ -60,7 +92,7 @@ Transformer::Transformer(const ModelConfig& config, const ParameterInit& init)
     add_child("embed", embed_);
     for (int64_t i = 0; i < config.n_layers; ++i) {
         const std::string name = "blocks." + std::to_string(i);
-        blocks_.push_back(std::make_unique<Block>(init, name, config));
+        blocks_.push_back(std::make_unique<Block>(init, name, config, i));
         add_child(name, *blocks_.back());
     }
     add_child("norm", norm_);
@@ -69,28 +101,42 @@ Transformer::Transformer(const ModelConfig& config, const ParameterInit& init)
 ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& options) const {
     if (tokens.rank() != 2) fail("forward: tokens are " + to_string(tokens.shape()) + ", want [B,T]");
     const int64_t B = tokens.dim(0), T = tokens.dim(1);
+    check_cache(options, config_.n_layers, T);
     const Shape rows{B * T, config_.d_model}, cube{B, T, config_.d_model};
     ModelOutput output;
+    const MemoryScope scope(activation_memory);
     Tensor h = embed_(tokens);
     int64_t layer = 0;
     for (const auto& block : blocks_) {
         AttentionTrace trace;
-        const Tensor attended = block->attention(block->norm1(h), options.stage, options.indexer_loss, trace);
+        std::optional<MemoryScope> part(std::in_place, attention_memory);
+        AttentionCache* cache = options.cache ? &(*options.cache)[static_cast<size_t>(layer)] : nullptr;
+        const Tensor attended =
+            block->attention(block->norm1(h), options.stage, options.indexer_loss, trace, cache);
         if (options.observe) options.observe(layer, trace);
         if (trace.indexer_loss.defined())
             output.indexer_loss = sum_of(output.indexer_loss, trace.indexer_loss);
         h = add_residual(h, attended, config_.dropout, options.rng);
 
+        part.emplace(expert_memory);
         const MixtureOfExpertsOutput experts =
             block->feed_forward(reshape(block->norm2(h), rows), options.rng);
         output.load_balancing = sum_of(output.load_balancing, experts.load_balancing);
+        output.assignments.push_back(experts.assignments);
         h = add_residual(h, reshape(experts.y, cube), config_.dropout, options.rng);
         ++layer;
     }
     if (output.indexer_loss.defined())
         output.indexer_loss = scale(output.indexer_loss, 1.0 / static_cast<double>(config_.n_layers));
+    const MemoryScope head(logits_memory);
     if (options.logits) output.logits = linear(reshape(norm_(h), rows), embed_.weight());
     return output;
+}
+
+void Transformer::balance_routers(const std::vector<Tensor>& assignments, double speed,
+                                  const Tensor& guard) const {
+    for (size_t i = 0; i < blocks_.size(); ++i)
+        blocks_[i]->feed_forward.router().balance(assignments[i], speed, guard);
 }
 
 bool is_indexer_parameter(const std::string& name) {
@@ -99,6 +145,7 @@ bool is_indexer_parameter(const std::string& name) {
 
 std::vector<Parameter> Transformer::state() const {
     std::vector<Parameter> all = parameters();
+    for (Parameter& buffer : buffers()) all.push_back(std::move(buffer));
     all.push_back({"lm_head.weight", embed_.weight()});
     return all;
 }

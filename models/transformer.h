@@ -18,7 +18,7 @@ namespace sieve {
 
 class Block : public Module {
   public:
-    Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config);
+    Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config, int64_t layer);
     const RMSNorm norm1, norm2;
     const SelfAttention attention;
     const MixtureOfExperts feed_forward;
@@ -29,14 +29,18 @@ struct ForwardOptions {
     Generator* rng = nullptr;                       // set: training (dropout and router noise)
     bool indexer_loss = false;                      // sparse model: also compute the alignment loss
     bool logits = true;                             // false: stop before the output head
+    // Set: the tokens follow those that it holds, and are added to it. One AttentionCache a layer; T is 1
+    // unless they are empty. Not in training, and not with indexer_loss. See models/decoder.h.
+    std::vector<AttentionCache>* cache = nullptr;
     // Called after each layer's attention.
     std::function<void(int64_t layer, const AttentionTrace&)> observe;
 };
 
 struct ModelOutput {
-    Tensor logits;          // [B*T, V]
-    Tensor load_balancing;  // scalar: sum over layers, unweighted
-    Tensor indexer_loss;    // scalar: mean over layers; undefined unless asked for
+    Tensor logits;                    // [B*T, V]
+    Tensor load_balancing;            // scalar: sum over layers, unweighted
+    Tensor indexer_loss;              // scalar: mean over layers; undefined unless asked for
+    std::vector<Tensor> assignments;  // by layer: see MixtureOfExpertsOutput
 };
 
 class Transformer : public Module {
@@ -44,12 +48,18 @@ class Transformer : public Module {
     Transformer(const ModelConfig& config, const ParameterInit& init);
     ModelOutput forward(const Tensor& tokens /* int32 [B,T] */, const ForwardOptions& options) const;
     const ModelConfig& config() const { return config_; }
+    Device device() const { return embed_.weight().device(); }  // where the weights are and tokens must be
 
-    // Named as in the original PyTorch model; lm_head.weight is the same tensor as embed.weight.
+    // Lets the routers' biases react to the load of a training step (router sigmoid_bias; nothing otherwise).
+    void balance_routers(const std::vector<Tensor>& assignments, double speed,
+                         const Tensor& guard = {}) const;
+
+    // Parameters and buffers, named as in the original PyTorch model; lm_head.weight is the same tensor as
+    // embed.weight.
     std::vector<Parameter> state() const;
     std::vector<Parameter> main_parameters() const;     // all but the indexers'
     std::vector<Parameter> indexer_parameters() const;  // empty in a classic model
-    // Copies values by name. Every parameter must be present with its shape, and nothing else, unless
+    // Copies values by name. Every tensor must be present with its shape, and nothing else, unless
     // `allow_missing_indexer`: then a classic model's weights may start a sparse model. Throws a bad_file
     // error that begins with `source`.
     void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors, const std::string& source,

@@ -116,8 +116,8 @@ void bench_step(const Arguments& a) {
                 {"sgemm_gflop_per_second", rate}};
     if (!a.json)
         fmt::print("{} preset, {} windows of {} tokens, top {}, {} threads, {}: sgemm {:.0f} GFLOP/s\n",
-                   a.preset, config.batch_size, config.model.max_seq_len, config.model.sparse_top_k,
-                   thread_count(), cpu::gemm_backend(), rate);
+                   a.preset, config.batch_size, config.model.max_seq_len,
+                   to_string(config.model.sparse_top_k), thread_count(), cpu::gemm_backend(), rate);
     for (const char* attention : {"classic", "sparse"}) {
         if (a.attention != "both" && a.attention != attention) continue;
         config.model.attention = attention;

@@ -1,4 +1,4 @@
-// visualize: draws what a trained model attends to, from a results folder, without training.
+// visualize: draws what a trained model attends to, from its results folder, without training.
 #include <fmt/format.h>
 
 #include <charconv>
@@ -10,11 +10,17 @@
 #include "framework/train/command_line.h"
 #include "framework/train/experiment.h"
 #include "framework/train/inspect.h"
+#include "framework/train/report.h"
 
 namespace sieve {
 namespace {
 
 namespace fs = std::filesystem;
+
+struct Arguments {
+    std::string results, layer = "0", text, out;
+    int64_t sample = 0;
+};
 
 std::vector<int64_t> parse_layers(const std::string& text, int64_t layers) {
     std::vector<int64_t> all;
@@ -27,39 +33,108 @@ std::vector<int64_t> parse_layers(const std::string& text, int64_t layers) {
     return {layer};
 }
 
-// results/sparse -> results/comparison
-std::string default_out(const std::string& folder) {
-    const fs::path path = fs::path(folder).lexically_normal();
-    const fs::path parent = path.has_filename() ? path.parent_path() : path.parent_path().parent_path();
-    return (parent / "comparison").string();
+// The model's file: `results` itself, or final_model.pt in that folder.
+std::string model_file(const std::string& results) {
+    if (fs::is_regular_file(results)) return results;
+    const std::string path = (fs::path(results) / "final_model.pt").string();
+    if (!fs::exists(path) && fs::exists(fs::path(results) / "sparse" / "final_model.pt"))
+        fail_bad_file(fmt::format("{}: not found; {} holds whole results, so give {} or {}, or --report",
+                                  path, results, (fs::path(results) / "sparse").string(),
+                                  (fs::path(results) / "classic").string()));
+    return path;
+}
+
+// results/sparse/final_model.pt -> results/comparison
+std::string comparison_beside(const std::string& model) {
+    return (fs::path(model).parent_path() / ".." / "comparison").lexically_normal().string();
+}
+
+Dataset validation_data(const FinalModel& trained) {
+    DataConfig config = data_config(trained.config);
+    config.tokenizer_json = trained.tokenizer_json;
+    try {
+        return load_dataset(config, [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
+    } catch (const Error& e) {
+        throw Error(e.kind(),
+                    fmt::format("{} (the text that the model was trained on; --text draws a text of "
+                                "yours without it)",
+                                e.what()));
+    }
+}
+
+void print_written(const std::vector<std::string>& files) {
+    for (const std::string& file : files) fmt::print("wrote {}\n", file);
+}
+
+TextSample given_text(const FinalModel& trained, const std::string& file, const std::string& text) {
+    const int64_t longest = trained.config.model.max_seq_len;
+    const TextSample sample = text_sample(Tokenizer::from_json(trained.tokenizer_json, file), text, longest);
+    if (sample.left_out > 0)
+        fmt::print(stderr, "text: {} tokens, of which the first {} are drawn (the model's max_seq_len)\n",
+                   longest + sample.left_out, longest);
+    return sample;
+}
+
+int draw(const Arguments& given, bool has_text) {
+    const std::string file = model_file(given.results);
+    const FinalModel trained = read_final_model(file);
+    const Transformer& model = *trained.model;
+    const std::vector<int64_t> layers = parse_layers(given.layer, trained.config.model.n_layers);
+    const std::string out = given.out.empty() ? comparison_beside(file) : given.out;
+    if (!trained.config.model.is_sparse())
+        fmt::print("{} is a classic model: it has no indexer, so its dense attention is drawn\n",
+                   given.results);
+    if (has_text) {
+        const TextSample sample = given_text(trained, file, given.text);
+        make_folder(out);
+        print_written(write_attention_pictures(model, sample, layers, out));
+        return 0;
+    }
+    const Dataset data = validation_data(trained);
+    const TextSample sample = validation_sample(data, given.sample);
+    make_folder(out);
+    print_written(write_attention_pictures(model, sample, layers, out));
+    if (trained.config.model.is_sparse())
+        print_written(write_selection_statistics(selection_statistics(model, data, statistics_windows), out));
+    return 0;
+}
+
+int report(const Arguments& given) {
+    const std::string out = given.out.empty() ? (fs::path(given.results) / "comparison").string() : given.out;
+    print_written({write_report(given.results, out)});
+    return 0;
 }
 
 int main_of(int argc, char** argv) {
-    std::string folder, layer = "0", out;
-    int64_t sample = 0;
+    Arguments given;
+    bool wants_report = false;
     ToolCommand command("visualize",
                         "Draws what a trained model attends to: attention patterns, the indexer's heads, and "
-                        "statistics over validation windows.");
-    command.positional("folder", folder, "a model's results, such as results/sparse (required)");
-    command.option("layer", layer, "the layer to draw, or all");
-    command.option("sample", sample, "which validation window to draw");
-    command.option("out", out, "folder to write; empty: comparison beside the model's folder");
+                        "statistics over validation windows. Or makes one page of all results.");
+    command.positional("results", given.results,
+                       "a model's folder such as results/sparse, or its final_model.pt; with --report the "
+                       "folder of the whole experiment, such as results");
+    command.option("layer", given.layer, "the layer to draw, or all");
+    command.option("sample", given.sample, "the validation window to draw");
+    command.option("text", given.text,
+                   "draw this text instead, without statistics; it needs no training data");
+    command.flag("report", wants_report,
+                 "write report.html from the JSON and PNG files in the folder; draws nothing");
+    command.option("out", given.out,
+                   "folder to write; empty: comparison beside the model's folder (in the folder "
+                   "of the experiment with --report)");
     if (!command.parse(argc, argv)) return 0;
-    if (folder.empty()) fail_usage("which results? give a folder such as results/sparse; --help shows all");
-    if (sample < 0) fail_usage(fmt::format("sample: {}, want at least 0", sample));
-    if (out.empty()) out = default_out(folder);
-
-    const FinalModel trained = read_final_model(folder + "/final_model.pt");
-    const std::vector<int64_t> layers = parse_layers(layer, trained.config.model.n_layers);
-    DataConfig config = data_config(trained.config);
-    const Dataset data =
-        load_dataset(config, [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
-    make_folder(out);
-    if (!trained.config.model.is_sparse())
-        fmt::print("{} is a classic model: it has no indexer, so its dense attention is drawn\n", folder);
-    for (const std::string& file : write_attention_pictures(*trained.model, data, layers, sample, out))
-        fmt::print("wrote {}\n", file);
-    return 0;
+    if (given.results.empty())
+        fail_usage("which results? give a folder such as results/sparse; --help shows all");
+    if (command.given("text") && command.given("sample"))
+        fail_usage("--text and --sample: give one of them, the text to draw or the number of a window");
+    if (!wants_report) return draw(given, command.given("text"));
+    for (const char* option : {"layer", "sample", "text"})
+        if (command.given(option))
+            fail_usage(fmt::format(
+                "--report and --{}: give one of them; the page is made of the pictures that are there",
+                option));
+    return report(given);
 }
 
 }  // namespace

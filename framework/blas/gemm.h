@@ -55,5 +55,13 @@ namespace cuda {
 template <class T>  // float, double
 SIEVE_CUDA_TWIN void gemm(const Gemm<T>& g);
 
+// `count` products of one shape: the operands of the next one lie a stride further.
+struct GemmBatch {
+    int64_t count = 1;
+    int64_t stride_a = 0, stride_b = 0, stride_c = 0;  // in elements
+};
+template <class T>  // float, double
+SIEVE_CUDA_TWIN void gemm_batched(const Gemm<T>& g, const GemmBatch& batch);
+
 }  // namespace cuda
 }  // namespace sieve

@@ -68,13 +68,16 @@ int leading(int64_t stride) {
     return static_cast<int>(std::max<int64_t>(1, stride));
 }
 
+cublasOperation_t operation(bool transpose) {
+    return transpose ? CUBLAS_OP_T : CUBLAS_OP_N;
+}
+
 }  // namespace
 
 template <class T>
 void gemm(const Gemm<T>& g) {
     if (g.m == 0 || g.n == 0) return;
     check_sizes(g);
-    const auto operation = [](bool transpose) { return transpose ? CUBLAS_OP_T : CUBLAS_OP_N; };
     check_blas(cublasGemmEx(handle(), operation(g.transpose_b), operation(g.transpose_a),
                             static_cast<int>(g.n), static_cast<int>(g.m), static_cast<int>(g.k), &g.alpha,
                             g.b, data_type<T>, leading(g.ldb), g.a, data_type<T>, leading(g.lda), &g.beta,
@@ -82,7 +85,22 @@ void gemm(const Gemm<T>& g) {
                describe(g));
 }
 
+template <class T>
+void gemm_batched(const Gemm<T>& g, const GemmBatch& batch) {
+    if (g.m == 0 || g.n == 0 || batch.count == 0) return;
+    check_sizes(g);
+    check_blas(cublasGemmStridedBatchedEx(
+                   handle(), operation(g.transpose_b), operation(g.transpose_a), static_cast<int>(g.n),
+                   static_cast<int>(g.m), static_cast<int>(g.k), &g.alpha, g.b, data_type<T>, leading(g.ldb),
+                   batch.stride_b, g.a, data_type<T>, leading(g.lda), batch.stride_a, &g.beta, g.c,
+                   data_type<T>, leading(g.ldc), batch.stride_c, static_cast<int>(batch.count),
+                   compute_type<T>(), CUBLAS_GEMM_DEFAULT),
+               std::to_string(batch.count) + " times " + describe(g));
+}
+
 template void gemm(const Gemm<float>&);
 template void gemm(const Gemm<double>&);
+template void gemm_batched(const Gemm<float>&, const GemmBatch&);
+template void gemm_batched(const Gemm<double>&, const GemmBatch&);
 
 }  // namespace sieve::cuda

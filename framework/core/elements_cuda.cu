@@ -1,4 +1,5 @@
-// One thread an element, in a grid-stride loop. Deterministic: each element is one thread's alone.
+// A thread holds one pack of 16 bytes, or one element to convert. Bound by memory; deterministic: each
+// element is one thread's alone.
 #include "framework/core/cuda/elementwise.cuh"
 #include "framework/core/elements.h"
 
@@ -6,7 +7,8 @@ namespace sieve::cuda {
 
 template <class T>
 void fill(const Fill<T>& a) {
-    for_each_element(a.count, [a] __device__(int64_t i) { a.y[i] = a.value; });
+    const T value = a.value;
+    map_elements(a.count, a.y, [value] __device__() { return value; });
 }
 
 template <class To, class From>
@@ -16,7 +18,8 @@ void convert(const Convert<To, From>& a) {
 
 template <class T>
 void accumulate(const Accumulate<T>& a) {
-    for_each_element(a.count, [a] __device__(int64_t i) { a.target[i] += a.source[i]; });
+    map_elements(
+        a.count, a.target, [] __device__(T x, T y) { return x + y; }, a.target, a.source);
 }
 
 template void accumulate(const Accumulate<float>&);

@@ -50,6 +50,8 @@ std::string describe_protocol(const DataConfig& config, const Windows& windows) 
 }
 
 Tokenizer make_tokenizer(const DataConfig& config, const Corpus& corpus, const DataLog& log) {
+    if (!config.tokenizer_json.empty())
+        return Tokenizer::from_json(config.tokenizer_json, "the model's tokenizer");
     if (!config.tokenizer.empty()) return Tokenizer::load(config.tokenizer);
     return cached_tokenizer(config.cache_dir, corpus, config.vocab_size, 1.0 - config.val_fraction, log);
 }

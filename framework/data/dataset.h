@@ -20,6 +20,7 @@ struct DataConfig {
     // A tokenizer.json; empty: one of vocab_size tokens is trained on the text (fewer, when the text is
     // short).
     std::string tokenizer;
+    std::string tokenizer_json;  // the content of such a file, in its place: a trained model's own
     int vocab_size = 4096;
     int64_t max_tokens = 0;     // 0: all
     int64_t num_documents = 0;  // 0: all
@@ -29,6 +30,7 @@ struct DataConfig {
     uint64_t seed = 42;
     int64_t seq_len = 128;
     int64_t batch_size = 16;
+    bool operator==(const DataConfig&) const = default;
 };
 
 class Dataset {

@@ -1,8 +1,8 @@
 #include "framework/nn/attention.h"
 
-#include <cmath>
-
 #include "framework/core/error.h"
+#include "framework/ops/decode_attention/decode_attention.h"
+#include "framework/ops/decode_select/decode_select.h"
 #include "framework/ops/dense_attention/dense_attention.h"
 #include "framework/ops/indexer_kl/indexer_kl.h"
 #include "framework/ops/lightning_indexer/lightning_indexer.h"
@@ -10,12 +10,25 @@
 #include "framework/ops/sparse_attention/sparse_attention.h"
 
 namespace sieve {
+namespace {
 
-Indexer::Indexer(const ParameterInit& init, const std::string& full_name, int64_t d_model,
+std::unique_ptr<AttentionProjections> make_projections(const ParameterInit& init,
+                                                       const std::string& full_name,
+                                                       const AttentionConfig& c) {
+    if (c.latent)
+        return std::make_unique<LatentProjections>(init, full_name, c.d_model, c.n_heads, *c.latent,
+                                                   c.rope_base, c.norm_eps);
+    return std::make_unique<GroupedQueryProjections>(init, full_name, c.d_model, c.n_heads, c.n_kv_heads,
+                                                     c.rope_base);
+}
+
+}  // namespace
+
+Indexer::Indexer(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t q_width,
                  const IndexerConfig& config, double rope_base)
     : config_(config),
       rope_{.layout = RopeLayout::half_split, .rotary_dims = config.dim / 2, .base = rope_base},
-      q_proj_(init, full_name + ".q_proj", d_model, config.heads * config.dim),
+      q_proj_(init, full_name + ".q_proj", q_width, config.heads * config.dim),
       k_proj_(init, full_name + ".k_proj", d_model, config.dim),
       w_proj_(init, full_name + ".w_proj", d_model, config.heads) {
     add_child("q_proj", q_proj_);
@@ -27,63 +40,77 @@ Indexer::Indexer(const ParameterInit& init, const std::string& full_name, int64_
     }
 }
 
-IndexerProjections Indexer::operator()(const Tensor& x) const {
+IndexerProjections Indexer::operator()(const Tensor& x, const Tensor& q_source,
+                                       int64_t first_position) const {
     const int64_t B = x.dim(0), T = x.dim(1);
     const Tensor input = x.detach();
-    Tensor q = reshape(q_proj_(input), {B, T, config_.heads, config_.dim});
+    Tensor q = reshape(q_proj_(q_source.detach()), {B, T, config_.heads, config_.dim});
     Tensor k = k_proj_(input);
     if (config_.kind == IndexerKind::deepseek) {
+        const RopeConfig rotation = rope_.starting_at(first_position);
         k = reshape((*k_norm_)(k), {B, T, 1, config_.dim});
-        q = rope(q, rope_);
-        k = reshape(rope(k, rope_), {B, T, config_.dim});
+        q = rope(q, rotation);
+        k = reshape(rope(k, rotation), {B, T, config_.dim});
     }
     return {q, k, w_proj_(input)};
 }
 
 SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_name,
                              const AttentionConfig& config)
-    : heads_(config.n_heads),
-      scale_(1.0 / std::sqrt(static_cast<double>(config.d_model / config.n_heads))),
-      rope_{.layout = RopeLayout::interleaved,
-            .rotary_dims = config.d_model / config.n_heads,
-            .base = config.rope_base},
-      qkv_(init, full_name + ".qkv", config.d_model, 3 * config.d_model),
-      w_o_(init, full_name + ".w_o", config.d_model, config.d_model) {
-    add_child("qkv", qkv_);
+    : indexer_reads_latent_(config.indexer_reads_latent()),
+      projections_(make_projections(init, full_name, config)),
+      w_o_(init, full_name + ".w_o", projections_->out_width(), config.d_model) {
+    add_child("", *projections_);
     add_child("w_o", w_o_);
     if (!config.indexer) return;
-    indexer_ = std::make_unique<Indexer>(init, full_name + ".indexer", config.d_model, *config.indexer,
-                                         config.rope_base);
+    const int64_t q_width = indexer_reads_latent_ ? config.latent->q_rank : config.d_model;
+    indexer_ = std::make_unique<Indexer>(init, full_name + ".indexer", config.d_model, q_width,
+                                         *config.indexer, config.rope_base);
     add_child("indexer", *indexer_);
 }
 
 Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss,
-                                 AttentionTrace& trace) const {
-    const QkvHeads heads = split_qkv_rope(qkv_(x), heads_, heads_, rope_);
+                                 AttentionTrace& trace, AttentionCache* cache) const {
+    const int64_t position = cache ? cache->length() : 0;
+    const AttentionHeads heads = projections_->heads(x, position);
     trace.q = heads.q;
     trace.k = heads.k;
     trace.v = heads.v;
-    trace.scale = scale_;
-    if (indexer_) trace.indexer = (*indexer_)(x);
-    return w_o_(attend(stage, with_indexer_loss, trace));
+    trace.scale = projections_->scale();
+    if (indexer_) trace.indexer = (*indexer_)(x, indexer_reads_latent_ ? heads.q_latent : x, position);
+    if (cache) cache->append(trace.k, trace.v, trace.indexer.k);
+    return w_o_(projections_->values(position > 0 ? attend_to_cache(stage, trace, *cache)
+                                                  : attend(stage, with_indexer_loss, trace)));
+}
+
+Tensor SelfAttention::attend_to_cache(AttentionStage stage, AttentionTrace& t,
+                                      const AttentionCache& cache) const {
+    const bool select = indexer_ && stage == AttentionStage::sparse;
+    if (select)
+        t.selection = decode_select(t.indexer.q, cache.indexer_panels(), t.indexer.w, cache.length(),
+                                    indexer_->config().scale, indexer_->config().top_k);
+    const AttentionOutput attention =
+        decode_attention(t.q, cache.k(), cache.v(), cache.length(), t.scale, select ? &t.selection : nullptr);
+    t.lse = attention.lse;
+    return attention.out;
 }
 
 Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& t) const {
     if (!indexer_ || stage == AttentionStage::dense) {
-        const AttentionOutput attention = dense_attention(t.q, t.k, t.v, scale_);
+        const AttentionOutput attention = dense_attention(t.q, t.k, t.v, t.scale);
         t.lse = attention.lse;
         if (indexer_ && with_indexer_loss)
             t.indexer_loss = indexer_kl_dense(t.indexer.q, t.indexer.k, t.indexer.w, indexer_->config().scale,
-                                              t.q, t.k, t.lse, scale_);
+                                              t.q, t.k, t.lse, t.scale);
         return attention.out;
     }
     const IndexerConfig& config = indexer_->config();
     t.selection = indexer_select(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, config.top_k);
-    const AttentionOutput attention = sparse_attention(t.q, t.k, t.v, t.selection, scale_);
+    const AttentionOutput attention = sparse_attention(t.q, t.k, t.v, t.selection, t.scale);
     t.lse = attention.lse;
     if (with_indexer_loss)
         t.indexer_loss = indexer_kl_sparse(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, t.q, t.k,
-                                           t.lse, scale_, t.selection);
+                                           t.lse, t.scale, t.selection);
     return attention.out;
 }
 

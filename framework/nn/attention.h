@@ -3,10 +3,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
-#include "framework/nn/layers.h"
-#include "framework/ops/rope/rope.h"
+#include "framework/nn/attention_cache.h"
+#include "framework/nn/attention_projections.h"
 #include "framework/ops/top_k/selection.h"
 
 namespace sieve {
@@ -24,8 +25,15 @@ struct IndexerConfig {
 
 struct AttentionConfig {
     int64_t d_model, n_heads;
-    double rope_base;
-    const IndexerConfig* indexer = nullptr;  // null: classic attention
+    int64_t n_kv_heads;  // n_heads: classic multi-head attention
+    double rope_base, norm_eps;
+    std::optional<LatentAttentionConfig> latent;  // set: latent attention; n_kv_heads then plays no part
+    std::optional<IndexerConfig> indexer;         // set: sparse attention
+
+    // DeepSeek's indexer makes its queries from the query latent, where there is one.
+    bool indexer_reads_latent() const {
+        return indexer && indexer->kind == IndexerKind::deepseek && latent && latent->q_rank > 0;
+    }
 };
 
 // What the indexer made of one layer's input: the operands of the lightning_indexer ops.
@@ -37,11 +45,12 @@ struct IndexerProjections {
 
 class Indexer : public Module {
   public:
-    Indexer(const ParameterInit& init, const std::string& full_name, int64_t d_model,
+    // q_width: of what the queries are made from.
+    Indexer(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t q_width,
             const IndexerConfig& config, double rope_base);
-    // x [B,T,d], the block's normed input. It is detached here: nothing below sends a gradient into the
-    // model.
-    IndexerProjections operator()(const Tensor& x) const;
+    // x [B,T,d], the block's normed input, and q_source [B,T,q_width], both at the positions from
+    // `first_position` on. They are detached here: nothing below sends a gradient into the model.
+    IndexerProjections operator()(const Tensor& x, const Tensor& q_source, int64_t first_position = 0) const;
     const IndexerConfig& config() const { return config_; }
 
   private:
@@ -59,7 +68,7 @@ enum class AttentionStage {
 
 // Everything that one attention layer computed on the way, for losses, evaluation and pictures.
 struct AttentionTrace {
-    Tensor q, k, v;  // [B,H,T,dh], after RoPE
+    Tensor q, k, v;  // [B,H,T,dh], [B,G,T,dh], [B,G,T,dv], after RoPE
     Tensor lse;      // [B,H,T], over the keys that attention read
     double scale = 0;
     IndexerProjections indexer;  // sparse model only, like all below
@@ -71,17 +80,19 @@ class SelfAttention : public Module {
   public:
     SelfAttention(const ParameterInit& init, const std::string& full_name, const AttentionConfig& config);
     // x [B,T,d] -> [B,T,d]. Fills `trace`; computes the alignment loss when `with_indexer_loss`.
-    Tensor operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss,
-                      AttentionTrace& trace) const;
+    // With a `cache`, x follows the tokens that it holds (T is 1 unless it is empty) and is added to it; the
+    // trace then has the new tokens alone.
+    Tensor operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace,
+                      AttentionCache* cache = nullptr) const;
     const Indexer* indexer() const { return indexer_.get(); }
 
   private:
     Tensor attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace) const;
+    Tensor attend_to_cache(AttentionStage stage, AttentionTrace& trace, const AttentionCache& cache) const;
 
-    int64_t heads_;
-    double scale_;
-    RopeConfig rope_;
-    Linear qkv_, w_o_;
+    bool indexer_reads_latent_;
+    std::unique_ptr<AttentionProjections> projections_;
+    Linear w_o_;
     std::unique_ptr<Indexer> indexer_;
 };
 

@@ -1,10 +1,14 @@
 // Mixture of experts (Shazeer et al. 2017; load balancing as in Switch Transformer, Fedus et al. 2021).
 //
-//   logits = x gate^T (+ noise in training)      the top_k largest are selected, weights = softmax over those
-//   y      = sum over the selected e of weight_e * linear2_e(dropout(silu(linear1_e(x))))
+//   logits = x gate^T (+ noise in training)      the router selects top_k experts and weighs them
+//   y      = sum over the selected e of weight_e * expert_e(x)  +  shared_experts(x)
+//
+//   expert, silu:    linear2(dropout(silu(linear1(x))))
+//   expert, swiglu:  linear2(dropout(silu(linear1(x)) * linear3(x)))        named as Mixtral's w1, w2 and w3
 //
 // Work is proportional to the selected experts: tokens are sorted by expert and each expert sees only its
-// own.
+// own. The shared experts see every token (DeepSeekMoE, Dai et al. 2024): they are one expert of
+// shared_experts * d_ff hidden units, which is their sum.
 #pragma once
 
 #include <memory>
@@ -12,29 +16,54 @@
 #include <vector>
 
 #include "framework/nn/layers.h"
+#include "framework/ops/moe_routing/moe_routing.h"
 
 namespace sieve {
 
+enum class RouterKind {
+    softmax,       // the top_k largest logits, weights = softmax over those (ops/moe_routing)
+    sigmoid_bias,  // DeepSeek-V3's: sigmoid scores, a bias that balances (ops/moe_sigmoid_routing)
+};
+
+enum class FeedForwardKind { silu, swiglu };
+
 struct MixtureOfExpertsConfig {
-    int64_t d_model, d_ff, num_experts, top_k;
+    int64_t d_model, d_ff, num_experts, top_k, shared_experts;
+    FeedForwardKind ffn;
+    RouterKind router;
+    double routed_scaling;  // of sigmoid_bias: what a token's weights sum to
     double dropout, router_noise;
 };
 
 struct MixtureOfExpertsOutput {
     Tensor y;               // [N, d_model]
     Tensor load_balancing;  // scalar E * sum_e f_e P_e, unweighted
+    Tensor
+        assignments;  // int64 [num_experts + 1]: expert e was chosen assignments[e+1] - assignments[e] times
 };
 
 class Expert : public Module {
   public:
-    Expert(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t d_ff);
+    Expert(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t d_ff,
+           FeedForwardKind kind);
+    Tensor operator()(const Tensor& x, double dropout_rate, Generator* rng) const;
     const Linear linear1, linear2;
+    const std::unique_ptr<Linear> linear3;  // swiglu only
 };
 
 class Router : public Module {
   public:
-    Router(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t num_experts);
+    Router(const ParameterInit& init, const std::string& full_name, const MixtureOfExpertsConfig& config);
+    Routing operator()(const Tensor& logits) const;
+    // sigmoid_bias: moves the bias of each expert by `speed`, down when it was chosen more often than the
+    // mean, up when less often. Nothing for softmax.
+    void balance(const Tensor& assignments, double speed, const Tensor& guard) const;
     const Linear gate;
+
+  private:
+    int64_t top_k_;
+    double scaling_;
+    Tensor bias_;  // [num_experts], a buffer; sigmoid_bias only
 };
 
 class MixtureOfExperts : public Module {
@@ -43,12 +72,14 @@ class MixtureOfExperts : public Module {
                      const MixtureOfExpertsConfig& config);
     // x [N, d_model]. `rng` draws dropout and router noise in training; null in evaluation.
     MixtureOfExpertsOutput operator()(const Tensor& x, Generator* rng) const;
+    const Router& router() const { return router_; }
 
   private:
     MixtureOfExpertsConfig config_;
     Router router_;
     std::vector<std::unique_ptr<Expert>> experts_;
-    std::vector<Tensor> first_weights_, second_weights_;
+    std::vector<Tensor> first_weights_, second_weights_, third_weights_;
+    std::unique_ptr<Expert> shared_experts_;
 };
 
 }  // namespace sieve

@@ -1,4 +1,4 @@
-// A module: parameters with names, and child modules whose parameters carry the child's name as a prefix.
+// A module: parameters and buffers with names, and child modules whose names become prefixes of theirs.
 #pragma once
 
 #include <string>
@@ -34,14 +34,19 @@ class Module {
 
     // Own parameters first, then the children's, in the order in which they were added.
     std::vector<Parameter> parameters(const std::string& prefix = "") const;
+    // What belongs to the model's state beside the parameters: saved and loaded with them, reached by no
+    // gradient.
+    std::vector<Parameter> buffers(const std::string& prefix = "") const;
 
   protected:
     // Makes `value` a leaf that wants a gradient.
     Tensor add_parameter(const std::string& name, const Tensor& value);
+    Tensor add_buffer(const std::string& name, const Tensor& value);
+    // The names below an unnamed child get no prefix.
     void add_child(const std::string& name, const Module& child);
 
   private:
-    std::vector<Parameter> own_;
+    std::vector<Parameter> own_, own_buffers_;
     std::vector<std::pair<std::string, const Module*>> children_;
 };
 

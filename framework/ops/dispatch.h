@@ -28,6 +28,14 @@ void launch(const char* op, Device device, void (*cpu_kernel)(const Args&), void
     cuda_kernel(args);
 }
 
+// For what exists on the CPU alone.
+template <class Args>
+void launch_on_cpu(const char* op, Device device, void (*cpu_kernel)(const Args&), const Args& args) {
+    if (!device.is_cpu())
+        fail(std::string(op) + ": runs on the CPU alone, its tensors are on " + to_string(device));
+    cpu_kernel(args);
+}
+
 // "rms_norm: weight is [4], want [5]"
 inline void check_shape(const char* op, const char* what, const Tensor& tensor, const Shape& want,
                         const std::string& why = "") {

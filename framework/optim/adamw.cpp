@@ -1,41 +1,68 @@
 #include "framework/optim/adamw.h"
 
-#include <cmath>
-
-#include "framework/ops/dispatch.h"
+#include "framework/optim/guard.h"
 #include "framework/optim/kernels.h"
 
 namespace sieve {
+namespace {
+constexpr const char* op = "adamw";
+}
 
-AdamW::AdamW(const std::vector<Parameter>& parameters, const AdamWConfig& config) : config_(config) {
+AdamW::AdamW(const std::vector<Parameter>& parameters, const AdamWConfig& config)
+    : config_(config),
+      device_(parameters.empty() ? Device{} : parameters[0].tensor.device()),
+      steps_(Tensor::zeros({static_cast<int64_t>(parameters.size())}, DType::int64, device_)),
+      learning_rate_(Tensor::zeros({}, DType::float64, device_)) {
     for (const Parameter& p : parameters) {
         const Tensor& t = p.tensor;
+        check_device(op, p.name.c_str(), t, device_, "the first parameter");
+        const auto i = static_cast<int64_t>(slots_.size());
         slots_.push_back({.parameter = p,
-                          .exp_avg = Tensor::zeros(t.shape(), t.dtype(), t.device()),
-                          .exp_avg_sq = Tensor::zeros(t.shape(), t.dtype(), t.device())});
+                          .exp_avg = Tensor::zeros(t.shape(), t.dtype(), device_),
+                          .exp_avg_sq = Tensor::zeros(t.shape(), t.dtype(), device_),
+                          .steps = steps_.rows(i, i + 1).alias({})});
     }
 }
 
 void AdamW::step(double learning_rate) {
-    for (Slot& slot : slots_) {
+    prepare(learning_rate);
+    apply();
+}
+
+void AdamW::prepare(double learning_rate) {
+    learning_rate_.fill(learning_rate);
+}
+
+void AdamW::apply(const Tensor& guard) {
+    const double* pointer = guard_pointer(op, guard, device_);
+    apply_as<float>(pointer);
+    apply_as<double>(pointer);
+}
+
+// The parameters of dtype T that have a gradient.
+template <class T>
+void AdamW::apply_as(const double* guard) {
+    std::vector<AdamWTensor<T>> tensors;
+    for (const Slot& slot : slots_) {
         const Tensor &p = slot.parameter.tensor, grad = p.grad();
-        if (!grad.defined()) continue;
-        const auto t = static_cast<double>(++slot.steps);
-        dispatch_float("adamw", p.dtype(), [&]<class T>() {
-            launch("adamw", p.device(), cpu::adamw_step<T>, cuda::adamw_step<T>,
-                   AdamWStep<T>{.parameter = p.data<T>(),
-                                .grad = grad.data<T>(),
-                                .exp_avg = slot.exp_avg.data<T>(),
-                                .exp_avg_sq = slot.exp_avg_sq.data<T>(),
-                                .count = p.numel(),
-                                .beta1 = config_.beta1,
-                                .beta2 = config_.beta2,
-                                .eps = config_.eps,
-                                .decay = 1 - learning_rate * config_.weight_decay,
-                                .step_size = learning_rate / (1 - std::pow(config_.beta1, t)),
-                                .second_correction = 1 / std::sqrt(1 - std::pow(config_.beta2, t))});
-        });
+        if (!grad.defined() || p.dtype() != dtype_of<T>) continue;
+        tensors.push_back({.parameter = p.data<T>(),
+                           .grad = grad.data<T>(),
+                           .exp_avg = slot.exp_avg.data<T>(),
+                           .exp_avg_sq = slot.exp_avg_sq.data<T>(),
+                           .steps = slot.steps.data<int64_t>(),
+                           .count = p.numel()});
     }
+    if (tensors.empty()) return;
+    launch(op, device_, cpu::adamw_step<T>, cuda::adamw_step<T>,
+           AdamWStep<T>{.tensors = tensors.data(),
+                        .count = static_cast<int64_t>(tensors.size()),
+                        .learning_rate = learning_rate_.data<double>(),
+                        .guard = guard,
+                        .beta1 = config_.beta1,
+                        .beta2 = config_.beta2,
+                        .eps = config_.eps,
+                        .weight_decay = config_.weight_decay});
 }
 
 OptimizerState AdamW::state() const {
@@ -43,7 +70,7 @@ OptimizerState AdamW::state() const {
     for (const Slot& slot : slots_) {
         state.emplace_back(slot.parameter.name + ".exp_avg", slot.exp_avg);
         state.emplace_back(slot.parameter.name + ".exp_avg_sq", slot.exp_avg_sq);
-        state.emplace_back(slot.parameter.name + ".step", Tensor::from(std::vector<int64_t>{slot.steps}, {}));
+        state.emplace_back(slot.parameter.name + ".step", slot.steps);
     }
     return state;
 }
@@ -55,12 +82,12 @@ void AdamW::load_state(const OptimizerState& state) {
 }
 
 void AdamW::load_state(StateReader& reader) {
-    for (Slot& slot : slots_) {
+    for (const Slot& slot : slots_) {
         const std::string& name = slot.parameter.name;
         slot.exp_avg.copy_from(reader.take(name + ".exp_avg", slot.exp_avg.shape(), slot.exp_avg.dtype()));
         slot.exp_avg_sq.copy_from(
             reader.take(name + ".exp_avg_sq", slot.exp_avg.shape(), slot.exp_avg.dtype()));
-        slot.steps = *reader.take(name + ".step", {}, DType::int64).data<int64_t>();
+        slot.steps.copy_from(reader.take(name + ".step", {}, DType::int64));
     }
 }
 

@@ -6,6 +6,9 @@
 //   p <- p - learning_rate/(1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 //
 // One pass over p, g, m and v per parameter. A parameter without a gradient is left as it is, decay included.
+//
+// A step has two halves: prepare() brings the learning rate to the device, and apply() does the rest there. A
+// recorded CUDA graph may hold apply(): it reads the learning rate and counts the steps on the device.
 #pragma once
 
 #include <vector>
@@ -21,11 +24,14 @@ struct AdamWConfig {
 
 class AdamW {
   public:
+    // Throws unless all parameters lie on one device.
     AdamW(const std::vector<Parameter>& parameters, const AdamWConfig& config);
-    void step(double learning_rate);
+    void step(double learning_rate);  // both halves
+    void prepare(double learning_rate);
+    void apply(const Tensor& guard = {});  // guard.h
 
-    // Per parameter: <name>.exp_avg, <name>.exp_avg_sq (m and v themselves, not copies), <name>.step (int64
-    // scalar).
+    // Per parameter: <name>.exp_avg, <name>.exp_avg_sq, <name>.step (int64 scalar, t); themselves, not
+    // copies.
     OptimizerState state() const;
     void load_state(const OptimizerState& state);
     void load_state(StateReader& reader);  // takes this optimiser's entries and leaves the others
@@ -33,11 +39,16 @@ class AdamW {
   private:
     struct Slot {
         Parameter parameter;
-        Tensor exp_avg, exp_avg_sq;
-        int64_t steps = 0;
+        Tensor exp_avg, exp_avg_sq, steps;  // steps: a view of one element of steps_
     };
+    template <class T>
+    void apply_as(const double* guard);
+
     AdamWConfig config_;
+    Device device_;
     std::vector<Slot> slots_;
+    Tensor steps_;          // int64 [slots]
+    Tensor learning_rate_;  // float64 scalar
 };
 
 }  // namespace sieve

@@ -12,16 +12,38 @@ namespace {
 // the threads.
 constexpr int64_t chunk = 1 << 12;
 
+// One tensor's step, with its scalars in the tensor's own type.
 template <class T>
-SIEVE_INLINE void step_range(const AdamWStep<T>& a, int64_t begin, int64_t end) {
-    T* __restrict p = a.parameter;
-    const T* __restrict g = a.grad;
-    T* __restrict m = a.exp_avg;
-    T* __restrict v = a.exp_avg_sq;
-    const T beta1 = static_cast<T>(a.beta1), rest1 = static_cast<T>(1 - a.beta1);
-    const T beta2 = static_cast<T>(a.beta2), rest2 = static_cast<T>(1 - a.beta2);
-    const T decay = static_cast<T>(a.decay), step_size = static_cast<T>(a.step_size);
-    const T correction = static_cast<T>(a.second_correction), eps = static_cast<T>(a.eps);
+struct Update {
+    AdamWTensor<T> tensor;
+    T beta1, rest1, beta2, rest2, eps;
+    T decay;       // 1 - learning_rate * weight_decay
+    T step_size;   // learning_rate / (1 - beta1^t)
+    T correction;  // 1 / sqrt(1 - beta2^t)
+};
+
+template <class T>
+Update<T> update_of(const AdamWStep<T>& a, const AdamWTensor<T>& tensor, double t) {
+    const double rate = *a.learning_rate;
+    return {.tensor = tensor,
+            .beta1 = static_cast<T>(a.beta1),
+            .rest1 = static_cast<T>(1 - a.beta1),
+            .beta2 = static_cast<T>(a.beta2),
+            .rest2 = static_cast<T>(1 - a.beta2),
+            .eps = static_cast<T>(a.eps),
+            .decay = static_cast<T>(1 - rate * a.weight_decay),
+            .step_size = static_cast<T>(rate / (1 - std::pow(a.beta1, t))),
+            .correction = static_cast<T>(1 / std::sqrt(1 - std::pow(a.beta2, t)))};
+}
+
+template <class T>
+SIEVE_INLINE void step_range(const Update<T>& u, int64_t begin, int64_t end) {
+    T* __restrict p = u.tensor.parameter;
+    const T* __restrict g = u.tensor.grad;
+    T* __restrict m = u.tensor.exp_avg;
+    T* __restrict v = u.tensor.exp_avg_sq;
+    const T beta1 = u.beta1, rest1 = u.rest1, beta2 = u.beta2, rest2 = u.rest2;
+    const T decay = u.decay, step_size = u.step_size, correction = u.correction, eps = u.eps;
 #pragma omp simd
     for (int64_t i = begin; i < end; ++i) {
         m[i] = beta1 * m[i] + rest1 * g[i];
@@ -30,19 +52,25 @@ SIEVE_INLINE void step_range(const AdamWStep<T>& a, int64_t begin, int64_t end) 
     }
 }
 
-SIEVE_CLONES void step(const AdamWStep<float>& a, int64_t begin, int64_t end) {
-    step_range(a, begin, end);
+SIEVE_CLONES void step(const Update<float>& u, int64_t begin, int64_t end) {
+    step_range(u, begin, end);
 }
-SIEVE_CLONES void step(const AdamWStep<double>& a, int64_t begin, int64_t end) {
-    step_range(a, begin, end);
+SIEVE_CLONES void step(const Update<double>& u, int64_t begin, int64_t end) {
+    step_range(u, begin, end);
 }
 
 }  // namespace
 
 template <class T>
 void adamw_step(const AdamWStep<T>& a) {
-    parallel_for((a.count + chunk - 1) / chunk, 8,
-                 [&](int64_t begin, int64_t end) { step(a, begin * chunk, std::min(a.count, end * chunk)); });
+    if (a.guard && !std::isfinite(*a.guard)) return;
+    for (int64_t i = 0; i < a.count; ++i) {
+        const AdamWTensor<T>& tensor = a.tensors[i];
+        const Update<T> u = update_of(a, tensor, static_cast<double>(++*tensor.steps));
+        parallel_for((tensor.count + chunk - 1) / chunk, 8, [&](int64_t begin, int64_t end) {
+            step(u, begin * chunk, std::min(tensor.count, end * chunk));
+        });
+    }
 }
 
 template void adamw_step(const AdamWStep<float>&);

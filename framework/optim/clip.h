@@ -9,8 +9,10 @@
 
 namespace sieve {
 
-// Returns the norm before clipping. Parameters without a gradient are skipped. Squares are summed in float64
+// Returns the norm before clipping: a float64 scalar where the parameters are (on the CPU when there are
+// none); nothing waits for a device. Parameters without a gradient are skipped. Squares are summed in float64
 // and in a fixed order. When the norm is not finite no gradient is touched: the caller decides what to do.
-double clip_gradients(const std::vector<Parameter>& parameters, double max_norm);
+// Throws unless all gradients have one dtype and lie on one device.
+Tensor clip_gradients(const std::vector<Parameter>& parameters, double max_norm);
 
 }  // namespace sieve

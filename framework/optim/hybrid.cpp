@@ -26,8 +26,18 @@ HybridOptimizer::HybridOptimizer(const std::vector<Parameter>& parameters,
       adamw_(select(parameters, false), {.weight_decay = config.weight_decay}) {}
 
 void HybridOptimizer::step(double learning_rate) {
-    muon_.step(learning_rate);
-    adamw_.step(0.1 * learning_rate);
+    prepare(learning_rate);
+    apply();
+}
+
+void HybridOptimizer::prepare(double learning_rate) {
+    muon_.prepare(learning_rate);
+    adamw_.prepare(0.1 * learning_rate);
+}
+
+void HybridOptimizer::apply(const Tensor& guard) {
+    muon_.apply(guard);
+    adamw_.apply(guard);
 }
 
 void HybridOptimizer::zero_grad() const {

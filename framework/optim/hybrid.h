@@ -18,7 +18,10 @@ class HybridOptimizer {
   public:
     HybridOptimizer(const std::vector<Parameter>& parameters, const HybridOptimizerConfig& config);
     void step(double learning_rate);  // parameters without a gradient are skipped
-    void zero_grad() const;           // leaves every gradient undefined
+    // The halves of a step (adamw.h).
+    void prepare(double learning_rate);
+    void apply(const Tensor& guard = {});
+    void zero_grad() const;  // leaves every gradient undefined
 
     // The entries of both (muon.h, adamw.h). Loading them goes on bit for bit where they were taken.
     OptimizerState state() const;

@@ -6,17 +6,26 @@
 
 namespace sieve {
 
+// Lists of tensors lie on the host. What changes from step to step is read from the memory of the device, so
+// that a recorded step reads it anew.
+
+template <class T>
+struct AdamWTensor {
+    T* parameter;    // [count]
+    const T* grad;   // [count]
+    T* exp_avg;      // [count], m of adamw.h
+    T* exp_avg_sq;   // [count], v
+    int64_t* steps;  // one number, t: counts the steps in which the parameter had a gradient
+    int64_t count;
+};
+
 template <class T>
 struct AdamWStep {
-    T* parameter;   // [count]
-    const T* grad;  // [count]
-    T* exp_avg;     // [count], m of adamw.h
-    T* exp_avg_sq;  // [count], v
+    const AdamWTensor<T>* tensors;
     int64_t count;
-    double beta1, beta2, eps;
-    double decay;              // 1 - learning_rate * weight_decay
-    double step_size;          // learning_rate / (1 - beta1^t)
-    double second_correction;  // 1 / sqrt(1 - beta2^t)
+    const double* learning_rate;  // one number
+    const double* guard;          // one number: nothing is changed when it is not finite; or null
+    double beta1, beta2, eps, weight_decay;
 };
 
 template <class T>
@@ -31,7 +40,23 @@ template <class T>
 struct MuonStep {
     const MuonMatrix<T>* matrices;  // the costly ones first
     int64_t count;
-    double momentum, learning_rate;
+    double momentum;
+    const double* learning_rate;  // one number
+    const double* guard;          // as above
+};
+
+template <class T>
+struct Gradient {
+    T* grad;  // [count]
+    int64_t count;
+};
+
+template <class T>
+struct ClipGradients {
+    const Gradient<T>* gradients;
+    int64_t count;
+    double max_norm;
+    double* norm;  // one number: where the norm before clipping goes
 };
 
 namespace cpu {
@@ -39,6 +64,8 @@ template <class T>
 void adamw_step(const AdamWStep<T>& a);
 template <class T>
 void muon_step(const MuonStep<T>& a);
+template <class T>
+void clip_gradients(const ClipGradients<T>& a);
 }  // namespace cpu
 
 namespace cuda {
@@ -46,6 +73,8 @@ template <class T>
 SIEVE_CUDA_TWIN void adamw_step(const AdamWStep<T>& a);
 template <class T>
 SIEVE_CUDA_TWIN void muon_step(const MuonStep<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void clip_gradients(const ClipGradients<T>& a);
 }  // namespace cuda
 
 }  // namespace sieve

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <numeric>
 
-#include "framework/ops/dispatch.h"
+#include "framework/optim/guard.h"
 #include "framework/optim/kernels.h"
 
 namespace sieve {
 namespace {
+
+constexpr const char* op = "muon";
 
 double cost(const Shape& shape) {
     const auto rows = static_cast<double>(shape[0]), cols = static_cast<double>(shape[1]);
@@ -16,13 +18,16 @@ double cost(const Shape& shape) {
 
 }  // namespace
 
-Muon::Muon(const std::vector<Parameter>& parameters, const MuonConfig& config) : config_(config) {
+Muon::Muon(const std::vector<Parameter>& parameters, const MuonConfig& config)
+    : config_(config),
+      device_(parameters.empty() ? Device{} : parameters[0].tensor.device()),
+      learning_rate_(Tensor::zeros({}, DType::float64, device_)) {
     for (const Parameter& p : parameters) {
         const Tensor& t = p.tensor;
-        check_rank("muon", p.name.c_str(), t, 2);
-        check_dtype("muon", p.name.c_str(), t, parameters[0].tensor.dtype());
-        slots_.push_back(
-            {.parameter = p, .momentum_buffer = Tensor::zeros(t.shape(), t.dtype(), t.device())});
+        check_rank(op, p.name.c_str(), t, 2);
+        check_dtype(op, p.name.c_str(), t, parameters[0].tensor.dtype());
+        check_device(op, p.name.c_str(), t, device_, "the first parameter");
+        slots_.push_back({.parameter = p, .momentum_buffer = Tensor::zeros(t.shape(), t.dtype(), device_)});
     }
     by_cost_.resize(slots_.size());
     std::iota(by_cost_.begin(), by_cost_.end(), size_t{0});
@@ -31,8 +36,23 @@ Muon::Muon(const std::vector<Parameter>& parameters, const MuonConfig& config) :
     });
 }
 
+void Muon::step(double learning_rate) {
+    prepare(learning_rate);
+    apply();
+}
+
+void Muon::prepare(double learning_rate) {
+    learning_rate_.fill(learning_rate);
+}
+
+void Muon::apply(const Tensor& guard) {
+    if (slots_.empty()) return;
+    const double* pointer = guard_pointer(op, guard, device_);
+    dispatch_float(op, slots_[0].parameter.tensor.dtype(), [&]<class T>() { apply_as<T>(pointer); });
+}
+
 template <class T>
-void Muon::step_as(double learning_rate) {
+void Muon::apply_as(const double* guard) {
     std::vector<MuonMatrix<T>> matrices;
     for (const size_t i : by_cost_) {
         const Tensor &p = slots_[i].parameter.tensor, grad = p.grad();
@@ -43,16 +63,13 @@ void Muon::step_as(double learning_rate) {
                             .rows = p.dim(0),
                             .cols = p.dim(1)});
     }
-    launch("muon", slots_[0].parameter.tensor.device(), cpu::muon_step<T>, cuda::muon_step<T>,
+    if (matrices.empty()) return;
+    launch(op, device_, cpu::muon_step<T>, cuda::muon_step<T>,
            MuonStep<T>{.matrices = matrices.data(),
                        .count = static_cast<int64_t>(matrices.size()),
                        .momentum = config_.momentum,
-                       .learning_rate = learning_rate});
-}
-
-void Muon::step(double learning_rate) {
-    if (slots_.empty()) return;
-    dispatch_float("muon", slots_[0].parameter.tensor.dtype(), [&]<class T>() { step_as<T>(learning_rate); });
+                       .learning_rate = learning_rate_.data<double>(),
+                       .guard = guard});
 }
 
 OptimizerState Muon::state() const {

@@ -10,13 +10,16 @@
 // No weight decay. Computed in the parameter's own dtype, where the original casts u to bfloat16, which costs
 // the update percents of its accuracy.
 //
-// Cost. All five factors are polynomials of A, so they are symmetric m x m matrices that commute (m the
-// smaller side), and several iterations can run on A alone:  A <- P A P,  Q <- P Q  with P = 3.4445 I
+// Cost on the CPU. All five factors are polynomials of A, so they are symmetric m x m matrices that commute
+// (m the smaller side), and several iterations can run on A alone:  A <- P A P,  Q <- P Q  with P = 3.4445 I
 // - 4.7750 A + 2.0315 A A, before Q is applied to X. Only one triangle of each such product is computed. A
 // matrix that is not square does so for 3 + 2 iterations: in float32 this is as accurate as the literal
 // iteration (1e-5 in the spectral norm on gradients of 256 x 512 whose spectrum decays). All five on A would
 // be another tenth cheaper and lose a digit, because the rounding of A's small eigenvalues grows twelvefold
 // in each. A square matrix saves nothing on A and goes back to X every time.
+//
+// On CUDA the iterations are the literal ones, whose products are fewer and larger, for all matrices of one
+// shape together; cuda::precision() rounds their operands.
 #pragma once
 
 #include <vector>
@@ -32,11 +35,13 @@ struct MuonConfig {
 
 class Muon {
   public:
-    // Throws unless all parameters have two dims and one dtype.
+    // Throws unless all parameters have two dims and one dtype and lie on one device.
     Muon(const std::vector<Parameter>& parameters, const MuonConfig& config);
-    // Parameters without a gradient are left as they are. Each matrix is one thread's work; the bits do not
-    // depend on the number of threads.
+    // Parameters without a gradient are left as they are. On the CPU each matrix is one thread's work; the
+    // bits do not depend on the number of threads. The halves of a step are those of AdamW.
     void step(double learning_rate);
+    void prepare(double learning_rate);
+    void apply(const Tensor& guard = {});  // guard.h
 
     // Per parameter: <name>.momentum_buffer (itself, not a copy).
     OptimizerState state() const;
@@ -49,11 +54,13 @@ class Muon {
         Tensor momentum_buffer;
     };
     template <class T>
-    void step_as(double learning_rate);
+    void apply_as(const double* guard);
 
     MuonConfig config_;
+    Device device_;
     std::vector<Slot> slots_;      // in the order given
     std::vector<size_t> by_cost_;  // slots, the costly ones first
+    Tensor learning_rate_;         // float64 scalar
 };
 
 }  // namespace sieve

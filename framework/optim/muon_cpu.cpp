@@ -213,8 +213,9 @@ class NewtonSchulz {
 
 template <class T>
 void muon_step(const MuonStep<T>& a) {
+    if (a.guard && !std::isfinite(*a.guard)) return;
     parallel_tasks(a.count,
-                   [&](int64_t i) { NewtonSchulz<T>(a.matrices[i]).run(a.momentum, a.learning_rate); });
+                   [&](int64_t i) { NewtonSchulz<T>(a.matrices[i]).run(a.momentum, *a.learning_rate); });
 }
 
 template void muon_step(const MuonStep<float>&);

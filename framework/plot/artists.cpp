@@ -49,6 +49,15 @@ void add_rect(const Rect& r, std::vector<Point>& points) {
         add_along({r.x0, y}, {r.x1, y}, points);
 }
 
+// value - error to value + error, with a cap at either end.
+void draw_error_bar(Canvas& canvas, const Transform& to_points, double x, double value, double error,
+                    const Color& color) {
+    const double middle = to_points.x(x);
+    const double high = to_points.y(value + error), low = to_points.y(value - error);
+    canvas.vertical_line(middle, high, low, 1, color);
+    for (const double y : {high, low}) canvas.horizontal_line(middle - 4, middle + 4, y, 1, color);
+}
+
 void fill_band(Canvas& canvas, const Transform& to_points, const Line::Options& o, const Color& color) {
     const size_t count = std::min({o.x.size(), o.low.size(), o.high.size()});
     Contour upper, lower;
@@ -119,6 +128,9 @@ void Line::extend(Limits& limits) const {
         limits.include_y(o.y[i]);
         if (i < o.low.size()) limits.include_y(o.low[i]);
         if (i < o.high.size()) limits.include_y(o.high[i]);
+        if (i >= o.errors.size()) continue;
+        limits.include_y(o.y[i] - o.errors[i]);
+        limits.include_y(o.y[i] + o.errors[i]);
     }
 }
 
@@ -134,12 +146,18 @@ void Line::draw(Canvas& canvas, const Transform& to_points) const {
         if (o.marker > 0)
             for (const Point p : part) canvas.fill_circle(p, o.marker / 2, color);
     }
+    for (size_t i = 0; i < std::min({o.x.size(), o.y.size(), o.errors.size()}); ++i)
+        if (o.errors[i] > 0) draw_error_bar(canvas, to_points, o.x[i], o.y[i], o.errors[i], color);
 }
 
 void Line::occupied(const Transform& to_points, std::vector<Point>& points) const {
     for (const auto* y : {&o.y, &o.low, &o.high})
         for (const Contour& part : unbroken_parts(o.x, *y, to_points))
             for (size_t i = 0; i < part.size(); ++i) add_along(part[i > 0 ? i - 1 : 0], part[i], points);
+    for (size_t i = 0; i < std::min({o.x.size(), o.y.size(), o.errors.size()}); ++i)
+        if (o.errors[i] > 0)
+            add_along(to_points(o.x[i], o.y[i] - o.errors[i]), to_points(o.x[i], o.y[i] + o.errors[i]),
+                      points);
 }
 
 std::optional<LegendEntry> Line::legend() const {
@@ -212,11 +230,7 @@ void Bars::draw(Canvas& canvas, const Transform& to_points) const {
         const Point a = to_points(x - o.width / 2, o.values[i]), b = to_points(x + o.width / 2, o.values[i]);
         canvas.fill_rect({a.x, std::min(a.y, zero), b.x, std::max(a.y, zero)}, color);
         if (i >= o.errors.size() || !(o.errors[i] > 0)) continue;
-        const double middle = to_points.x(x);
-        const double high = to_points.y(o.values[i] + o.errors[i]),
-                     low = to_points.y(o.values[i] - o.errors[i]);
-        canvas.vertical_line(middle, high, low, 1, colors::ink);
-        for (const double y : {high, low}) canvas.horizontal_line(middle - 4, middle + 4, y, 1, colors::ink);
+        draw_error_bar(canvas, to_points, x, o.values[i], o.errors[i], colors::ink);
     }
 }
 

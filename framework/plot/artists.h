@@ -61,6 +61,7 @@ class Artist {
 };
 
 // y against x, broken where either is not finite. low and high (optional, as long as x): a shaded band.
+// errors (optional): an error bar from y - error to y + error at each point that has one above 0.
 struct Line : Artist {
     struct Options {
         std::vector<double> x, y;
@@ -71,6 +72,7 @@ struct Line : Artist {
         std::vector<double> dashes = {};
         double marker = 0;  // diameter; 0: none
         std::vector<double> low = {}, high = {};
+        std::vector<double> errors = {};
     } o;
     explicit Line(Options options) : o(std::move(options)) {}
     void extend(Limits& limits) const override;

@@ -29,33 +29,46 @@ Axes& Figure::at(int row, int column) {
     return axes_[index(row, column)];
 }
 
+Figure::Grid Figure::grid_of(Size plot) const {
+    std::vector<Insets> columns(static_cast<size_t>(columns_)), rows(static_cast<size_t>(rows_));
+    for (int r = 0; r < rows_; ++r)
+        for (int c = 0; c < columns_; ++c) {
+            if (!used_[index(r, c)]) continue;
+            const Insets in = axes_[index(r, c)].insets(plot);
+            Insets& column = columns[static_cast<size_t>(c)];
+            Insets& row = rows[static_cast<size_t>(r)];
+            column.left = std::max(column.left, in.left), column.right = std::max(column.right, in.right);
+            row.top = std::max(row.top, in.top), row.bottom = std::max(row.bottom, in.bottom);
+        }
+    Grid grid{std::vector<Insets>(axes_.size()), plot, {}};
+    for (int r = 0; r < rows_; ++r)
+        for (int c = 0; c < columns_; ++c) {
+            const Insets &column = columns[static_cast<size_t>(c)], &row = rows[static_cast<size_t>(r)];
+            grid.insets[index(r, c)] = {column.left, row.top, column.right, row.bottom};
+        }
+    grid.around = {2 * border + gap * (columns_ - 1), 2 * border + gap * (rows_ - 1) + title_height(title)};
+    for (const Insets& in : columns) grid.around.width += in.left + in.right;
+    for (const Insets& in : rows) grid.around.height += in.top + in.bottom;
+    return grid;
+}
+
 // The space that labels need depends on the ticks, and these on the size of the plot areas: a few rounds
 // settle it.
 Figure::Grid Figure::measure() const {
-    Grid grid{std::vector<Insets>(axes_.size()), {size_.width / columns_, size_.height / rows_}};
+    Grid grid{.insets = {}, .plot = {size_.width / columns_, size_.height / rows_}, .around = {}};
     for (int round = 0; round < 4; ++round) {
-        std::vector<Insets> columns(static_cast<size_t>(columns_)), rows(static_cast<size_t>(rows_));
-        for (int r = 0; r < rows_; ++r)
-            for (int c = 0; c < columns_; ++c) {
-                if (!used_[index(r, c)]) continue;
-                const Insets in = axes_[index(r, c)].insets(grid.plot);
-                Insets& column = columns[static_cast<size_t>(c)];
-                Insets& row = rows[static_cast<size_t>(r)];
-                column.left = std::max(column.left, in.left), column.right = std::max(column.right, in.right);
-                row.top = std::max(row.top, in.top), row.bottom = std::max(row.bottom, in.bottom);
-            }
-        double width = size_.width - 2 * border - gap * (columns_ - 1);
-        double height = size_.height - 2 * border - gap * (rows_ - 1) - title_height(title);
-        for (const Insets& in : columns) width -= in.left + in.right;
-        for (const Insets& in : rows) height -= in.top + in.bottom;
-        grid.plot = {std::max(20.0, width / columns_), std::max(20.0, height / rows_)};
-        for (int r = 0; r < rows_; ++r)
-            for (int c = 0; c < columns_; ++c) {
-                const Insets &column = columns[static_cast<size_t>(c)], &row = rows[static_cast<size_t>(r)];
-                grid.insets[index(r, c)] = {column.left, row.top, column.right, row.bottom};
-            }
+        grid = grid_of(grid.plot);
+        grid.plot = {std::max(20.0, (size_.width - grid.around.width) / columns_),
+                     std::max(20.0, (size_.height - grid.around.height) / rows_)};
     }
     return grid;
+}
+
+void Figure::fit_plots(Size plot) {
+    const Size around = grid_of(plot).around;
+    const double title_width = measure_text(title, title_size).width + 2 * border;
+    size_ = {std::max(title_width, around.width + plot.width * columns_),
+             around.height + plot.height * rows_};
 }
 
 Canvas Figure::render() const {

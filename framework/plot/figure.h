@@ -16,6 +16,8 @@ class Figure {
     std::string title;
     // Cells never asked for stay empty.
     Axes& at(int row, int column);
+    // Makes the picture as large as plot areas of this size need, once all is in them.
+    void fit_plots(Size plot);
 
     Canvas render() const;
     // Atomic: on an error the old file stays. Throws Error(bad_file) naming the path.
@@ -25,8 +27,10 @@ class Figure {
     struct Grid {
         std::vector<Insets> insets;  // of each cell; columns share left and right, rows top and bottom
         Size plot;                   // of every plot area
+        Size around;                 // all that is not plot area
     };
     size_t index(int row, int column) const { return static_cast<size_t>(row * columns_ + column); }
+    Grid grid_of(Size plot) const;  // with the insets that plot areas of this size need
     Grid measure() const;
 
     int rows_, columns_;

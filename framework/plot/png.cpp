@@ -44,4 +44,27 @@ std::string encode_png(const uint8_t* rgb, int width, int height) {
     return bytes;
 }
 
+std::optional<PngSize> png_size(std::string_view bytes) {
+    constexpr std::string_view signature = "\x89PNG\r\n\x1a\n";
+    if (!bytes.starts_with(signature)) return std::nullopt;
+    const auto big_endian = [&](size_t at) {
+        int64_t value = 0;
+        for (size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
+        return value;
+    };
+    // A chunk: length, type, data, CRC.
+    size_t at = signature.size();
+    std::string_view type;
+    while (type != "IEND") {
+        if (bytes.size() - at < 12) return std::nullopt;
+        const auto length = static_cast<size_t>(big_endian(at));
+        if (length > bytes.size() - at - 12) return std::nullopt;
+        type = bytes.substr(at + 4, 4);
+        if (at == signature.size() && (type != "IHDR" || length != 13)) return std::nullopt;
+        at += 12 + length;
+    }
+    if (at != bytes.size()) return std::nullopt;
+    return PngSize{big_endian(signature.size() + 8), big_endian(signature.size() + 12)};
+}
+
 }  // namespace sieve::plot

@@ -21,7 +21,10 @@ namespace {
 constexpr double line_height = 1.2;              // of the font size
 constexpr double ascent = 0.76, descent = 0.24;  // of the font size: letters with accents excluded
 constexpr double cap_height = 0.73;              // of the font size
-constexpr const char* font_path = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
+#ifndef SIEVE_FONT  // a bundle brings its own
+#define SIEVE_FONT "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"
+#endif
+constexpr const char* font_path = SIEVE_FONT;
 
 std::vector<std::string_view> lines_of(std::string_view text) {
     std::vector<std::string_view> lines;

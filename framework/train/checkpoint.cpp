@@ -14,9 +14,11 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* optimizer_prefix = "optimizer.";
 
-Json parse_member(const PtFile& file, const std::string& path, const std::string& member) {
-    const auto found = file.extra.find(member);
-    if (found == file.extra.end())
+// `texts`: the members of the file that are not tensors.
+Json parse_member(const std::map<std::string, std::string>& texts, const std::string& path,
+                  const std::string& member) {
+    const auto found = texts.find(member);
+    if (found == texts.end())
         fail_bad_file(fmt::format("{}: has no {}; it was not written by this program", path, member));
     try {
         return Json::parse(found->second);
@@ -78,9 +80,10 @@ TrainingHistory history_from_state(const Json& json) {
 }
 
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint, const ExperimentConfig& config) {
-    NamedTensors tensors = checkpoint.model;
+    NamedTensors tensors;
+    for (const auto& [name, tensor] : checkpoint.model) tensors.emplace_back(name, tensor.to(Device{}));
     for (const auto& [name, tensor] : checkpoint.optimizer)
-        tensors.emplace_back(optimizer_prefix + name, tensor);
+        tensors.emplace_back(optimizer_prefix + name, tensor.to(Device{}));
     const Json progress = {{"stage", checkpoint.stage},
                            {"step", checkpoint.step},
                            {"history", state_of_history(checkpoint.history)}};
@@ -90,8 +93,11 @@ void write_checkpoint(const std::string& path, const Checkpoint& checkpoint, con
 
 Checkpoint read_checkpoint(const std::string& path, const ExperimentConfig& config) {
     const PtFile file = read_pt(path);
-    check_same_config(parse_member(file, path, "config.json"), config_to_json(config), path);
-    const Json progress = parse_member(file, path, "progress.json");
+    // Read and written again, so that keys younger than the checkpoint have their defaults.
+    const ExperimentConfig saved =
+        config_from_json(parse_member(file.extra, path, "config.json"), path, true);
+    check_same_config(config_to_json(saved), config_to_json(config), path);
+    const Json progress = parse_member(file.extra, path, "progress.json");
     Checkpoint checkpoint;
     try {
         checkpoint.stage = progress.at("stage").get<int64_t>();
@@ -113,20 +119,30 @@ Checkpoint read_checkpoint(const std::string& path, const ExperimentConfig& conf
 void write_final_model(const std::string& path, const Transformer& model, const ExperimentConfig& config,
                        const std::string& tokenizer_json) {
     NamedTensors tensors;
-    for (const Parameter& p : model.state()) tensors.emplace_back(p.name, p.tensor);
+    for (const Parameter& p : model.state()) tensors.emplace_back(p.name, p.tensor.to(Device{}));
     write_pt(path, tensors,
              {{"config.json", config_to_json(config).dump(2)}, {"tokenizer.json", tokenizer_json}});
 }
 
+FinalModel make_final_model(const std::vector<std::pair<std::string, Tensor>>& tensors,
+                            const std::map<std::string, std::string>& texts, const std::string& path) {
+    if (texts.count("progress.json"))
+        fail_bad_file(
+            fmt::format("{}: is the checkpoint of a run that was not finished; go on with --resume, "
+                        "final_model.pt is written at the end",
+                        path));
+    FinalModel result;
+    result.config = config_from_json(parse_member(texts, path, "config.json"), path, true);
+    parse_member(texts, path, "tokenizer.json");
+    result.tokenizer_json = texts.at("tokenizer.json");
+    result.model = std::make_unique<Transformer>(result.config.model, ParameterInit{});
+    result.model->load_state(tensors, path);
+    return result;
+}
+
 FinalModel read_final_model(const std::string& path) {
     const PtFile file = read_pt(path);
-    FinalModel result;
-    result.config = config_from_json(parse_member(file, path, "config.json"), path, true);
-    parse_member(file, path, "tokenizer.json");
-    result.tokenizer_json = file.extra.at("tokenizer.json");
-    result.model = std::make_unique<Transformer>(result.config.model, ParameterInit{});
-    result.model->load_state(file.tensors, path);
-    return result;
+    return make_final_model(file.tensors, file.extra, path);
 }
 
 }  // namespace sieve

@@ -3,6 +3,7 @@
 // the same file.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -36,6 +37,9 @@ struct FinalModel {
 };
 // Throws a bad_file error for a missing, truncated or foreign file.
 FinalModel read_final_model(const std::string& path);
+// The same from a state dict and the texts "config.json" and "tokenizer.json"; errors begin with `path`.
+FinalModel make_final_model(const std::vector<std::pair<std::string, Tensor>>& tensors,
+                            const std::map<std::string, std::string>& texts, const std::string& path);
 
 nlohmann::ordered_json state_of_history(const TrainingHistory& history);
 TrainingHistory history_from_state(const nlohmann::ordered_json& json);

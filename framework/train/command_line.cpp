@@ -64,9 +64,66 @@ std::string find_preset(int argc, char** argv, const std::string& fallback) {
     return preset;
 }
 
+void add_option(CLI::App& app, const ProgramOption& option) {
+    std::visit(
+        [&](auto* value) {
+            using T = std::decay_t<decltype(*value)>;
+            CLI::Option* added = app.add_option("--" + option.name, *value, option.help)->group("Start here");
+            if constexpr (std::is_same_v<T, std::vector<std::string>>)
+                added->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+            else
+                added->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)->capture_default_str();
+        },
+        option.value);
+}
+
+// CLI11 hands on the elements of a TOML list one by one, as if the flag had been given as often, of which the
+// last counts. Joined they are what stands on a command line.
+class ListsAsText : public CLI::ConfigTOML {
+  public:
+    std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
+        std::vector<CLI::ConfigItem> all = CLI::ConfigTOML::from_config(input);
+        for (CLI::ConfigItem& item : all)
+            if (item.inputs.size() > 1) item.inputs = {CLI::detail::join(item.inputs, ",")};
+        return all;
+    }
+};
+
+template <class T>
+CLI::Option* add_key(CLI::App& app, const ConfigKey& key, T* value) {
+    return app.add_option(std::string("--") + key.name, *value, key.help)->capture_default_str();
+}
+
+CLI::Option* add_key(CLI::App& app, const ConfigKey& key, bool* value) {
+    return app.add_flag(std::string("--") + key.name, *value, key.help);
+}
+
+CLI::Option* add_key(CLI::App& app, const ConfigKey& key, PerLayer* value) {
+    const std::string name = key.name;
+    return app
+        .add_option_function<std::string>(
+            "--" + name, [name, value](const std::string& text) { *value = per_layer_from_text(name, text); },
+            key.help)
+        ->type_name("INT,...")
+        ->default_str(to_string(*value));
+}
+
+// As it stands in a TOML file.
+std::string toml_text(const std::string& value) {
+    return fmt::format("\"{}\"", value);
+}
+std::string toml_text(const PerLayer& value) {
+    return value.values().size() == 1 ? to_string(value) : "[" + to_string(value) + "]";
+}
+template <class Number>
+std::string toml_text(Number value) {
+    return fmt::format("{}", value);
+}
+
 }  // namespace
 
-ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description) {
+ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description,
+                                   const std::vector<ProgramOption>& options) {
     ExperimentCommand command;
     ExperimentConfig& config = command.config;
     apply_preset(config, find_preset(argc, argv, config.preset));
@@ -76,6 +133,7 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
     app.set_help_flag("--help,-h", "print this and exit")->group("Running");
     app.allow_extras();
     app.allow_config_extras(true);
+    app.config_formatter(std::make_shared<ListsAsText>());
     app.add_option("--preset", config.preset, "small, medium or large: sets the defaults of the other flags")
         ->group("Start here")
         ->capture_default_str();
@@ -86,13 +144,13 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
         ->group("Start here");
     app.add_flag("--print_config", command.print_config, "print the configuration as TOML and exit")
         ->group("Start here");
+    for (const ProgramOption& option : options) add_option(app, option);
     for (const ConfigKey& key : config_keys(config))
         std::visit(
             [&](auto* value) {
-                app.add_option(std::string("--") + key.name, *value, key.help)
+                add_key(app, key, value)
                     ->group(key.group)
-                    ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
-                    ->capture_default_str();
+                    ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
             },
             key.value);
     try {
@@ -120,11 +178,7 @@ std::string config_to_toml(const ExperimentConfig& config) {
         if (std::string(group) != key.group) text += fmt::format("\n# {}\n", group = key.group);
         std::visit(
             [&](auto* value) {
-                using T = std::decay_t<decltype(*value)>;
-                if constexpr (std::is_same_v<T, std::string>)
-                    text += fmt::format("{} = \"{}\"  # {}\n", key.name, *value, key.help);
-                else
-                    text += fmt::format("{} = {}  # {}\n", key.name, *value, key.help);
+                text += fmt::format("{} = {}  # {}\n", key.name, toml_text(*value), key.help);
             },
             key.value);
     }
@@ -149,20 +203,23 @@ int run_program(const std::string& name, const std::function<int()>& body) {
 ToolCommand::ToolCommand(std::string name, std::string description)
     : name_(std::move(name)), description_(std::move(description)) {}
 
+void ToolCommand::group(const std::string& heading) {
+    group_ = heading;
+}
 void ToolCommand::option(const std::string& name, std::string& value, const std::string& help) {
-    entries_.push_back({name, help, &value, false});
+    entries_.push_back({name, help, group_, &value, false});
 }
 void ToolCommand::option(const std::string& name, int64_t& value, const std::string& help) {
-    entries_.push_back({name, help, &value, false});
+    entries_.push_back({name, help, group_, &value, false});
 }
 void ToolCommand::option(const std::string& name, double& value, const std::string& help) {
-    entries_.push_back({name, help, &value, false});
+    entries_.push_back({name, help, group_, &value, false});
 }
 void ToolCommand::flag(const std::string& name, bool& value, const std::string& help) {
-    entries_.push_back({name, help, &value, false});
+    entries_.push_back({name, help, group_, &value, false});
 }
 void ToolCommand::positional(const std::string& name, std::string& value, const std::string& help) {
-    entries_.push_back({name, help, &value, true});
+    entries_.push_back({name, help, group_, &value, true});
 }
 
 bool ToolCommand::parse(int argc, char** argv) {
@@ -175,9 +232,12 @@ bool ToolCommand::parse(int argc, char** argv) {
             [&](auto* value) {
                 using T = std::decay_t<decltype(*value)>;
                 if constexpr (std::is_same_v<T, bool>)
-                    app.add_flag("--" + entry.name, *value, entry.help);
+                    app.add_flag("--" + entry.name, *value, entry.help)->group(entry.group);
+                else if (entry.positional)
+                    app.add_option(entry.name, *value, entry.help)->capture_default_str();
                 else
-                    app.add_option(entry.positional ? entry.name : "--" + entry.name, *value, entry.help)
+                    app.add_option("--" + entry.name, *value, entry.help)
+                        ->group(entry.group)
                         ->capture_default_str();
             },
             entry.value);
@@ -190,6 +250,8 @@ bool ToolCommand::parse(int argc, char** argv) {
         fail_usage(e.what());
     }
     if (!app.remaining().empty()) refuse_unknown(app, app.remaining());
+    for (const Entry& entry : entries_)
+        if (app.count(entry.positional ? entry.name : "--" + entry.name) > 0) given_.insert(entry.name);
     return true;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,15 @@ struct ExperimentCommand {
     bool help_shown = false;  // --help was given and printed: nothing is left to do
 };
 
+// A flag of one program beside the keys of the configuration. A list takes one value each time it is given.
+struct ProgramOption {
+    std::string name, help;
+    std::variant<int64_t*, std::string*, std::vector<std::string>*> value;
+};
+
 // Precedence: preset < --config FILE (TOML) < flags. Unknown flags throw a usage error with a suggestion.
-ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description);
+ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description,
+                                   const std::vector<ProgramOption>& options = {});
 
 // The same config as TOML, for --print_config and as a --config file.
 std::string config_to_toml(const ExperimentConfig& config);
@@ -33,6 +41,8 @@ inline constexpr const char* exit_codes_help =
 class ToolCommand {
   public:
     ToolCommand(std::string name, std::string description);
+    // The options declared from here on stand under this heading in the help.
+    void group(const std::string& heading);
     void option(const std::string& name, std::string& value, const std::string& help);
     void option(const std::string& name, int64_t& value, const std::string& help);
     void option(const std::string& name, double& value, const std::string& help);
@@ -40,15 +50,18 @@ class ToolCommand {
     void positional(const std::string& name, std::string& value, const std::string& help);
     // False when --help was printed. Throws usage errors with suggestions.
     bool parse(int argc, char** argv);
+    // Whether the command line held this option, be its value the default or empty.
+    bool given(const std::string& name) const { return given_.contains(name); }
 
   private:
     struct Entry {
-        std::string name, help;
+        std::string name, help, group;
         std::variant<std::string*, int64_t*, double*, bool*> value;
         bool positional;
     };
-    std::string name_, description_;
+    std::string name_, description_, group_ = "Options";
     std::vector<Entry> entries_;
+    std::set<std::string> given_;
 };
 
 }  // namespace sieve

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -15,17 +17,39 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
     return {
         {"vocab_size", "Model", "vocabulary of the tokenizer that is trained", &m.vocab_size, true},
         {"d_model", "Model", "model width", &m.d_model, true},
-        {"n_heads", "Model", "attention heads; the head size is d_model / n_heads", &m.n_heads, true},
+        {"n_heads", "Model", "attention heads, of d_model / n_heads dims (mla has its own)", &m.n_heads,
+         true},
+        {"attention_type", "Model", "mha, gqa (query heads share keys and values) or mla (latent attention)",
+         &m.attention_type, true},
+        {"n_kv_heads", "Model", "key and value heads of --attention_type gqa", &m.n_kv_heads, true},
         {"n_layers", "Model", "blocks", &m.n_layers, true},
         {"d_ff", "Model", "hidden width of an expert", &m.d_ff, true},
         {"max_seq_len", "Model", "tokens in a training window", &m.max_seq_len, true},
         {"num_experts", "Model", "experts per block", &m.num_experts, true},
         {"expert_top_k", "Model", "experts that each token uses", &m.expert_top_k, true},
+        {"shared_experts", "Model", "experts that every token uses, beside the chosen ones",
+         &m.shared_experts, true},
+        {"ffn", "Model", "silu, or swiglu: an expert is linear2(silu(linear1 x) * linear3 x)", &m.ffn, true},
+        {"router", "Model", "softmax, or sigmoid_bias (DeepSeek-V3: a bias balances the experts)", &m.router,
+         true},
+        {"routed_scaling_factor", "Model", "what the weights of a token's experts sum to with sigmoid_bias",
+         &m.routed_scaling_factor, true},
         {"dropout", "Model", "dropout rate", &m.dropout, true},
         {"router_noise", "Model", "std of the noise on router logits in training", &m.router_noise, true},
         {"norm_eps", "Model", "epsilon of RMSNorm", &m.norm_eps, true},
         {"rope_base", "Model", "base of the rotary embedding", &m.rope_base, true},
         {"init_std", "Model", "std of the initial weights", &m.init_std, true},
+
+        {"q_lora_rank", "Latent attention (--attention_type mla)", "width of the query latent; 0: none",
+         &m.q_lora_rank, true},
+        {"kv_lora_rank", "Latent attention (--attention_type mla)", "width of the key and value latent",
+         &m.kv_lora_rank, true},
+        {"qk_nope_head_dim", "Latent attention (--attention_type mla)",
+         "dims of a query and key head without RoPE", &m.qk_nope_head_dim, true},
+        {"qk_rope_head_dim", "Latent attention (--attention_type mla)",
+         "dims with RoPE; the keys' are shared by all heads", &m.qk_rope_head_dim, true},
+        {"v_head_dim", "Latent attention (--attention_type mla)", "dims of a value head", &m.v_head_dim,
+         true},
 
         {"indexer", "Sparse attention", "plain or deepseek (LayerNorm and RoPE in the indexer)", &m.indexer,
          true},
@@ -33,7 +57,9 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"indexer_dim", "Sparse attention", "dims of an indexer head", &m.indexer_dim, true},
         {"indexer_scale", "Sparse attention", "factor on indexer scores; 0: the indexer's own",
          &m.indexer_scale, true},
-        {"sparse_top_k", "Sparse attention", "tokens that each query may read", &m.sparse_top_k, true},
+        {"sparse_top_k", "Sparse attention",
+         "tokens that each query may read: one number, or one per layer (64,64,32,...)", &m.sparse_top_k,
+         true},
         {"indexer_loss_weight", "Sparse attention", "weight of the alignment loss", &c.indexer_loss_weight,
          true},
         {"warmup_steps", "Sparse attention", "steps that train the indexer alone", &c.warmup_steps, true},
@@ -53,6 +79,8 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"grad_clip", "Training", "largest global gradient norm", &c.grad_clip, true},
         {"load_balancing_weight", "Training", "weight of the experts' load-balancing loss",
          &c.load_balancing_weight, true},
+        {"bias_update_speed", "Training", "change of a router's bias per step with --router sigmoid_bias",
+         &c.bias_update_speed, true},
         {"eval_every", "Training", "steps between evaluations", &c.eval_every, true},
         {"eval_batches", "Training", "validation batches per evaluation; 0: all", &c.eval_batches, true},
         {"seed", "Training", "of weights, batches and dropout", &c.seed, true},
@@ -70,11 +98,77 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"results_dir", "Running", "where results are written", &c.results_dir, false},
         {"stages", "Running", "which of classic,sparse,compare to run", &c.stages, false},
         {"device", "Running", "auto, cpu or cuda", &c.device, false},
+        {"precision", "Running", "of matrix products and attention on a GPU: fp32, tf32 or bf16",
+         &c.precision, true},
         {"threads", "Running", "0: all cores", &c.threads, false},
         {"memory_limit_mb", "Running", "refuse to use more tensor memory than this; 0: no limit",
          &c.memory_limit_mb, false},
         {"checkpoint_every", "Running", "steps between checkpoints for --resume", &c.checkpoint_every, false},
+        {"tensorboard", "Running", "also write TensorBoard event files beside metrics.jsonl and metrics.csv",
+         &c.tensorboard, false},
     };
+}
+
+namespace {
+
+ConfigKey find_key(ExperimentConfig& config, const std::string& name) {
+    std::vector<std::string> known;
+    for (const ConfigKey& key : config_keys(config)) {
+        if (key.name == name) return key;
+        known.emplace_back(key.name);
+    }
+    const std::string nearest = nearest_name(name, known);
+    fail_usage(fmt::format("unknown key '{}'{} (--help lists all)", name,
+                           nearest.empty() ? "" : fmt::format(", did you mean {}?", nearest)));
+}
+
+template <class Number>
+bool parse_number(const std::string& text, Number& value) {
+    const char* end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data(), end, value);
+    return parsed.ec == std::errc() && parsed.ptr == end && std::isfinite(static_cast<double>(value));
+}
+
+void parse(const std::string& text, int64_t* value) {
+    if (!parse_number(text, *value)) throw std::invalid_argument("a whole number");
+}
+void parse(const std::string& text, double* value) {
+    if (!parse_number(text, *value)) throw std::invalid_argument("a number");
+}
+void parse(const std::string& text, std::string* value) {
+    *value = text;
+}
+void parse(const std::string& text, bool* value) {
+    if (text != "true" && text != "false") throw std::invalid_argument("true or false");
+    *value = text == "true";
+}
+
+}  // namespace
+
+void set_config_value(ExperimentConfig& config, const std::string& name, const std::string& text) {
+    const ConfigKey key = find_key(config, name);
+    const auto set = [&](auto* value) {
+        if constexpr (std::is_same_v<decltype(value), PerLayer*>)
+            *value = per_layer_from_text(name, text);
+        else
+            parse(text, value);
+    };
+    try {
+        std::visit(set, key.value);
+    } catch (const std::invalid_argument& wanted) {
+        fail_usage(fmt::format("{}: '{}', want {}", name, text, wanted.what()));
+    }
+}
+
+std::string config_value(const ExperimentConfig& config, const std::string& name) {
+    ExperimentConfig copy = config;
+    const auto text = [](auto* value) {
+        if constexpr (std::is_same_v<decltype(value), PerLayer*>)
+            return to_string(*value);
+        else
+            return fmt::format("{}", *value);
+    };
+    return std::visit(text, find_key(copy, name).value);
 }
 
 void apply_preset(ExperimentConfig& c, const std::string& name) {
@@ -145,6 +239,7 @@ void validate(const ExperimentConfig& c) {
     require_not_negative("warmup_lr", c.warmup_lr);
     require_not_negative("sparse_learning_rate", c.sparse_learning_rate);
     require_not_negative("weight_decay", c.weight_decay);
+    require_not_negative("bias_update_speed", c.bias_update_speed);
     require_not_negative("load_balancing_weight", c.load_balancing_weight);
     require_not_negative("indexer_loss_weight", c.indexer_loss_weight);
     if (!(c.grad_clip > 0)) fail_usage(fmt::format("grad_clip: {}, want more than 0", c.grad_clip));
@@ -156,7 +251,31 @@ void validate(const ExperimentConfig& c) {
         fail_usage(fmt::format("protocol: '{}', want heldout or overlap", c.protocol));
     if (c.device != "auto" && c.device != "cpu" && c.device != "cuda")
         fail_usage(fmt::format("device: '{}', want auto, cpu or cuda", c.device));
+    if (c.precision != "fp32" && c.precision != "tf32" && c.precision != "bf16")
+        fail_usage(fmt::format("precision: '{}', want fp32, tf32 or bf16", c.precision));
     check_stages(c.stages);
+}
+
+void to_json(nlohmann::ordered_json& json, const PerLayer& numbers) {
+    if (numbers.values().size() == 1)
+        json = numbers.values().front();
+    else
+        json = numbers.values();
+}
+
+PerLayer per_layer_from_text(const std::string& key, const std::string& text) {
+    std::vector<int64_t> values;
+    const char *at = text.data(), *end = at + text.size();
+    while (true) {
+        int64_t value = 0;
+        const auto parsed = std::from_chars(at, end, value);
+        if (parsed.ec != std::errc() || (parsed.ptr != end && *parsed.ptr != ','))
+            fail_usage(
+                fmt::format("{}: '{}', want a whole number, or one per layer such as 64,64,32", key, text));
+        values.push_back(value);
+        if (parsed.ptr == end) return PerLayer(values);
+        at = parsed.ptr + 1;
+    }
 }
 
 nlohmann::ordered_json config_to_json(const ExperimentConfig& config) {
@@ -184,6 +303,23 @@ void assign(const nlohmann::ordered_json& from, double* to) {
 void assign(const nlohmann::ordered_json& from, std::string* to) {
     if (!from.is_string()) throw std::invalid_argument("a text");
     *to = from.get<std::string>();
+}
+
+void assign(const nlohmann::ordered_json& from, bool* to) {
+    if (!from.is_boolean()) throw std::invalid_argument("true or false");
+    *to = from.get<bool>();
+}
+
+void assign(const nlohmann::ordered_json& from, PerLayer* to) {
+    const bool list =
+        from.is_array() && !from.empty() &&
+        std::all_of(from.begin(), from.end(), [](const auto& v) { return v.is_number_integer(); });
+    if (list)
+        *to = PerLayer(from.get<std::vector<int64_t>>());
+    else if (from.is_number_integer())
+        *to = from.get<int64_t>();
+    else
+        throw std::invalid_argument("a whole number or a list of them");
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ struct ExperimentConfig {
     double learning_rate = 3e-3, warmup_lr = 1e-3;
     double sparse_learning_rate = 0;  // 0: learning_rate, or a tenth of it with sparse_init = classic
     double load_balancing_weight = 0.01, indexer_loss_weight = 1;
+    double bias_update_speed = 0.001;  // of the routers' biases (router sigmoid_bias)
     double weight_decay = 0.1, grad_clip = 1;
     int64_t eval_every = 100, eval_batches = 16;
     std::string sparse_init = "scratch";  // scratch | classic
@@ -37,21 +38,28 @@ struct ExperimentConfig {
     // Running.
     std::string results_dir = "results";
     std::string stages = "classic,sparse,compare";
-    std::string device = "auto";  // auto | cpu | cuda
-    int64_t threads = 0;          // 0: all cores
-    int64_t memory_limit_mb = 0;  // 0: none
+    std::string device = "auto";     // auto | cpu | cuda
+    std::string precision = "fp32";  // fp32 | tf32 | bf16: of matrix products and attention on a CUDA device
+    int64_t threads = 0;             // 0: all cores
+    int64_t memory_limit_mb = 0;     // 0: none
     int64_t checkpoint_every = 100;
+    bool tensorboard = false;
 };
 
 struct ConfigKey {
     const char* name;
     const char* group;
     const char* help;
-    std::variant<int64_t*, double*, std::string*> value;
+    std::variant<int64_t*, double*, std::string*, bool*, PerLayer*> value;
     bool saved;  // part of config.json: it shapes the result, not only where and how the run happens
 };
 
 std::vector<ConfigKey> config_keys(ExperimentConfig& config);
+
+// One key by its name. set_config_value reads the text as the command line would and throws a usage error for
+// an unknown key (with the nearest name) and for a text that is not of the key's type.
+void set_config_value(ExperimentConfig& config, const std::string& key, const std::string& text);
+std::string config_value(const ExperimentConfig& config, const std::string& key);
 
 // small, medium, large. Throws a usage error that lists them.
 void apply_preset(ExperimentConfig& config, const std::string& name);
@@ -63,6 +71,10 @@ nlohmann::ordered_json config_to_json(const ExperimentConfig& config);
 // With `ignore_unknown`, keys that this program does not know are left aside.
 ExperimentConfig config_from_json(const nlohmann::ordered_json& json, const std::string& source,
                                   bool ignore_unknown = false);
+
+void to_json(nlohmann::ordered_json& json, const PerLayer& numbers);  // a number, or a list of them
+// "64" or "64,64,32". A usage error that begins with `key` for anything else.
+PerLayer per_layer_from_text(const std::string& key, const std::string& text);
 
 // The known name nearest to a mistyped one; empty when none is near.
 std::string nearest_name(const std::string& mistyped, const std::vector<std::string>& known);

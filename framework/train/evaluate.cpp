@@ -9,10 +9,29 @@
 
 namespace sieve {
 
-Sparsity sparsity_of(int64_t seq_len, int64_t top_k) {
+namespace {
+
+// `read` entries out of `layers` squares or triangles.
+Sparsity sparsity_of_layers(double seq_len, double layers, double read) {
+    return {1 - read / (layers * seq_len * seq_len), 1 - read / (layers * seq_len * (seq_len + 1) / 2)};
+}
+
+double entries_read(int64_t seq_len, int64_t top_k) {
     const auto T = static_cast<double>(seq_len), k = static_cast<double>(std::min(seq_len, top_k));
-    const double read = k * (k + 1) / 2 + (T - k) * k;
-    return {1 - read / (T * T), 1 - read / (T * (T + 1) / 2)};
+    return k * (k + 1) / 2 + (T - k) * k;
+}
+
+}  // namespace
+
+Sparsity sparsity_of(int64_t seq_len, int64_t top_k) {
+    return sparsity_of_layers(static_cast<double>(seq_len), 1, entries_read(seq_len, top_k));
+}
+
+Sparsity sparsity_of(const ModelConfig& c) {
+    double read = 0;
+    for (int64_t layer = 0; layer < c.n_layers; ++layer)
+        read += entries_read(c.max_seq_len, c.sparse_top_k.of(layer));
+    return sparsity_of_layers(static_cast<double>(c.max_seq_len), static_cast<double>(c.n_layers), read);
 }
 
 double Evaluation::mean_recall() const {
@@ -33,8 +52,8 @@ namespace {
 std::vector<IndexerQuality> indexer_quality_by_layer(const Transformer& model, const Tensor& tokens) {
     std::vector<IndexerQuality> layers;
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
-    const IndexerConfig indexer = indexer_config(model.config());
-    options.observe = [&](int64_t, const AttentionTrace& t) {
+    options.observe = [&](int64_t layer, const AttentionTrace& t) {
+        const IndexerConfig indexer = indexer_config(model.config(), layer);
         const Selection selection =
             indexer_select(t.indexer.q, t.indexer.k, t.indexer.w, indexer.scale, indexer.top_k);
         layers.push_back(indexer_quality(t.q, t.k, t.lse, t.scale, selection));
@@ -51,12 +70,13 @@ Evaluation evaluate(const Transformer& model, const Dataset& data, int64_t batch
     const int64_t available = data.validation_batches();
     const int64_t count = batches == 0 ? available : std::min(batches, available);
     const bool sparse = model.config().is_sparse();
+    const Device device = model.device();
     int64_t tokens = 0, right = 0;
     for (int64_t i = 0; i < count; ++i) {
         const Batch batch = data.validation(i);
-        const ModelOutput out = model.forward(batch.tokens, {.indexer_loss = sparse});
+        const ModelOutput out = model.forward(batch.tokens.to(device), {.indexer_loss = sparse});
         const TokenPredictions scored =
-            score_predictions(out.logits, batch.targets.alias({batch.targets.numel()}));
+            score_predictions(out.logits, batch.targets.alias({batch.targets.numel()}).to(device));
         result.loss += scored.total_loss;
         right += scored.correct;
         tokens += batch.targets.numel();
@@ -65,7 +85,7 @@ Evaluation evaluate(const Transformer& model, const Dataset& data, int64_t batch
     result.loss /= static_cast<double>(tokens);
     result.accuracy = static_cast<double>(right) / static_cast<double>(tokens);
     result.perplexity = std::exp(result.loss);
-    if (sparse) result.quality = indexer_quality_by_layer(model, data.validation(0).tokens);
+    if (sparse) result.quality = indexer_quality_by_layer(model, data.validation(0).tokens.to(device));
     return result;
 }
 

@@ -15,6 +15,7 @@ struct Sparsity {
     double causal;  // of the t + 1 keys that a query may read
 };
 Sparsity sparsity_of(int64_t seq_len, int64_t top_k);
+Sparsity sparsity_of(const ModelConfig& config);  // of max_seq_len tokens, over all layers
 
 struct Evaluation {
     double loss = 0;        // nats per token

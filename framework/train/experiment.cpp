@@ -5,16 +5,18 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
-#include "framework/blas/gemm.h"
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
 #include "framework/data/dataset.h"
 #include "framework/io/json_file.h"
 #include "framework/train/checkpoint.h"
+#include "framework/train/device.h"
 #include "framework/train/inspect.h"
 #include "framework/train/interrupt.h"
+#include "framework/train/report.h"
 #include "framework/train/results.h"
 #include "framework/train/trainer.h"
 
@@ -27,91 +29,97 @@ bool runs(const ExperimentConfig& config, const std::string& stage) {
     return ("," + config.stages + ",").find("," + stage + ",") != std::string::npos;
 }
 
-void choose_device(const ExperimentConfig& config) {
-    if (config.device == "cuda")
-        fail_usage("device: cuda is not available: this build has no CUDA kernels yet; use --device cpu");
-    if (config.device == "auto")
-        std::fputs("device: no CUDA kernels in this build; running on the CPU\n", stderr);
-}
-
 int64_t count_elements(const std::vector<Parameter>& parameters) {
     int64_t n = 0;
     for (const Parameter& p : parameters) n += p.tensor.numel();
     return n;
 }
 
-std::unique_ptr<Transformer> make_model(const ExperimentConfig& c) {
+std::unique_ptr<Transformer> make_model(const ExperimentConfig& c, Device device) {
     return std::make_unique<Transformer>(
-        c.model, ParameterInit{.seed = static_cast<uint64_t>(c.seed), .std = c.model.init_std});
+        c.model,
+        ParameterInit{.seed = static_cast<uint64_t>(c.seed), .std = c.model.init_std, .device = device});
 }
 
-// One variant that is still to be trained, with what trial steps say about its cost.
-struct PlannedVariant {
-    ExperimentConfig config;
-    std::vector<double> step_seconds;  // per stage
-    int64_t trial_bytes = 0;
-    double seconds = 0;  // of the whole variant, evaluation included
-};
+}  // namespace
 
-bool is_finished(const ResultPaths& paths, const ExperimentConfig& config) {
-    const std::string folder = paths.variant(config.model.attention);
+bool is_finished(const std::string& folder, const ExperimentConfig& config) {
     if (!fs::exists(folder + "/final_model.pt") || !fs::exists(folder + "/training_results.json"))
         return false;
     if (fs::exists(folder + "/checkpoint.pt")) return false;
+    const std::string saved = folder + "/config.json";
     return read_final_model(folder + "/final_model.pt").config.model.attention == config.model.attention &&
-           read_json(folder + "/config.json") == config_to_json(config);
+           config_to_json(config_from_json(read_json(saved), saved, true)) == config_to_json(config);
 }
 
 void estimate(PlannedVariant& variant, const Dataset& data) {
     const ExperimentConfig& c = variant.config;
-    reset_peak_memory();
-    const int64_t before = memory_stats().live_bytes;
+    const Device device = variant.device;
+    reset_peak_memory(device);
+    const int64_t before = memory_stats(device).live_bytes;
     const auto batches =
         static_cast<double>(c.eval_batches == 0 ? data.validation_batches()
                                                 : std::min(c.eval_batches, data.validation_batches()));
     for (const Stage& stage : stages_of(c)) {
-        const double step = measure_step_seconds(c, stage, data);
+        const double step = measure_step_seconds(c, stage, data, device);
         variant.step_seconds.push_back(step);
         // An evaluation batch is a forward pass: about a third of a step.
         const double evaluations =
             stage.kind == StageKind::warmup ? 0 : std::ceil(static_cast<double>(stage.steps) / c.eval_every);
         variant.seconds += step * (static_cast<double>(stage.steps) + evaluations * batches / 3);
     }
-    variant.trial_bytes = memory_stats().peak_bytes - before;
+    variant.trial_bytes = memory_stats(device).peak_bytes - before;
 }
 
-void print_header(const ExperimentConfig& c, const Dataset& data) {
-    ExperimentConfig sparse = c;
-    sparse.model.attention = "sparse";
-    const auto model = make_model(sparse);
+// What differs from the plain model; nothing for the presets.
+void print_model_variants(const ModelConfig& m) {
+    if (m.attention_type == "gqa")
+        fmt::print("  attention   gqa, {} query heads over {} key and value heads\n", m.n_heads,
+                   m.n_kv_heads);
+    if (m.attention_type == "mla")
+        fmt::print(
+            "  attention   mla, {} heads of {} + {} (rotated), latent {}, query latent {}, values of {}\n",
+            m.n_heads, m.qk_nope_head_dim, m.qk_rope_head_dim, m.kv_lora_rank, m.q_lora_rank, m.v_head_dim);
+    if (m.ffn != "silu" || m.router != "softmax" || m.shared_experts > 0)
+        fmt::print("  experts     {}, {} router, {} shared by all tokens\n", m.ffn, m.router,
+                   m.shared_experts);
+}
+
+void print_header(const std::string& title, const ExperimentConfig& c, const Dataset& data, Device device,
+                  bool sparse) {
+    ExperimentConfig largest = c;
+    largest.model.attention = sparse ? "sparse" : "classic";
+    const auto model = make_model(largest, Device{});
     const ModelConfig& m = c.model;
-    fmt::print("Sieve experiment 4: classic against sparse attention ({} preset, seed {})\n", c.preset,
-               c.seed);
-    fmt::print("  device      cpu, {} threads, matrix products by {}\n", thread_count(), cpu::gemm_backend());
+    fmt::print("{} ({} preset, seed {})\n", title, c.preset, c.seed);
+    fmt::print("  device      {}\n", describe(device));
     fmt::print("  model       d_model {}, {} heads, {} layers, {} experts (top {}), d_ff {}, length {}\n",
                m.d_model, m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
-    fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", m.indexer, m.indexer_heads, m.indexer_dim,
-               m.sparse_top_k);
-    fmt::print("  parameters  {} (classic), + {} in the indexers (sparse)\n",
-               human_count(count_elements(model->main_parameters())),
-               human_count(count_elements(model->indexer_parameters())));
+    print_model_variants(m);
+    if (sparse)
+        fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", m.indexer, m.indexer_heads,
+                   m.indexer_dim, to_string(m.sparse_top_k));
+    fmt::print("  parameters  {} (classic)", human_count(count_elements(model->main_parameters())));
+    if (sparse)
+        fmt::print(", + {} in the indexers (sparse)",
+                   human_count(count_elements(model->indexer_parameters())));
+    fmt::print("\n");
     fmt::print("  data        {}\n", data.source());
     fmt::print("  tokens      {}\n", data.token_line());
     fmt::print("  protocol    {}\n", data.protocol());
     fmt::print("  results     {}/\n", c.results_dir);
 }
 
-// Trains one variant and writes its folder. The trained model's file appears last.
-TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, const ResultPaths& paths,
-                            bool resume, double seconds_after) {
+TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, bool resume,
+                            double seconds_after) {
     const ExperimentConfig& c = variant.config;
-    const std::string folder = paths.variant(c.model.attention);
-    release_cached_memory();
-    reset_peak_memory();
-    const auto model = make_model(c);
+    const std::string& folder = variant.folder;
+    release_cached_memory(variant.device);
+    reset_peak_memory(variant.device);
+    const auto model = make_model(c, variant.device);
     const bool from_checkpoint = resume && fs::exists(folder + "/checkpoint.pt");
     if (c.model.is_sparse() && c.sparse_init == "classic" && !from_checkpoint) {
-        const std::string source = paths.variant("classic") + "/final_model.pt";
+        const std::string& source = variant.classic_model;
         if (!fs::exists(source))
             fail_bad_file(
                 fmt::format("{}: not found; --sparse_init classic needs the trained classic model, so run "
@@ -141,14 +149,19 @@ TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, 
     return outcome;
 }
 
+namespace {
+
 std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultPaths& paths,
-                                 const Dataset& data) {
+                                 const Dataset& data, Device device) {
     std::vector<PlannedVariant> variants;
     for (const char* attention : {"classic", "sparse"}) {
         if (!runs(command.config, attention)) continue;
-        PlannedVariant variant{.config = command.config};
+        PlannedVariant variant{.config = command.config,
+                               .folder = paths.variant(attention),
+                               .classic_model = paths.variant("classic") + "/final_model.pt",
+                               .device = device};
         variant.config.model.attention = attention;
-        if (command.resume && is_finished(paths, variant.config)) {
+        if (command.resume && is_finished(variant.folder, variant.config)) {
             fmt::print("  {} was finished by an earlier run and is kept\n", attention);
             continue;
         }
@@ -174,22 +187,36 @@ void print_plan(const std::vector<PlannedVariant>& variants) {
     std::fflush(stdout);
 }
 
-void warn_about_earlier_results(const ExperimentCommand& command, const ResultPaths& paths) {
-    if (command.resume) return;
-    for (const char* attention : {"classic", "sparse"}) {
-        const std::string folder = paths.variant(attention);
-        if (!runs(command.config, attention)) continue;
-        if (fs::exists(folder + "/checkpoint.pt"))
-            fmt::print(stderr,
-                       "{}: an interrupted run is here; --resume would continue it, this run replaces it\n",
-                       folder);
-        else if (fs::exists(folder + "/final_model.pt"))
-            fmt::print(stderr, "{}: holds an earlier run, whose files are replaced as this one finishes\n",
-                       folder);
-    }
+// All layers of the sparse model. Of the classic one those that `visualize` drew before: no picture in the
+// folder is of an earlier model.
+void draw_attention(const ResultPaths& paths, const Dataset& data) {
+    const std::string folder = paths.comparison();
+    const FinalModel sparse = read_final_model(paths.variant("sparse") + "/final_model.pt");
+    const TextSample sample = validation_sample(data, 0);
+    std::vector<int64_t> layers(static_cast<size_t>(sparse.config.model.n_layers));
+    std::iota(layers.begin(), layers.end(), 0);
+    write_attention_pictures(*sparse.model, sample, layers, folder);
+    write_selection_statistics(selection_statistics(*sparse.model, data, statistics_windows), folder);
+    std::vector<int64_t> dense = layers_drawn(folder, "dense_attention");
+    if (dense.empty()) return;
+    const FinalModel classic = read_final_model(paths.variant("classic") + "/final_model.pt");
+    std::erase_if(dense, [&](int64_t layer) { return layer >= classic.config.model.n_layers; });
+    write_attention_pictures(*classic.model, sample, dense, folder);
 }
 
 }  // namespace
+
+void warn_about_earlier_run(const std::string& folder) {
+    if (fs::exists(folder + "/checkpoint.pt"))
+        fmt::print(stderr,
+                   "{}: an interrupted run is here; --resume would continue it, this run replaces it\n",
+                   folder);
+    else if (fs::exists(folder + "/final_model.pt"))
+        fmt::print(
+            stderr,
+            "{}: holds an earlier run; its logs are replaced now, its other files as this one finishes\n",
+            folder);
+}
 
 DataConfig data_config(const ExperimentConfig& c) {
     return {.data = c.data,
@@ -205,35 +232,45 @@ DataConfig data_config(const ExperimentConfig& c) {
             .batch_size = c.batch_size};
 }
 
+Dataset load_data(ExperimentConfig& config) {
+    Dataset data =
+        load_dataset(data_config(config), [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
+    config.model.vocab_size = data.tokenizer().vocab_size();
+    return data;
+}
+
+Device prepare_machine(const ExperimentConfig& config) {
+    const Device device = choose_device(config);
+    if (config.threads) set_thread_count(static_cast<int>(config.threads));
+    set_memory_limit(config.memory_limit_mb << 20, device);
+    return device;
+}
+
 int run_experiment(const ExperimentCommand& given) {
     ExperimentCommand command = given;
     ExperimentConfig& config = command.config;
-    choose_device(config);
-    if (config.threads) set_thread_count(static_cast<int>(config.threads));
-    set_memory_limit(config.memory_limit_mb << 20);
-    const Dataset data =
-        load_dataset(data_config(config), [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
-    config.model.vocab_size = data.tokenizer().vocab_size();  // a given tokenizer brings its own
+    const Device device = prepare_machine(config);
+    const Dataset data = load_data(config);
     const ResultPaths paths(config.results_dir);
     paths.make_folders();
-    warn_about_earlier_results(command, paths);
-    print_header(config, data);
-    const std::vector<PlannedVariant> variants = plan(command, paths, data);
+    for (const char* attention : {"classic", "sparse"})
+        if (!command.resume && runs(config, attention)) warn_about_earlier_run(paths.variant(attention));
+    print_header("Sieve experiment 4: classic against sparse attention", config, data, device, true);
+    const std::vector<PlannedVariant> variants = plan(command, paths, data, device);
     if (!variants.empty()) print_plan(variants);
 
     catch_interrupts();
     for (size_t i = 0; i < variants.size(); ++i) {
         double after = 0;
         for (size_t j = i + 1; j < variants.size(); ++j) after += variants[j].seconds;
-        if (run_variant(variants[i], data, paths, command.resume, after) == TrainingOutcome::finished)
-            continue;
+        if (run_variant(variants[i], data, command.resume, after) == TrainingOutcome::finished) continue;
         fmt::print("\ninterrupted; the state is saved. To go on: the same command with --resume\n");
         return interrupted();
     }
     if (runs(config, "compare")) {
         write_comparison(paths, config);
-        const FinalModel sparse = read_final_model(paths.variant("sparse") + "/final_model.pt");
-        write_attention_pictures(*sparse.model, data, {0}, 0, paths.comparison());
+        draw_attention(paths, data);
+        fmt::print("\n{}: all of it on one page\n", write_report(config.results_dir, paths.comparison()));
         fmt::print("results are in {}/\n", config.results_dir);
     }
     return 0;

@@ -8,10 +8,11 @@
 namespace sieve {
 
 struct StepFlops {
-    double projections = 0;  // qkv, w_o, router gate, selected experts, output head
-    double attention = 0;    // causal: entries above the diagonal are not counted
-    double indexer = 0;      // projections, scores, alignment loss
-    double optimizer = 0;    // Newton-Schulz iterations of Muon (symmetric products counted once per pair)
+    double projections =
+        0;                 // into and out of attention, router gate, selected and shared experts, output head
+    double attention = 0;  // causal: entries above the diagonal are not counted
+    double indexer = 0;    // projections, scores, alignment loss
+    double optimizer = 0;  // Newton-Schulz iterations of Muon (symmetric products counted once per pair)
     double model() const { return projections + attention + indexer; }
     double total() const { return model() + optimizer; }
 };

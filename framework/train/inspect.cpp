@@ -5,14 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "framework/autograd/autograd.h"
 #include "framework/core/error.h"
-#include "framework/io/json_file.h"
 #include "framework/ops/indexer_quality/indexer_quality.h"
 #include "framework/ops/lightning_indexer/lightning_indexer.h"
-#include "framework/train/evaluate.h"
 
 namespace sieve {
 namespace {
@@ -24,7 +21,7 @@ template <class Reads>
 std::vector<float> head_weights(const AttentionTrace& t, int64_t head, const Reads& reads) {
     const int64_t T = t.q.dim(2), dh = t.q.dim(3);
     const float* q = t.q.data<float>() + head * T * dh;
-    const float* k = t.k.data<float>() + head * T * dh;
+    const float* k = t.k.data<float>() + head / (t.q.dim(1) / t.k.dim(1)) * T * dh;
     const float* lse = t.lse.data<float>() + head * T;
     std::vector<float> weights(static_cast<size_t>(T * T), blank);
     for (int64_t i = 0; i < T; ++i)
@@ -38,11 +35,8 @@ std::vector<float> head_weights(const AttentionTrace& t, int64_t head, const Rea
     return weights;
 }
 
-std::vector<float> mean_of(const std::vector<std::vector<float>>& heads) {
-    std::vector<float> mean(heads.front().size(), 0.0f);
-    for (const auto& head : heads)
-        for (size_t i = 0; i < mean.size(); ++i) mean[i] += head[i] / static_cast<float>(heads.size());
-    return mean;
+void add_share(const std::vector<float>& head, int64_t heads, std::vector<float>& mean) {
+    for (size_t i = 0; i < mean.size(); ++i) mean[i] += head[i] / static_cast<float>(heads);
 }
 
 std::vector<uint8_t> mask_of(const Selection& selection) {
@@ -77,7 +71,7 @@ std::vector<std::vector<float>> scores_by_head(const IndexerProjections& p, doub
 
 AttentionPattern pattern_of(const AttentionTrace& t, int64_t layer, const IndexerConfig& indexer,
                             bool sparse) {
-    const int64_t T = t.q.dim(2);
+    const int64_t heads = t.q.dim(1), T = t.q.dim(2);
     AttentionPattern pattern{.layer = layer, .tokens = T, .top_k = indexer.top_k};
     if (sparse) {
         pattern.selected = mask_of(t.selection);
@@ -88,30 +82,97 @@ AttentionPattern pattern_of(const AttentionTrace& t, int64_t layer, const Indexe
     const auto reads = [&](int64_t i, int64_t s) {
         return !sparse || pattern.selected[static_cast<size_t>(i * T + s)];
     };
-    for (int64_t head = 0; head < t.q.dim(1); ++head) pattern.by_head.push_back(head_weights(t, head, reads));
-    pattern.weights = mean_of(pattern.by_head);
+    pattern.weights.resize(static_cast<size_t>(T * T));
+    for (int64_t h = 0; h < heads; ++h) {
+        std::vector<float> weights = head_weights(t, h, reads);
+        add_share(weights, heads, pattern.weights);
+        if (!sparse) pattern.by_head.push_back(std::move(weights));
+    }
     return pattern;
 }
 
 }  // namespace
 
-std::vector<AttentionPattern> attention_patterns(const Transformer& model, const Tensor& tokens) {
+AttentionPattern attention_pattern(const Transformer& model, const Tensor& tokens, int64_t layer) {
     const NoGrad guard;
-    const IndexerConfig indexer = indexer_config(model.config());
-    std::vector<AttentionPattern> patterns;
+    AttentionPattern pattern;
     ForwardOptions options{.logits = false};
-    options.observe = [&](int64_t layer, const AttentionTrace& trace) {
-        patterns.push_back(pattern_of(trace, layer, indexer, model.config().is_sparse()));
+    options.observe = [&](int64_t observed, const AttentionTrace& trace) {
+        if (observed == layer)
+            pattern =
+                pattern_of(trace, layer, indexer_config(model.config(), layer), model.config().is_sparse());
     };
     model.forward(tokens, options);
-    return patterns;
+    return pattern;
 }
+
+// ---- samples
 
 namespace {
 
-void add_selection(const Selection& selection, int64_t top_k, SelectionStatistics& into) {
+// At most `most` characters, the last one "…" where more were there.
+std::string shortened(std::string_view text, size_t most) {
+    size_t characters = 0, last = 0;
+    for (size_t at = 0; at < text.size(); ++at) {
+        if ((static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) continue;  // inside a character of UTF-8
+        if (++characters > most) return std::string(text.substr(0, last)) + "…";
+        last = at;
+    }
+    return std::string(text);
+}
+
+std::vector<std::string> names_of(const Tokenizer& tokenizer, const Tensor& tokens) {
+    std::vector<std::string> names;
+    for (const int32_t id : tokens.to_vector<int32_t>())
+        names.push_back(shortened(tokenizer.token_text(id), 14));
+    return names;
+}
+
+std::string on_one_line(std::string_view text) {
+    std::string line(text);
+    for (char& c : line)
+        if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+    return line;
+}
+
+Tensor validation_window(const Dataset& data, int64_t index) {
+    const int64_t batch_size = data.validation(0).tokens.dim(0);
+    const int64_t row = index % batch_size;
+    return data.validation(index / batch_size).tokens.rows(row, row + 1);
+}
+
+}  // namespace
+
+TextSample validation_sample(const Dataset& data, int64_t index) {
+    const auto count = static_cast<int64_t>(data.windows().validation.size());
+    if (index < 0 || index >= count)
+        fail_usage(fmt::format("sample: {}, want 0 to {} (the validation windows)", index, count - 1));
+    TextSample sample{.tokens = validation_window(data, index),
+                      .what = fmt::format("validation window {}", index)};
+    sample.names = names_of(data.tokenizer(), sample.tokens);
+    return sample;
+}
+
+TextSample text_sample(const Tokenizer& tokenizer, std::string_view text, int64_t longest) {
+    std::vector<int32_t> ids = tokenizer.encode(text);
+    if (ids.empty()) fail_usage("text: empty, want a text of at least one token");
+    const auto all = static_cast<int64_t>(ids.size()), kept = std::min(all, longest);
+    ids.resize(static_cast<size_t>(kept));
+    TextSample sample{.tokens = Tensor::empty({1, kept}, DType::int32), .left_out = all - kept};
+    std::copy(ids.begin(), ids.end(), sample.tokens.data<int32_t>());
+    sample.names = names_of(tokenizer, sample.tokens);
+    sample.what = fmt::format("text “{}”", shortened(on_one_line(text), 40));
+    return sample;
+}
+
+// ---- statistics
+
+namespace {
+
+void add_selection(const Selection& selection, int64_t top_k, LayerSelections& into) {
     const int64_t T = selection.indices.dim(1), slots = selection.indices.dim(2);
     std::vector<bool> used(static_cast<size_t>(T), false);
+    into.distance_counts.resize(static_cast<size_t>(T));
     int64_t read = 0;
     for (int64_t t = 0; t < T; ++t) {
         const int64_t count = selection.counts.data<int32_t>()[t];
@@ -120,7 +181,7 @@ void add_selection(const Selection& selection, int64_t top_k, SelectionStatistic
         for (int64_t i = 0; i < count; ++i) {
             const int64_t s = selection.indices.data<int32_t>()[t * slots + i];
             used[static_cast<size_t>(s)] = true;
-            into.distances.push_back(static_cast<double>(t - s));
+            ++into.distance_counts[static_cast<size_t>(t - s)];
         }
     }
     const auto triangle = static_cast<double>(T * (T + 1) / 2);
@@ -130,37 +191,42 @@ void add_selection(const Selection& selection, int64_t top_k, SelectionStatistic
                                 static_cast<double>(T));
 }
 
-}  // namespace
-
-Tensor validation_window(const Dataset& data, int64_t index) {
-    const auto count = static_cast<int64_t>(data.windows().validation.size());
-    if (index < 0 || index >= count)
-        fail_usage(fmt::format("sample: {}, want 0 to {} (the validation windows)", index, count - 1));
-    const int64_t batch_size = data.validation(0).tokens.dim(0);
-    const int64_t row = index % batch_size;
-    return data.validation(index / batch_size).tokens.rows(row, row + 1);
+void add_quality(const IndexerQuality& quality, LayerSelections& into) {
+    into.recall.push_back(quality.recall);
+    into.covered_mass.push_back(quality.covered_mass);
+    if (quality.choices == 0) return;
+    into.recall_of_choices.push_back(quality.recall_of_choices);
+    into.covered_mass_of_choices.push_back(quality.covered_mass_of_choices);
 }
 
-std::vector<SelectionStatistics> selection_statistics(const Transformer& model, const Dataset& data,
-                                                      int64_t samples) {
+}  // namespace
+
+SelectionStatistics selection_statistics(const Transformer& model, const Dataset& data, int64_t windows) {
     const NoGrad guard;
-    const IndexerConfig indexer = indexer_config(model.config());
-    std::vector<SelectionStatistics> layers(static_cast<size_t>(model.config().n_layers));
+    SelectionStatistics result{
+        .windows = std::min(windows, static_cast<int64_t>(data.windows().validation.size())),
+        .tokens = data.windows().length,
+        .top_k = model.config().sparse_top_k};
+    result.layers.resize(static_cast<size_t>(model.config().n_layers));
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& t) {
-        SelectionStatistics& into = layers[static_cast<size_t>(layer)];
+        const IndexerConfig indexer = indexer_config(model.config(), layer);
+        LayerSelections& into = result.layers[static_cast<size_t>(layer)];
         into.layer = layer;
         const Selection selection =
             indexer_select(t.indexer.q, t.indexer.k, t.indexer.w, indexer.scale, indexer.top_k);
-        const IndexerQuality quality = indexer_quality(t.q, t.k, t.lse, t.scale, selection);
-        into.recall.push_back(quality.recall);
-        into.covered_mass.push_back(quality.covered_mass);
+        add_quality(indexer_quality(t.q, t.k, t.lse, t.scale, selection), into);
         add_selection(selection, indexer.top_k, into);
     };
-    const auto available = static_cast<int64_t>(data.windows().validation.size());
-    for (int64_t i = 0; i < std::min(samples, available); ++i)
-        model.forward(validation_window(data, i), options);
-    return layers;
+    for (int64_t i = 0; i < result.windows; ++i) model.forward(validation_window(data, i), options);
+    return result;
+}
+
+double chance_share(int64_t tokens, int64_t top_k, int64_t first) {
+    double sum = 0;
+    for (int64_t t = first; t < tokens; ++t)
+        sum += std::min(1.0, static_cast<double>(top_k) / static_cast<double>(t + 1));
+    return sum / static_cast<double>(tokens - first);
 }
 
 }  // namespace sieve

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "framework/data/dataset.h"
@@ -9,41 +10,70 @@
 
 namespace sieve {
 
+// One text to look at, of T >= 1 tokens.
+struct TextSample {
+    Tensor tokens;                   // int32 [1,T]
+    std::vector<std::string> names;  // of the tokens, as an axis shows them
+    std::string what;                // for a title: "validation window 3", "text “The first words…”"
+    int64_t left_out = 0;            // how many tokens at the text's end were cut off
+};
+
+// A window of the validation set. A usage error when there are not so many.
+TextSample validation_sample(const Dataset& data, int64_t index);
+// The first `longest` tokens of a text. A usage error when the text is empty.
+TextSample text_sample(const Tokenizer& tokenizer, std::string_view text, int64_t longest);
+
 // One layer's attention over one text of T tokens. Matrices are row-major [T,T]: query t, key s. Entries that
 // do not exist (the future, or keys that were not selected) are NaN.
 struct AttentionPattern {
     int64_t layer = 0, tokens = 0, top_k = 0;
     std::vector<float> weights;               // mean over heads of what attention reads
-    std::vector<std::vector<float>> by_head;  // the same for each head
+    std::vector<std::vector<float>> by_head;  // the same for each head; classic model only
     // Sparse model only.
     std::vector<float> scores;                    // the indexer's
     std::vector<uint8_t> selected;                // 1: read
-    std::vector<std::vector<float>> head_scores;  // w_j ReLU(q_j k) of each indexer head
+    std::vector<std::vector<float>> head_scores;  // w_j ReLU(q_j k) of each indexer head; they sum to scores
 };
 
 // tokens int32 [1,T]
-std::vector<AttentionPattern> attention_patterns(const Transformer& model, const Tensor& tokens);
+AttentionPattern attention_pattern(const Transformer& model, const Tensor& tokens, int64_t layer);
 
-// Window `index` of the validation set, int32 [1,T]. A usage error when there are not so many.
-Tensor validation_window(const Dataset& data, int64_t index);
-
-// Per layer; each vector has one value a sample, `distances` one a selected key.
-struct SelectionStatistics {
+// What the selections of one layer were like. Each vector has one value a window. A query t has a choice when
+// it may read more keys than it selects (t >= k).
+struct LayerSelections {
     int64_t layer = 0;
     std::vector<double> sparsity;      // share of the causal triangle that is not read
-    std::vector<double> coverage;      // share of the keys that some query with a choice selected
     std::vector<double> recall;        // share of the true top k (by dense attention) that is selected
     std::vector<double> covered_mass;  // dense attention's mass on the selected keys
-    std::vector<double> distances;     // query position - key position, of queries with a choice (t >= k)
+    // Over the queries that have a choice; empty when none has.
+    std::vector<double> recall_of_choices, covered_mass_of_choices;
+    std::vector<double> coverage;          // share of the T keys that some query selected
+    std::vector<int64_t> distance_counts;  // [T]: selections by distance, t - s
 };
 
-std::vector<SelectionStatistics> selection_statistics(const Transformer& model, const Dataset& data,
-                                                      int64_t samples);
+struct SelectionStatistics {
+    int64_t windows = 0, tokens = 0;
+    PerLayer top_k = 0;
+    std::vector<LayerSelections> layers;
+};
 
-// attention_pattern_layer{N}.png, indexer_heads_layer{N}.png for each layer of `layers`, and for a sparse
-// model attention_statistics.png and attention_statistics.json. Returns the paths written.
-std::vector<std::string> write_attention_pictures(const Transformer& model, const Dataset& data,
-                                                  const std::vector<int64_t>& layers, int64_t sample,
+// Over the first `windows` validation windows, or as many as there are.
+SelectionStatistics selection_statistics(const Transformer& model, const Dataset& data, int64_t windows);
+
+// The share of its t + 1 keys that k random ones are, min(1, k / (t + 1)), meaned over t in [first, T): the
+// recall, and the covered mass of any attention, that an indexer without knowledge would have.
+double chance_share(int64_t tokens, int64_t top_k, int64_t first);
+
+// For each layer of `layers`: attention_pattern_layer{N}.png and indexer_heads_layer{N}.png of a sparse
+// model, dense_attention_layer{N}.png of a classic one. Returns the paths written.
+std::vector<std::string> write_attention_pictures(const Transformer& model, const TextSample& sample,
+                                                  const std::vector<int64_t>& layers,
                                                   const std::string& folder);
+
+// attention_statistics.png and attention_statistics.json. Returns the paths written.
+std::vector<std::string> write_selection_statistics(const SelectionStatistics& statistics,
+                                                    const std::string& folder);
+
+inline constexpr int64_t statistics_windows = 64;  // that the programs look at
 
 }  // namespace sieve

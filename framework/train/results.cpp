@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -39,6 +40,10 @@ std::string ResultPaths::comparison() const {
     return root_ + "/comparison";
 }
 
+std::string ResultPaths::baseline() const {
+    return root_ + "/exp3";
+}
+
 void ResultPaths::make_folders() const {
     for (const std::string& folder : {variant("classic"), variant("sparse"), comparison()})
         make_folder(folder);
@@ -56,7 +61,7 @@ Json training_results(const TrainingHistory& history, const ExperimentConfig& co
     json["threads"] = threads;
     json["seed"] = config.seed;
     if (config.model.is_sparse()) {
-        const Sparsity sparsity = sparsity_of(config.model.max_seq_len, config.model.sparse_top_k);
+        const Sparsity sparsity = sparsity_of(config.model);
         json["sparsity"] = {{"square", sparsity.square}, {"causal", sparsity.causal}};
         std::vector<int64_t> steps(history.warmup_loss.size());
         for (size_t i = 0; i < steps.size(); ++i) steps[i] = static_cast<int64_t>(i) + 1;
@@ -134,6 +139,39 @@ Json success_criteria(const TrainingHistory& classic, const TrainingHistory& spa
                         criterion("no divergence (1: stable)", stable ? 1 : 0, "1", stable)});
 }
 
+// The validation loss of experiment 3, or the reason why there is none to compare with.
+struct BaselineLoss {
+    double val_loss = NAN;
+    std::string missing;
+};
+
+BaselineLoss baseline_loss(const ResultPaths& paths, const ExperimentConfig& config) {
+    const std::string folder = paths.baseline();
+    if (!std::filesystem::exists(folder + "/training_results.json")) return {.missing = "exp3 was not run"};
+    try {
+        const Json theirs = read_json(folder + "/config.json"), ours = config_to_json(config);
+        for (const char* key : {"data", "tokenizer", "vocab_size", "protocol", "max_tokens", "num_documents",
+                                "val_fraction", "max_seq_len"})
+            if (theirs.value(key, Json()) != ours.at(key))
+                return {.missing =
+                            fmt::format("exp3 was run with {} = {}", key, theirs.value(key, Json()).dump())};
+        return {.val_loss = read_training_results(folder + "/training_results.json").val_loss.back()};
+    } catch (const Error& e) {
+        return {.missing = e.what()};
+    }
+}
+
+// Adds the criterion on experiment 3, or says why it could not be judged.
+void judge_against_baseline(Json& metrics, const BaselineLoss& baseline, double sparse_val_loss) {
+    const char* what = "sparse validation loss / that of experiment 3";
+    metrics["criteria_not_judged"] = Json::array();
+    const double ratio = sparse_val_loss / baseline.val_loss;
+    if (baseline.missing.empty())
+        metrics["success_criteria"].push_back(criterion(what, ratio, "at most 1.05", ratio <= 1.05));
+    else
+        metrics["criteria_not_judged"].push_back({{"criterion", what}, {"reason", baseline.missing}});
+}
+
 void print_row(const char* what, double classic, double sparse, const char* format,
                const std::string& remark = "") {
     const auto text = [&](double v) { return fmt::format(fmt::runtime(format), v); };
@@ -165,6 +203,9 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
         fmt::print("  {:<8} {:<48} {:.3f} (wanted {})\n", item["met"].get<bool>() ? "met" : "not met",
                    item["criterion"].get<std::string>(), item["measured"].get<double>(),
                    item["wanted"].get<std::string>());
+    for (const Json& item : metrics["criteria_not_judged"])
+        fmt::print("  {:<8} {:<48} {}\n", "-", item["criterion"].get<std::string>(),
+                   item["reason"].get<std::string>());
 }
 
 TrainingHistory finished_history(const ResultPaths& paths, const std::string& attention) {
@@ -181,7 +222,7 @@ TrainingHistory finished_history(const ResultPaths& paths, const std::string& at
 void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) {
     const TrainingHistory classic = finished_history(paths, "classic");
     const TrainingHistory sparse = finished_history(paths, "sparse");
-    const Sparsity sparsity = sparsity_of(config.model.max_seq_len, config.model.sparse_top_k);
+    const Sparsity sparsity = sparsity_of(config.model);
     Json metrics;
     metrics["performance"] = {{"classic", performance_of(classic)}, {"sparse", performance_of(sparse)}};
     metrics["performance"]["difference"] =
@@ -196,6 +237,7 @@ void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) 
     metrics["config"] = config_to_json(config);
     metrics["config"].erase("attention");
     metrics["success_criteria"] = success_criteria(classic, sparse, sparsity);
+    judge_against_baseline(metrics, baseline_loss(paths, config), sparse.val_loss.back());
     write_json_atomic(paths.comparison() + "/comparison_metrics.json", metrics);
     ExperimentConfig variant = config;
     for (const auto& [attention, history] : {std::pair{"classic", &classic}, std::pair{"sparse", &sparse}}) {
@@ -204,6 +246,21 @@ void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) 
     }
     write_performance_comparison(paths.comparison() + "/performance_comparison.png", classic, sparse);
     print_comparison(metrics, classic, sparse);
+}
+
+std::vector<int64_t> layers_drawn(const std::string& folder, const std::string& stem) {
+    const std::string before = stem + "_layer", after = ".png";
+    std::vector<int64_t> layers;
+    std::error_code code;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, code)) {
+        const std::string name = entry.path().filename().string();
+        if (!name.starts_with(before) || !name.ends_with(after)) continue;
+        int64_t layer = -1;
+        const char *begin = name.data() + before.size(), *end = name.data() + name.size() - after.size();
+        if (std::from_chars(begin, end, layer).ptr == end && layer >= 0) layers.push_back(layer);
+    }
+    std::sort(layers.begin(), layers.end());
+    return layers;
 }
 
 }  // namespace sieve

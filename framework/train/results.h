@@ -1,12 +1,15 @@
 // The results folder: what each file holds, how it is written and read back.
 //
 //   results/{classic,sparse}/   training_results.json, training_curves.png, final_model.pt, config.json
-//   results/comparison/         comparison_metrics.json, performance_comparison.png and the attention
-//   pictures
+//   results/exp3/               the same of experiment 3, the dense baseline (baseline.h)
+//   results/comparison/         comparison_metrics.json, performance_comparison.png, report.html, the
+//   attention
+//                               pictures and statistics (inspect.h)
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
 #include "framework/train/config.h"
 #include "framework/train/trainer.h"
@@ -17,6 +20,7 @@ struct ResultPaths {
     explicit ResultPaths(const std::string& results_dir);
     std::string variant(const std::string& attention) const;  // folder of "classic" or "sparse"
     std::string comparison() const;
+    std::string baseline() const;  // of experiment 3
     // Makes the folders; throws when they cannot be written.
     void make_folders() const;
 
@@ -42,5 +46,9 @@ void write_performance_comparison(const std::string& path, const TrainingHistory
 // comparison_metrics.json, performance_comparison.png, and the table on stdout. Both variants must be
 // finished.
 void write_comparison(const ResultPaths& paths, const ExperimentConfig& config);
+
+// The layers N, ascending, of which there is a picture folder/{stem}_layer{N}.png. None when there is no such
+// folder.
+std::vector<int64_t> layers_drawn(const std::string& folder, const std::string& stem);
 
 }  // namespace sieve

@@ -19,6 +19,8 @@
 #include "framework/optim/schedule.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/interrupt.h"
+#include "framework/train/metrics_log.h"
+#include "framework/train/recorded_step.h"
 
 namespace sieve {
 namespace {
@@ -30,9 +32,11 @@ double seconds_since(Clock::time_point start) {
 }
 
 // Disjoint streams: no two (stage, step) pairs share one, and a step uses far fewer than 2^16.
-Generator step_generator(const ExperimentConfig& config, StageKind kind, int64_t step) {
-    const uint64_t stream = (static_cast<uint64_t>(kind) + 1) << 56 | static_cast<uint64_t>(step) << 16;
-    return Generator(static_cast<uint64_t>(config.seed), stream);
+uint64_t first_stream(StageKind kind) {
+    return (static_cast<uint64_t>(kind) + 1) << 56;
+}
+uint64_t stream_offset(int64_t step) {
+    return static_cast<uint64_t>(step) << 16;
 }
 
 void set_trainable(const std::vector<Parameter>& parameters, bool on) {
@@ -85,53 +89,105 @@ StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& mode
 
 StageRunner::~StageRunner() = default;
 
-Tensor StageRunner::loss_of(int64_t index, const Batch& batch, double& reported) const {
-    Generator rng = step_generator(config_, stage_.kind, index);
+StageRunner::Losses StageRunner::losses_of(Generator& rng, const Tensor& tokens,
+                                           const Tensor& targets) const {
     const bool warmup = stage_.kind == StageKind::warmup;
     const ModelOutput out =
-        model_.forward(batch.tokens, {.stage = warmup ? AttentionStage::dense : AttentionStage::sparse,
-                                      .rng = &rng,
-                                      .indexer_loss = model_.config().is_sparse(),
-                                      .logits = !warmup});
-    if (warmup) {
-        reported = out.indexer_loss.item();
-        return out.indexer_loss;
-    }
-    const Tensor lm = cross_entropy(out.logits, batch.targets.alias({batch.targets.numel()}));
-    reported = lm.item();
+        model_.forward(tokens, {.stage = warmup ? AttentionStage::dense : AttentionStage::sparse,
+                                .rng = &rng,
+                                .indexer_loss = model_.config().is_sparse(),
+                                .logits = !warmup});
+    if (warmup) return {out.indexer_loss, out.indexer_loss.detach(), {}};
+    const Tensor lm = cross_entropy(out.logits, targets.alias({targets.numel()}));
     Tensor loss = add(lm, scale(out.load_balancing, config_.load_balancing_weight));
     if (out.indexer_loss.defined()) loss = add(loss, scale(out.indexer_loss, config_.indexer_loss_weight));
-    return loss;
+    return {loss, lm.detach(), out.assignments};
+}
+
+double StageRunner::learning_rate(int64_t index) const {
+    if (warmup_) return stage_.peak_learning_rate;
+    return scheduled_learning_rate(index, stage_.steps, stage_.peak_learning_rate);
 }
 
 // The main model and the indexer have separate losses, so each is clipped by its own norm: otherwise the size
 // of the alignment gradient would change the language model's steps.
-double StageRunner::clip() const {
-    const double indexer_norm = clip_gradients(indexer_, config_.grad_clip);
-    if (stage_.kind == StageKind::warmup || !std::isfinite(indexer_norm)) return indexer_norm;
-    return clip_gradients(main_, config_.grad_clip);
+StageRunner::Norms StageRunner::clip() const {
+    Norms norms;
+    for (const std::vector<Parameter>* group : {&indexer_, &main_}) {
+        if (group->empty() || (group == &main_ && stage_.kind == StageKind::warmup)) continue;
+        norms.reported = clip_gradients(*group, config_.grad_clip);
+        if (norms.guard.defined())
+            accumulate(norms.guard, norms.reported);
+        else
+            norms.guard = norms.reported.clone();
+    }
+    return norms;
+}
+
+void StageRunner::check_finite(int64_t index, const StepResult& result) const {
+    if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
+    throw Error(ErrorKind::diverged,
+                fmt::format("diverged in the {} stage at step {}: loss {}, gradient norm {}; lower {} "
+                            "(now {:g}) or grad_clip (now {:g})",
+                            name_of(stage_.kind), index + 1, result.loss, result.grad_norm,
+                            stage_.kind == StageKind::warmup ? "warmup_lr" : "learning_rate",
+                            stage_.peak_learning_rate, config_.grad_clip));
 }
 
 StageRunner::StepResult StageRunner::step(int64_t index, const Batch& batch) {
-    StepResult result{};
-    backward(loss_of(index, batch, result.loss));
-    result.grad_norm = clip();
-    if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm))
-        throw Error(ErrorKind::diverged,
-                    fmt::format("diverged in the {} stage at step {}: loss {}, gradient norm {}; lower {} "
-                                "(now {:g}) or grad_clip (now {:g})",
-                                name_of(stage_.kind), index + 1, result.loss, result.grad_norm,
-                                stage_.kind == StageKind::warmup ? "warmup_lr" : "learning_rate",
-                                stage_.peak_learning_rate, config_.grad_clip));
-    if (warmup_) {
-        result.learning_rate = stage_.peak_learning_rate;
+    return model_.device().is_cpu() ? step_on_cpu(index, batch) : step_on_cuda(index, batch);
+}
+
+StageRunner::StepResult StageRunner::step_on_cpu(int64_t index, const Batch& batch) {
+    Generator rng(static_cast<uint64_t>(config_.seed), first_stream(stage_.kind) + stream_offset(index));
+    const Losses losses = losses_of(rng, batch.tokens, batch.targets);
+    backward(losses.total);
+    const Norms norms = clip();
+    StepResult result{.loss = losses.reported.item(), .grad_norm = 0, .learning_rate = learning_rate(index)};
+    result.grad_norm = std::isfinite(norms.guard.item()) ? norms.reported.item() : norms.guard.item();
+    check_finite(index, result);
+    if (warmup_)
         warmup_->step(result.learning_rate);
-    } else {
-        result.learning_rate = scheduled_learning_rate(index, stage_.steps, stage_.peak_learning_rate);
+    else
         hybrid_->step(result.learning_rate);
-    }
+    if (!warmup_) model_.balance_routers(losses.assignments, config_.bias_update_speed);
     clear_gradients(main_);
     clear_gradients(indexer_);
+    return result;
+}
+
+// The same step, given to the device in one piece. What the CPU decides on the way, the device decides by
+// itself: nothing is updated when the loss or a gradient is not finite.
+StageRunner::StepResult StageRunner::step_on_cuda(int64_t index, const Batch& batch) {
+    if (!recorded_)
+        recorded_ = std::make_unique<RecordedStep>(
+            batch.tokens.shape(), [this](const RecordedStep::Inputs& in) -> RecordedStep::Outputs {
+                Generator rng(static_cast<uint64_t>(config_.seed), first_stream(stage_.kind),
+                              in.stream_offset);
+                const Losses losses = losses_of(rng, in.tokens, in.targets);
+                backward(losses.total);
+                const Norms norms = clip();
+                const Tensor loss = losses.reported.to(DType::float64);
+                accumulate(norms.guard, loss);
+                if (warmup_)
+                    warmup_->apply(norms.guard);
+                else
+                    hybrid_->apply(norms.guard);
+                if (!warmup_)
+                    model_.balance_routers(losses.assignments, config_.bias_update_speed, norms.guard);
+                clear_gradients(main_);
+                clear_gradients(indexer_);
+                return {loss, norms.reported, norms.guard};
+            });
+    StepResult result{.loss = 0, .grad_norm = 0, .learning_rate = learning_rate(index)};
+    if (warmup_)
+        warmup_->prepare(result.learning_rate);
+    else
+        hybrid_->prepare(result.learning_rate);
+    const RecordedStep::Values values = recorded_->run(batch, stream_offset(index));
+    result.loss = values.loss;
+    result.grad_norm = std::isfinite(values.guard) ? values.grad_norm : values.guard;
+    check_finite(index, result);
     return result;
 }
 
@@ -146,15 +202,18 @@ void StageRunner::load_optimizer_state(const std::vector<std::pair<std::string, 
         hybrid_->load_state(state);
 }
 
-double measure_step_seconds(const ExperimentConfig& config, const Stage& stage, const Dataset& data) {
-    const Transformer model(config.model,
-                            {.seed = static_cast<uint64_t>(config.seed), .std = config.model.init_std});
+double measure_step_seconds(const ExperimentConfig& config, const Stage& stage, const Dataset& data,
+                            Device device) {
+    const Transformer model(
+        config.model,
+        {.seed = static_cast<uint64_t>(config.seed), .std = config.model.init_std, .device = device});
     StageRunner runner(config, model, stage);
+    const int64_t unlike_the_rest = device.is_cpu() ? 1 : 3;  // fill caches; on CUDA also record the step
     std::vector<double> seconds;
-    for (int64_t i = 0; i < 4; ++i) {
+    for (int64_t i = 0; i < unlike_the_rest + 3; ++i) {
         const auto start = Clock::now();
         runner.step(i, data.batch(i));
-        if (i > 0) seconds.push_back(seconds_since(start));  // the first one fills caches
+        if (i >= unlike_the_rest) seconds.push_back(seconds_since(start));
     }
     std::sort(seconds.begin(), seconds.end());
     return seconds[1];
@@ -169,22 +228,24 @@ class TrainingSession {
         : run_(run), history_(history), stages_(stages_of(run.config)) {}
 
     TrainingOutcome run(bool resume) {
-        restore(resume);
+        begin_log(restore(resume));
         for (; stage_ < stages_.size(); ++stage_, step_ = 0) {
             if (!runner_ || runner_->stage().kind != stages_[stage_].kind)
                 runner_ = std::make_unique<StageRunner>(run_.config, run_.model, stages_[stage_]);
             if (run_stage() == TrainingOutcome::interrupted) return TrainingOutcome::interrupted;
         }
         history_.total_seconds += seconds_since(started_);
-        history_.peak_memory_bytes = std::max(history_.peak_memory_bytes, memory_stats().peak_bytes);
+        history_.peak_memory_bytes =
+            std::max(history_.peak_memory_bytes, memory_stats(run_.model.device()).peak_bytes);
         return TrainingOutcome::finished;
     }
 
   private:
     std::string checkpoint_path() const { return run_.folder + "/checkpoint.pt"; }
 
-    void restore(bool resume) {
-        if (!resume || !std::filesystem::exists(checkpoint_path())) return;
+    // Whether there was a checkpoint to go on from.
+    bool restore(bool resume) {
+        if (!resume || !std::filesystem::exists(checkpoint_path())) return false;
         const Checkpoint checkpoint = read_checkpoint(checkpoint_path(), run_.config);
         run_.model.load_state(checkpoint.model, checkpoint_path());
         stage_ = static_cast<size_t>(checkpoint.stage);
@@ -197,10 +258,12 @@ class TrainingSession {
         Progress(name_of(stages_[stage_].kind), run_.quiet)
             .line(fmt::format("resuming {} at step {} of {}", name_of(stages_[stage_].kind), step_,
                               stages_[stage_].steps));
+        return true;
     }
 
     void save() {
-        history_.peak_memory_bytes = std::max(history_.peak_memory_bytes, memory_stats().peak_bytes);
+        history_.peak_memory_bytes =
+            std::max(history_.peak_memory_bytes, memory_stats(run_.model.device()).peak_bytes);
         Checkpoint checkpoint{.stage = static_cast<int64_t>(stage_), .step = step_, .history = history_};
         checkpoint.history.total_seconds += seconds_since(started_);
         for (const Parameter& p : run_.model.state()) checkpoint.model.emplace_back(p.name, p.tensor);
@@ -215,10 +278,13 @@ class TrainingSession {
             const auto start = Clock::now();
             const StageRunner::StepResult result = runner_->step(step_, run_.data.batch(step_));
             ++step_;
-            note_step(result, seconds_since(start), progress);
+            const double seconds = seconds_since(start);
+            note_step(result, seconds, progress);
             const bool last = step_ == stage.steps;
-            if (stage.kind != StageKind::warmup && (step_ % run_.config.eval_every == 0 || last))
-                note_evaluation(result, progress);
+            const bool evaluates =
+                stage.kind != StageKind::warmup && (step_ % run_.config.eval_every == 0 || last);
+            if (evaluates) note_evaluation(result, progress);
+            log_step(result, seconds, evaluates);
             const bool stop = interrupted() != 0 && !(last && stage_ + 1 == stages_.size());
             if (step_ % run_.config.checkpoint_every == 0 || stop) save();
             if (stop) return TrainingOutcome::interrupted;
@@ -303,10 +369,39 @@ class TrainingSession {
                            e.mean_recall(), e.mean_covered_mass());
     }
 
+    void begin_log(bool resumed) {
+        std::vector<MetricsRow> kept;
+        if (resumed) kept = rows_until(read_metrics(run_.folder), stages_[stage_].kind, step_);
+        log_ = std::make_unique<MetricsLog>(run_.folder, run_.config.tensorboard, kept);
+    }
+
+    void log_step(const StageRunner::StepResult& result, double seconds, bool evaluated) {
+        const ExperimentConfig& c = run_.config;
+        MetricsRow row{.stage = stages_[stage_].kind,
+                       .step = step_,
+                       .loss = result.loss,
+                       .learning_rate = result.learning_rate,
+                       .grad_norm = result.grad_norm,
+                       .tokens_per_second = static_cast<double>(c.batch_size * c.model.max_seq_len) / seconds,
+                       .seconds = seconds};
+        if (evaluated) {
+            row.val_loss = history_.val_loss.back();
+            row.val_accuracy = history_.val_accuracy.back();
+            row.val_perplexity = history_.val_perplexity.back();
+        }
+        if (evaluated && c.model.is_sparse()) {
+            row.indexer_kl = history_.indexer_kl.back();
+            row.indexer_recall = history_.indexer_recall.back();
+            row.indexer_covered_mass = history_.indexer_covered_mass.back();
+        }
+        log_->append(row);
+    }
+
     const TrainingRun& run_;
     TrainingHistory& history_;
     std::vector<Stage> stages_;
     std::unique_ptr<StageRunner> runner_;
+    std::unique_ptr<MetricsLog> log_;
     size_t stage_ = 0;
     int64_t step_ = 0;
     double seconds_since_evaluation_ = 0;

@@ -20,6 +20,7 @@ namespace sieve {
 
 class HybridOptimizer;
 class AdamW;
+class RecordedStep;
 
 // What training_results.json holds. Vectors within one group have one length.
 struct TrainingHistory {
@@ -67,8 +68,22 @@ class StageRunner {
     const Stage& stage() const { return stage_; }
 
   private:
-    Tensor loss_of(int64_t index, const Batch& batch, double& reported) const;
-    double clip() const;
+    struct Losses {
+        Tensor total;                     // what is differentiated
+        Tensor reported;                  // the language model's, or the indexer's in the warm-up
+        std::vector<Tensor> assignments;  // by layer: see MixtureOfExpertsOutput
+    };
+    Losses losses_of(Generator& rng, const Tensor& tokens, const Tensor& targets) const;
+    double learning_rate(int64_t index) const;
+    // Scales the gradients and returns the norm that is reported: float64 scalars on the model's device.
+    // `guard` is finite only when all norms are.
+    struct Norms {
+        Tensor reported, guard;
+    };
+    Norms clip() const;
+    void check_finite(int64_t index, const StepResult& result) const;
+    StepResult step_on_cpu(int64_t index, const Batch& batch);
+    StepResult step_on_cuda(int64_t index, const Batch& batch);
 
     const ExperimentConfig& config_;
     const Transformer& model_;
@@ -76,13 +91,15 @@ class StageRunner {
     std::vector<Parameter> main_, indexer_;
     std::unique_ptr<HybridOptimizer> hybrid_;
     std::unique_ptr<AdamW> warmup_;
+    std::unique_ptr<RecordedStep> recorded_;  // on a CUDA device, from the first step on
 };
 
 // The stages of config.model's variant.
 std::vector<Stage> stages_of(const ExperimentConfig& config);
 
 // Median seconds of one step of `stage`, measured on a throwaway model of the configuration.
-double measure_step_seconds(const ExperimentConfig& config, const Stage& stage, const Dataset& data);
+double measure_step_seconds(const ExperimentConfig& config, const Stage& stage, const Dataset& data,
+                            Device device);
 
 enum class TrainingOutcome { finished, interrupted };
 
@@ -90,7 +107,7 @@ struct TrainingRun {
     const ExperimentConfig& config;  // config.model.attention says which variant
     const Dataset& data;
     const Transformer& model;
-    std::string folder;                          // where checkpoint.pt goes
+    std::string folder;                          // where checkpoint.pt and the logs (metrics_log.h) go
     double seconds_after = 0;                    // estimate of what follows this run, for the ETA
     std::vector<double> estimated_step_seconds;  // per stage
     bool quiet = false;                          // print nothing

@@ -2,6 +2,7 @@
 
 #include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
+#include "framework/core/cuda/runtime.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
 #include "tests/support/testing.h"
@@ -41,9 +42,9 @@ TEST_CASE("tensor: errors") {
     check_error("tensor: item() needs one element, has shape [2]", [] { Tensor::zeros({2}).item(); });
     check_error("tensor: used before it was given a value", [] { Tensor().shape(); });
     check_error("shape: dim 2 of [3,4]", [] { Shape({3, 4}).dim(2); });
-    check_error("device cuda:0: this build has no CUDA; use the cpu", [] {
-        Tensor::zeros({1}, DType::float32, {DeviceType::cuda, 0});
-    });
+    if (!cuda::available())
+        check_error("device cuda: " + cuda::why_unavailable() + "; use the cpu",
+                    [] { Tensor::zeros({1}, DType::float32, cuda::device); });
 }
 
 TEST_CASE("allocator: counts live and peak bytes, and serves a repeated size from its cache") {

@@ -14,8 +14,9 @@
 #include <vector>
 
 #include "cuda_emulation/mma_emulated.h"
+#include "tests/cuda_emulation/device_memory.h"
 #include "tests/cuda_emulation/fiber.h"
-#include "tests/cuda_emulation/sanitizer.h"
+#include "tests/cuda_emulation/shared_memory.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -26,17 +27,12 @@ namespace {
 
 constexpr int warp_lanes = 32;
 constexpr int max_threads = 1024;
-constexpr size_t red_zone = 256;
-constexpr unsigned char stale = 0xFF, zone_mark = 0xFD;
 
 uint64_t seed_value = [] {
     const char* text = std::getenv("SIEVE_CUDA_EMULATION_SEED");
     return text ? std::strtoull(text, nullptr, 10) : 0;
 }();
 uint64_t launches = 0;
-
-// The buffer of dynamic shared memory lies between two red zones; what a launch does not use is red zone too.
-alignas(128) unsigned char shared_buffer[red_zone + max_shared_bytes + red_zone];
 
 enum class State : uint8_t { ready, at_barrier, in_collective, exited };
 
@@ -98,8 +94,6 @@ class BlockRunner {
     std::string context() const;
 
   private:
-    void prepare_shared_memory();
-    void check_shared_memory() const;
     void run_block();
     void run_warp(int warp);
     void resume(int thread);
@@ -148,36 +142,17 @@ void BlockRunner::run(const Launch& launch) {
         blockIdx = {static_cast<unsigned>(b % launch.grid.x),
                     static_cast<unsigned>(b / launch.grid.x % launch.grid.y),
                     static_cast<unsigned>(b / launch.grid.x / launch.grid.y)};
-        prepare_shared_memory();
+        refill_shared_memory(launch.shared_bytes);
         try {
             run_block();
         } catch (...) {
             abandon();
             throw;
         }
-        check_shared_memory();
-    }
-}
-
-void BlockRunner::prepare_shared_memory() {
-    unsigned char* start = shared_buffer + red_zone;
-    unsigned char* end = start + launch_->shared_bytes;
-    unpoison(shared_buffer, sizeof shared_buffer);
-    std::memset(start, stale, launch_->shared_bytes);
-    std::memset(shared_buffer, zone_mark, red_zone);
-    std::memset(end, zone_mark, red_zone);
-    poison(shared_buffer, red_zone);
-    poison(end, shared_buffer + sizeof shared_buffer - end);
-}
-
-void BlockRunner::check_shared_memory() const {
-    if (address_sanitizer) return;
-    const unsigned char* end = shared_buffer + red_zone + launch_->shared_bytes;
-    for (size_t i = 0; i < red_zone; ++i)
-        if (shared_buffer[i] != zone_mark || end[i] != zone_mark)
-            throw std::runtime_error(context() + "writes outside its " +
-                                     std::to_string(launch_->shared_bytes) +
+        if (!red_zones_are_intact(launch.shared_bytes))
+            throw std::runtime_error(context() + "writes outside its " + std::to_string(launch.shared_bytes) +
                                      " bytes of dynamic shared memory");
+    }
 }
 
 void BlockRunner::run_block() {
@@ -354,7 +329,7 @@ void BlockRunner::abandon() {
 }
 
 std::string BlockRunner::context() const {
-    return std::string("kernel ") + launch_->name + ", block " + text(blockIdx) + ": ";
+    return launch_->name + ", block " + text(blockIdx) + ": ";
 }
 
 }  // namespace
@@ -381,10 +356,6 @@ void set_seed(uint64_t seed) {
 
 void run_grid(const Launch& launch) {
     runner.run(launch);
-}
-
-void* dynamic_shared_memory() {
-    return shared_buffer + red_zone;
 }
 
 unsigned int lane_id() {
@@ -426,9 +397,12 @@ void warp_collective(const char* name, uint32_t mask, void* operands, Resolve re
 void issue_async_copy(void* shared, const void* global, int bytes, const std::source_location& where) {
     if (reinterpret_cast<uintptr_t>(shared) % 16 || reinterpret_cast<uintptr_t>(global) % 16)
         thread_error("cp_async_16: an address that is no multiple of 16", where);
+    if (!is_shared(shared, 16)) thread_error("cp_async_16: the target is not in shared memory", where);
+    if (bytes > 0 && !is_allocated(global, bytes))
+        thread_error("cp_async_16: the source is not in device memory", where);
     if (bytes < 0 || bytes > 16)
         thread_error("cp_async_16: " + std::to_string(bytes) + " bytes, want 0 to 16", where);
-    std::memset(shared, stale, 16);  // from here to the wait its contents are not defined
+    std::memset(shared, 0xFF, 16);  // from here to the wait its contents are not defined
     runner.current_thread().copies.push_back({.to = shared, .from = global, .bytes = bytes, .group = 0});
 }
 

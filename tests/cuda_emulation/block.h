@@ -3,19 +3,19 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
+#include <utility>
 
 #include "cuda_runtime.h"
 
 namespace sieve::cuda_emulation {
 
 struct Launch {
-    const char* name;
+    std::string name;  // "kernel ...", for errors
     dim3 grid, block;
     size_t shared_bytes;
     const std::function<void()>& thread_body;
 };
-
-inline constexpr size_t max_shared_bytes = 227 << 10;
 
 // Throws a std::runtime_error that names kernel, block and threads.
 void run_grid(const Launch& launch);

@@ -8,6 +8,7 @@
 
 #include "cuda_emulation/mma_emulated.h"
 #include "cuda_runtime.h"
+#include "tests/cuda_emulation/shared_memory.h"
 
 namespace sieve::cuda_emulation {
 
@@ -96,8 +97,11 @@ void resolve_load(uint32_t lanes, void* const (&operands)[32]) {
 
 void load_matrices(uint32_t* registers, int count, bool transposed, const void* row,
                    const std::source_location& where) {
-    if (static_cast<int>(lane_id()) < 8 * count && reinterpret_cast<uintptr_t>(row) % 16)
-        thread_error("ldmatrix: a row address that is no multiple of 16", where);
+    if (static_cast<int>(lane_id()) < 8 * count) {
+        if (reinterpret_cast<uintptr_t>(row) % 16)
+            thread_error("ldmatrix: a row address that is no multiple of 16", where);
+        if (!is_shared(row, 16)) thread_error("ldmatrix: a row that is not in shared memory", where);
+    }
     MatrixLoad operands{.registers = registers, .row = row};
     const Resolve resolve = count == 4   ? transposed ? resolve_load<4, true> : resolve_load<4, false>
                               : transposed ? resolve_load<2, true>
@@ -109,13 +113,15 @@ void load_matrices(uint32_t* registers, int count, bool transposed, const void* 
 
 namespace sieve::cuda {
 
-void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const Where& where) {
+void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                       const std::source_location& where) {
     cuda_emulation::Fragments operands{.d = d, .a = a, .b = b};
     cuda_emulation::warp_collective("mma_m16n8k16_bf16", 0xffffffffu, &operands, cuda_emulation::resolve_bf16,
                                     where);
 }
 
-void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const Where& where) {
+void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                      const std::source_location& where) {
     cuda_emulation::Fragments operands{.d = d, .a = a, .b = b};
     cuda_emulation::warp_collective("mma_m16n8k8_tf32", 0xffffffffu, &operands, cuda_emulation::resolve_tf32,
                                     where);

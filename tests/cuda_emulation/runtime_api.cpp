@@ -1,8 +1,9 @@
 // Device, memory and launches; streams, events and graphs are in stream.cpp.
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <map>
-#include <set>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -10,17 +11,18 @@
 #include "cuda_runtime.h"
 #include "tests/cuda_emulation/block.h"
 #include "tests/cuda_emulation/device_memory.h"
+#include "tests/cuda_emulation/shared_memory.h"
 #include "tests/cuda_emulation/stream.h"
+#include "tests/cuda_emulation/symbols.h"
 
 using namespace sieve::cuda_emulation;
 
 namespace {
 
-constexpr size_t default_shared_bytes = 48 << 10;
 constexpr int cuda_version = 13000;
 
 std::map<const void*, size_t> shared_limits;  // by kernel
-std::set<void*> pinned;
+std::map<char*, size_t> pinned;               // start, bytes
 
 struct ErrorText {
     cudaError_t error;
@@ -50,6 +52,16 @@ constexpr ErrorText error_texts[] = {
      "operation not permitted on an event last recorded in a capturing stream"},
 };
 
+bool is_pinned(const void* pointer) {
+    auto next = pinned.upper_bound(static_cast<char*>(const_cast<void*>(pointer)));
+    return next != pinned.begin() && pointer < std::prev(next)->first + std::prev(next)->second;
+}
+
+bool is_being_captured(cudaStream_t stream) {
+    const StreamPointer own = find_stream(stream);
+    return own && own->capture;
+}
+
 // Whether the two ends of a copy are what its kind says.
 bool copy_is_valid(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
     auto right = [&](const void* pointer, bool device) {
@@ -70,8 +82,30 @@ bool copy_is_valid(void* to, const void* from, size_t bytes, cudaMemcpyKind kind
     return false;
 }
 
-void need(bool condition, const char* kernel, const std::string& what) {
-    if (!condition) throw std::runtime_error(std::string("launch of kernel ") + kernel + ": " + what);
+std::string text(dim3 d) {
+    return "(" + std::to_string(d.x) + "," + std::to_string(d.y) + "," + std::to_string(d.z) + ")";
+}
+
+[[noreturn]] void fail_launch(const std::string& name, const std::string& why) {
+    throw std::runtime_error("launch of " + name + ": " + why);
+}
+
+void check_limits(const std::string& name, dim3 grid, dim3 block, size_t shared_bytes, const void* kernel) {
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 2147483647u || grid.y > 65535 || grid.z > 65535)
+        fail_launch(name, "grid " + text(grid) + ", want 1 to 2147483647 x 65535 x 65535");
+    if (block.x == 0 || block.y == 0 || block.z == 0 || block.x > 1024 || block.y > 1024 || block.z > 64 ||
+        block.x * block.y * block.z > 1024)
+        fail_launch(name, "block " + text(block) + ", want 1 to 1024 threads");
+    const size_t fixed = static_shared_bytes(kernel);
+    const auto limit = shared_limits.find(kernel);
+    const size_t allowed = limit != shared_limits.end()   ? limit->second
+                           : fixed < default_shared_bytes ? default_shared_bytes - fixed
+                                                          : 0;
+    if (shared_bytes > allowed)
+        fail_launch(name, std::to_string(shared_bytes) + " bytes of dynamic shared memory beside " +
+                              std::to_string(fixed) + " of __shared__ variables, allowed are " +
+                              std::to_string(allowed) + "; cudaFuncSetAttribute can allow up to " +
+                              std::to_string(max_shared_bytes) + " together");
 }
 
 }  // namespace
@@ -80,31 +114,18 @@ namespace sieve::cuda_emulation {
 
 void launch(std::function<void()> thread_body, dim3 grid, dim3 block, size_t shared_bytes, const char* name,
             cudaStream_t stream, const void* kernel) {
-    auto size = [](dim3 d) {
-        return "(" + std::to_string(d.x) + "," + std::to_string(d.y) + "," + std::to_string(d.z) + ")";
+    const std::string function = kernel_name(kernel);
+    const std::string full_name = std::string("kernel ") + name + (function.empty() ? "" : ", " + function);
+    check_limits(full_name, grid, block, shared_bytes, kernel);
+    auto run = [=, body = std::move(thread_body)] {
+        run_grid({.name = full_name,
+                  .grid = grid,
+                  .block = block,
+                  .shared_bytes = shared_bytes,
+                  .thread_body = body});
     };
-    need(grid.x >= 1 && grid.y >= 1 && grid.z >= 1 && grid.x <= 2147483647u && grid.y <= 65535 &&
-             grid.z <= 65535,
-         name, "grid " + size(grid) + ", want 1 to 2147483647 x 65535 x 65535");
-    need(block.x >= 1 && block.y >= 1 && block.z >= 1 && block.x <= 1024 && block.y <= 1024 &&
-             block.z <= 64 && block.x * block.y * block.z <= 1024,
-         name, "block " + size(block) + ", want 1 to 1024 threads");
-    const auto limit = shared_limits.find(kernel);
-    const size_t allowed = limit == shared_limits.end() ? default_shared_bytes : limit->second;
-    need(shared_bytes <= allowed, name,
-         std::to_string(shared_bytes) + " bytes of dynamic shared memory, allowed are " +
-             std::to_string(allowed) +
-             (allowed < max_shared_bytes ? "; cudaFuncSetAttribute allows more" : ""));
-    const cudaError_t error = enqueue(
-        stream,
-        {std::string("kernel ") + name, [=, kernel_name = std::string(name), body = std::move(thread_body)] {
-             run_grid({.name = kernel_name.c_str(),
-                       .grid = grid,
-                       .block = block,
-                       .shared_bytes = shared_bytes,
-                       .thread_body = body});
-         }});
-    need(error == cudaSuccess, name, cudaGetErrorString(error));
+    const cudaError_t error = enqueue(stream, {full_name, std::move(run)});
+    if (error != cudaSuccess) fail_launch(full_name, cudaGetErrorString(error));
 }
 
 }  // namespace sieve::cuda_emulation
@@ -198,14 +219,14 @@ cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
     if (!bytes) return cudaSuccess;
     if (!*pointer) return set_error(cudaErrorMemoryAllocation);
     std::memset(*pointer, 0xFF, bytes);
-    pinned.insert(*pointer);
+    pinned[static_cast<char*>(*pointer)] = bytes;
     return cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void* pointer) {
     if (forbidden_by_capture()) return set_error(cudaErrorStreamCaptureUnsupported);
     run_everything_quietly();
-    if (pointer && !pinned.erase(pointer)) return set_error(cudaErrorInvalidValue);
+    if (pointer && !pinned.erase(static_cast<char*>(pointer))) return set_error(cudaErrorInvalidValue);
     std::free(pointer);
     return cudaSuccess;
 }
@@ -216,11 +237,20 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
     return cudaSuccess;
 }
 
+// Host memory that is not pinned is copied with the host's help: see the return statements.
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
     if (bytes == 0) return cudaSuccess;
     if (!copy_is_valid(to, from, bytes, kind)) return set_error(cudaErrorInvalidValue);
-    return enqueue(stream, {"cudaMemcpyAsync", [=] { std::memmove(to, from, bytes); }});
+    const Operation copy{"cudaMemcpyAsync", [=] { std::memmove(to, from, bytes); }};
+    if (is_being_captured(stream)) return enqueue(stream, copy);
+    if (!is_device(from) && !is_pinned(from)) {  // read before the call returns
+        auto staged = std::make_shared<std::string>(static_cast<const char*>(from), bytes);
+        return enqueue(stream, {copy.name, [=] { std::memcpy(to, staged->data(), bytes); }});
+    }
+    const cudaError_t error = enqueue(stream, copy);
+    if (error != cudaSuccess || is_device(to) || is_pinned(to)) return error;
+    return cudaStreamSynchronize(stream);  // written before the call returns
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {

@@ -122,12 +122,18 @@ void run_everything() {
     throw_kept_failure();
 }
 
+// What follows a failed operation runs too: the caller is about to free memory that it may use.
 void run_everything_quietly() {
-    try {
-        run_everything();
-    } catch (...) {
-        kept_failure = std::current_exception();
+    std::exception_ptr first = std::exchange(kept_failure, nullptr);
+    for (bool done = false; !done;) {
+        try {
+            run_everything();
+            done = true;
+        } catch (...) {
+            if (!first) first = std::current_exception();
+        }
     }
+    kept_failure = first;
 }
 
 bool any_capture() {

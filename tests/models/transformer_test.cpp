@@ -190,6 +190,11 @@ TEST_CASE("model config: impossible combinations are named") {
     refuse("expert_top_k: 4 is more than num_experts 3; lower it or add experts",
            [](ModelConfig& c) { c.expert_top_k = 4; });
     refuse("sparse_top_k: 0, want at least 1", [](ModelConfig& c) { c.sparse_top_k = 0; });
+    refuse("sparse_top_k: 3 numbers (4,4,2) for n_layers 2; give one for all layers or one for each",
+           [](ModelConfig& c) {
+               c.sparse_top_k = PerLayer({4, 4, 2});
+           });
+    refuse("sparse_top_k: 0, want at least 1", [](ModelConfig& c) { c.sparse_top_k = PerLayer({4, 0}); });
     refuse("dropout: 1, want 0 <= dropout < 1", [](ModelConfig& c) { c.dropout = 1; });
     refuse("attention: 'dense', want classic or sparse", [](ModelConfig& c) { c.attention = "dense"; });
     refuse("indexer_dim: 6, want a multiple of 4: the deepseek indexer rotates pairs in half of its dims",
@@ -197,5 +202,26 @@ TEST_CASE("model config: impossible combinations are named") {
                c.indexer = "deepseek";
                c.indexer_dim = 6;
            });
+    refuse("attention_type: 'mqa', want mha, gqa or mla", [](ModelConfig& c) { c.attention_type = "mqa"; });
+    refuse("n_kv_heads: 3 does not divide n_heads 4; choose 1, 2 or 4", [](ModelConfig& c) {
+        c.attention_type = "gqa";
+        c.n_heads = 4, c.n_kv_heads = 3;
+    });
+    refuse("qk_rope_head_dim: 3, want an even number of at least 2; RoPE rotates pairs", [](ModelConfig& c) {
+        c.attention_type = "mla";
+        c.qk_rope_head_dim = 3;
+    });
+    refuse("kv_lora_rank: 0, want at least 1", [](ModelConfig& c) {
+        c.attention_type = "mla";
+        c.kv_lora_rank = 0;
+    });
+    refuse("q_lora_rank: -1, want at least 0 (no query latent)", [](ModelConfig& c) {
+        c.attention_type = "mla";
+        c.q_lora_rank = -1;
+    });
+    refuse("ffn: 'gelu', want silu or swiglu", [](ModelConfig& c) { c.ffn = "gelu"; });
+    refuse("router: 'sigmoid', want softmax or sigmoid_bias", [](ModelConfig& c) { c.router = "sigmoid"; });
+    refuse("shared_experts: -1, want at least 0 (none)", [](ModelConfig& c) { c.shared_experts = -1; });
+    refuse("routed_scaling_factor: 0, want more than 0", [](ModelConfig& c) { c.routed_scaling_factor = 0; });
     refuse("n_heads: 0, want at least 1", [](ModelConfig& c) { c.n_heads = 0; });
 }

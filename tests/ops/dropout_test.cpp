@@ -36,10 +36,13 @@ TEST_CASE("philox: the published test vectors") {
     CHECK(ones.v[3] == 0x6d5451fdu);
 }
 
-TEST_CASE("dropout: each element follows the counter-based mask") {
+DEVICE_TEST_CASE("dropout: each element follows the counter-based mask", device) {
     for (const int64_t n : {0, 1, 3, 4, 5, 255, 256, 257, 5000}) {
         const Tensor x = random_normal({n}, 1), r = random_normal({n}, 2);
-        const Tensor y = dropout(x, 0.3, key), z = dropout_add(r, x, 0.3, key), s = silu_dropout(x, 0.3, key);
+        const Tensor there = x.to(device);
+        const Tensor y = dropout(there, 0.3, key).to(Device{});
+        const Tensor z = dropout_add(r.to(device), there, 0.3, key).to(Device{});
+        const Tensor s = silu_dropout(there, 0.3, key).to(Device{});
         const Tensor plain = silu(x);
         double worst = 0;
         for (int64_t i = 0; i < n; ++i) {
@@ -51,6 +54,31 @@ TEST_CASE("dropout: each element follows the counter-based mask") {
         }
         CHECK(worst < 1e-14);
     }
+}
+
+DEVICE_TEST_CASE("dropout: float32, and elements that do not start at 16 bytes", device) {
+    const Tensor x = random_normal({2003, 3}, 1, DType::float32),
+                 r = random_normal({2003, 3}, 2, DType::float32);
+    const auto odd = [](const Tensor& t) { return t.rows(1, 2003); };
+    CHECK(bit_identical(dropout(odd(x.to(device)), 0.3, key), dropout(odd(x), 0.3, key)));
+    const auto f = [&](const std::vector<Tensor>& in) {
+        return std::vector<Tensor>{dropout_add(in[0], in[1], 0.3, key), silu_dropout(in[1], 0.3, key)};
+    };
+    check_agrees_with_cpu("packs", f, {r.clone().set_requires_grad(true), x.clone().set_requires_grad(true)},
+                          device, 1e-12);
+    check_agrees_with_cpu("odd", f,
+                          {odd(r).detach().set_requires_grad(true), odd(x).detach().set_requires_grad(true)},
+                          device, 1e-12);
+}
+
+DEVICE_TEST_CASE("dropout: the stream's offset lies on the device", device) {
+    if (device.is_cpu()) return;
+    const Tensor offset = Tensor::from(std::vector<int64_t>{3}, {}, device);
+    const auto* pointer = reinterpret_cast<const uint64_t*>(offset.data<int64_t>());
+    const Tensor x = Tensor::full({100}, 1.0, DType::float32, device);
+    CHECK(bit_identical(dropout(x, 0.5, {42, 5, pointer}), dropout(x, 0.5, {42, 8})));
+    offset.fill(4);
+    CHECK(bit_identical(dropout(x, 0.5, {42, 5, pointer}), dropout(x, 0.5, {42, 9})));
 }
 
 TEST_CASE("dropout: keeps the share it should, and the expected value") {
@@ -65,21 +93,25 @@ TEST_CASE("dropout: keeps the share it should, and the expected value") {
     CHECK(sum / 1e5 == doctest::Approx(1.0).epsilon(0.01));
 }
 
-TEST_CASE("dropout: gradients of all three forms") {
+DEVICE_TEST_CASE("dropout: gradients of all three forms", device) {
     for (const int64_t n : {0, 1, 3, 5, 31, 33, 260}) {
+        if (is_emulated(device) && n > 33) continue;
         const Tensor a = random_normal({n}, 3).set_requires_grad(true),
                      b = random_normal({n}, 4).set_requires_grad(true);
         const std::string what = "n " + std::to_string(n);
         using Tensors = std::vector<Tensor>;
         check_gradients(what + " dropout",
-                        [](const Tensors& in) { return Tensors{dropout(in[0], 0.4, key)}; }, {a});
+                        [](const Tensors& in) { return Tensors{dropout(in[0], 0.4, key)}; }, {a},
+                        {.device = device});
         check_gradients(what + " silu",
-                        [](const Tensors& in) { return Tensors{silu_dropout(in[0], 0.4, key)}; }, {a});
+                        [](const Tensors& in) { return Tensors{silu_dropout(in[0], 0.4, key)}; }, {a},
+                        {.device = device});
         check_gradients(what + " add",
                         [](const Tensors& in) { return Tensors{dropout_add(in[0], in[1], 0.4, key)}; },
-                        {a, b});
+                        {a, b}, {.device = device});
         check_gradients(what + " add p=0",
-                        [](const Tensors& in) { return Tensors{dropout_add(in[0], in[1], 0, key)}; }, {a, b});
+                        [](const Tensors& in) { return Tensors{dropout_add(in[0], in[1], 0, key)}; }, {a, b},
+                        {.device = device});
     }
 }
 
@@ -94,10 +126,11 @@ TEST_CASE("dropout: one thread and two draw the same mask") {
     CHECK(bit_identical(one, two));
 }
 
-TEST_CASE("dropout: a far block, a rate at each end") {
-    const Tensor x = Tensor::full({3 << 20}, 1.0);
-    const Tensor y = dropout(x, 0.75, key);
-    for (const int64_t i : {int64_t{0}, int64_t{1} << 20, (int64_t{3} << 20) - 1})
+DEVICE_TEST_CASE("dropout: a far block, a rate at each end", device) {
+    const int64_t n = is_emulated(device) ? 3 << 10 : 3 << 20;
+    const Tensor x = Tensor::full({n}, 1.0, DType::float32, device);
+    const Tensor y = dropout(x, 0.75, key).to(Device{});
+    for (const int64_t i : {int64_t{0}, n / 3, n - 1})
         CHECK(static_cast<double>(y.data<float>()[i]) == slow_mask(i, 0.75));
     CHECK(bit_identical(dropout(x, 0, key), x));
     CHECK(bit_identical(dropout_add(x, x, 0, key), Tensor::full(x.shape(), 2.0)));

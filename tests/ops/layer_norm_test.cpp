@@ -7,11 +7,11 @@
 using namespace sieve;
 using namespace sieve::testing;
 
-TEST_CASE("layer_norm: values against the formula") {
+DEVICE_TEST_CASE("layer_norm: values against the formula", device) {
     for (const int64_t width : {1, 2, 31, 33}) {
         const Tensor x = random_normal({3, width}, 1), g = random_normal({width}, 2),
                      b = random_normal({width}, 3);
-        const Tensor y = layer_norm(x, g, b, 1e-3);
+        const Tensor y = layer_norm(x.to(device), g.to(device), b.to(device), 1e-3).to(Device{});
         for (int64_t i = 0; i < 3; ++i) {
             const double* row = x.data<double>() + i * width;
             double mean = 0, variance = 0;
@@ -24,22 +24,44 @@ TEST_CASE("layer_norm: values against the formula") {
                                       b.data<double>()[j])
                           .epsilon(1e-10));
         }
-        CHECK(max_abs_difference(
-                  layer_norm(x.to(DType::float32), g.to(DType::float32), b.to(DType::float32), 1e-3), y) <
-              1e-5);
+        const auto single = [&](const Tensor& t) { return t.to(DType::float32).to(device); };
+        CHECK(max_abs_difference(layer_norm(single(x), single(g), single(b), 1e-3), y) < 1e-5);
     }
 }
 
-TEST_CASE("layer_norm: gradients") {
+DEVICE_TEST_CASE("layer_norm: gradients", device) {
     for (const int64_t rows : {0, 1, 2, 7, 33})
-        for (const int64_t width : {1, 2, 5, 33})
+        for (const int64_t width : {1, 2, 5, 33}) {
+            if (is_emulated(device) && rows * width > 64) continue;
             check_gradients("rows " + std::to_string(rows) + " width " + std::to_string(width),
                             [](const std::vector<Tensor>& in) {
                                 return std::vector<Tensor>{layer_norm(in[0], in[1], in[2], 0.1)};
                             },
                             {random_normal({rows, width}, 4).set_requires_grad(true),
                              random_normal({width}, 5).set_requires_grad(true),
-                             random_normal({width}, 6).set_requires_grad(true)});
+                             random_normal({width}, 6).set_requires_grad(true)},
+                            {.device = device});
+        }
+}
+
+DEVICE_TEST_CASE("layer_norm: narrow and wide rows, with packs and without", device) {
+    const auto f = [](const std::vector<Tensor>& in) {
+        return std::vector<Tensor>{layer_norm(in[0], in[1], in[2])};
+    };
+    for (const int64_t rows : {0, 1, 33, 130, 5000})
+        for (const int64_t width : {4, 31, 64, 257, 1024, 1028, 2049}) {
+            if (rows * width > (is_emulated(device) ? 5000 : 2000000)) continue;
+            const Tensor x = random_normal({rows, width}, 5);
+            const Tensor g = random_normal({width}, 6), b = random_normal({width}, 7);
+            for (const DType dtype : {DType::float32, DType::float64}) {
+                const auto leaf = [&](const Tensor& t) {
+                    return t.clone().to(dtype).set_requires_grad(true);
+                };
+                check_agrees_with_cpu("rows " + std::to_string(rows) + " width " + std::to_string(width), f,
+                                      {leaf(x), leaf(g), leaf(b)}, device,
+                                      dtype == DType::float32 ? 1e-11 : 1e-27);
+            }
+        }
 }
 
 TEST_CASE("layer_norm: errors") {

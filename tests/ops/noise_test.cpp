@@ -12,15 +12,28 @@ namespace {
 constexpr RngKey key{42, 5};
 }
 
-TEST_CASE("noise: element i gets the i-th normal number of the stream") {
+DEVICE_TEST_CASE("noise: element i gets the i-th normal number of the stream", device) {
     for (const int64_t n : {0, 1, 2, 5, 31, 33}) {
         const Tensor x = random_normal({n}, 1);
-        const Tensor y = add_normal_noise(x, 0.1, key);
-        for (int64_t i = 0; i < n; ++i)
-            CHECK(y.data<double>()[i] ==
-                  x.data<double>()[i] + 0.1 * normal_at(key, static_cast<uint64_t>(i)));
-        CHECK(max_abs_difference(add_normal_noise(x.to(DType::float32), 0.1, key), y) < 1e-6);
+        const Tensor y = add_normal_noise(x.to(device), 0.1, key).to(Device{});
+        for (int64_t i = 0; i < n; ++i) {
+            const double want = x.data<double>()[i] + 0.1 * normal_at(key, static_cast<uint64_t>(i));
+            // The device's logarithm and cosine may round otherwise.
+            CHECK(std::abs(y.data<double>()[i] - want) <= (device.is_cpu() ? 0 : 1e-14));
+        }
+        CHECK(max_abs_difference(add_normal_noise(x.to(DType::float32).to(device), 0.1, key), y) < 1e-6);
     }
+}
+
+DEVICE_TEST_CASE("noise: the stream's offset lies on the device", device) {
+    if (device.is_cpu()) return;
+    const Tensor offset = Tensor::from(std::vector<int64_t>{3}, {}, device);
+    const auto* pointer = reinterpret_cast<const uint64_t*>(offset.data<int64_t>());
+    const Tensor x = random_normal({37}, 1).to(device);
+    const auto noisy = [&](RngKey k) { return add_normal_noise(x, 0.1, k); };
+    CHECK(bit_identical(noisy({42, 5, pointer}), noisy({42, 8})));
+    offset.fill(4);
+    CHECK(bit_identical(noisy({42, 5, pointer}), noisy({42, 9})));
 }
 
 TEST_CASE("noise: normal with the right spread; std 0 is the identity") {
@@ -33,13 +46,15 @@ TEST_CASE("noise: normal with the right spread; std 0 is the identity") {
     CHECK(bit_identical(add_normal_noise(y, 0, key), y));
 }
 
-TEST_CASE("noise: gradients") {
-    for (const int64_t n : {0, 1, 2, 3, 4, 5, 7, 11, 13, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129})
+DEVICE_TEST_CASE("noise: gradients", device) {
+    for (const int64_t n : {0, 1, 2, 3, 4, 5, 7, 11, 13, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129}) {
+        if (is_emulated(device) && n > 33) continue;
         check_gradients("n " + std::to_string(n),
                         [](const std::vector<Tensor>& in) {
                             return std::vector<Tensor>{add_normal_noise(in[0], 0.1, key)};
                         },
-                        {random_normal({n}, 2).set_requires_grad(true)});
+                        {random_normal({n}, 2).set_requires_grad(true)}, {.device = device});
+    }
 }
 
 TEST_CASE("noise: one thread and two draw the same numbers") {

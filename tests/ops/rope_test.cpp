@@ -46,56 +46,80 @@ Tensor slow_heads(const Tensor& x, int64_t first, int64_t count) {
 
 }  // namespace
 
-TEST_CASE("rope: values in both layouts, partial rotation and shifted positions") {
+DEVICE_TEST_CASE("rope: values in both layouts, partial rotation and shifted positions", device) {
     for (const RopeLayout layout : {RopeLayout::interleaved, RopeLayout::half_split})
         for (const int64_t dims : {0, 2, 6})
             for (const int64_t first : {0, 100}) {
                 const RopeConfig config{
                     .layout = layout, .rotary_dims = dims, .base = 10000, .first_position = first};
                 const Tensor x = random_normal({2, 7, 3, 10}, 1);
-                CHECK(max_abs_difference(rope(x, config), slow_rope(x, config)) < 1e-14);
-                CHECK(max_abs_difference(rope(x.to(DType::float32), config), slow_rope(x, config)) < 1e-6);
+                CHECK(max_abs_difference(rope(x.to(device), config), slow_rope(x, config)) < 1e-14);
+                CHECK(max_abs_difference(rope(x.to(DType::float32).to(device), config),
+                                         slow_rope(x, config)) < 1e-6);
             }
 }
 
-TEST_CASE("rope: gradients") {
+DEVICE_TEST_CASE("rope: gradients", device) {
     for (const RopeLayout layout : {RopeLayout::interleaved, RopeLayout::half_split})
         for (const int64_t T : {0, 1, 2, 5, 13})
-            for (const int64_t dims : {2, 4})
+            for (const int64_t dims : {2, 4}) {
+                if (is_emulated(device) && T > 5) continue;
                 check_gradients(
                     "T " + std::to_string(T) + " dims " + std::to_string(dims),
                     [&](const std::vector<Tensor>& in) {
                         return std::vector<Tensor>{rope(in[0], {.layout = layout, .rotary_dims = dims})};
                     },
-                    {random_normal({2, T, 3, 6}, 2).set_requires_grad(true)});
+                    {random_normal({2, T, 3, 6}, 2).set_requires_grad(true)}, {.device = device});
+            }
 }
 
-TEST_CASE("split_qkv_rope: equals rope and an obvious transposition") {
+DEVICE_TEST_CASE("rope: head sizes and rotary dims with packs and without", device) {
+    for (const RopeLayout layout : {RopeLayout::interleaved, RopeLayout::half_split})
+        for (const int64_t head_dim : {2, 7, 8, 12, 20, 32, 64})
+            for (const int64_t dims : {2, 6, 8, 16, 32, 64}) {
+                if (dims > head_dim) continue;
+                const auto f = [&](const std::vector<Tensor>& in) {
+                    return std::vector<Tensor>{rope(in[0], {.layout = layout, .rotary_dims = dims})};
+                };
+                const Tensor x = random_normal({2, 9, 3, head_dim}, 5);
+                for (const DType dtype : {DType::float32, DType::float64})
+                    check_agrees_with_cpu("dh " + std::to_string(head_dim) + " R " + std::to_string(dims), f,
+                                          {x.clone().to(dtype).set_requires_grad(true)}, device,
+                                          dtype == DType::float32 ? 1e-13 : 1e-30);
+            }
+}
+
+DEVICE_TEST_CASE("split_qkv_rope: equals rope and an obvious transposition", device) {
     for (const int64_t T : {0, 1, 5, 33})
-        for (const int64_t G : {1, 2, 4}) {
-            const int64_t B = 2, H = 4, dh = 6;
-            const Tensor qkv = random_normal({B, T, (H + 2 * G) * dh}, 3);
-            const Tensor parts = qkv.alias({B, T, H + 2 * G, dh});
-            const QkvHeads heads = split_qkv_rope(qkv, H, G, {});
-            CHECK(max_abs_difference(heads.q, slow_heads(slow_rope(parts, {}), 0, H)) < 1e-14);
-            CHECK(max_abs_difference(heads.k, slow_heads(slow_rope(parts, {}), H, G)) < 1e-14);
-            CHECK(max_abs_difference(heads.v, slow_heads(parts, H + G, G)) == 0);
-        }
+        for (const int64_t G : {1, 2, 4})
+            for (const int64_t dh : {6, 16}) {
+                const int64_t B = 2, H = 4;
+                const Tensor qkv = random_normal({B, T, (H + 2 * G) * dh}, 3);
+                const Tensor parts = qkv.alias({B, T, H + 2 * G, dh});
+                const QkvHeads heads = split_qkv_rope(qkv.to(device), H, G, {});
+                CHECK(max_abs_difference(heads.q, slow_heads(slow_rope(parts, {}), 0, H)) < 1e-14);
+                CHECK(max_abs_difference(heads.k, slow_heads(slow_rope(parts, {}), H, G)) < 1e-14);
+                CHECK(max_abs_difference(heads.v, slow_heads(parts, H + G, G)) == 0);
+            }
 }
 
-TEST_CASE("split_qkv_rope: gradients, also when only some outputs are used") {
-    for (const int64_t T : {0, 1, 2, 7})
-        for (const int used : {1, 2, 4, 7})
-            check_gradients("T " + std::to_string(T) + " outputs " + std::to_string(used),
-                            [&](const std::vector<Tensor>& in) {
-                                const QkvHeads h = split_qkv_rope(in[0], 2, 1, {});
-                                std::vector<Tensor> out;
-                                if (used & 1) out.push_back(h.q);
-                                if (used & 2) out.push_back(h.k);
-                                if (used & 4) out.push_back(h.v);
-                                return out;
-                            },
-                            {random_normal({2, T, 4 * 4}, 4).set_requires_grad(true)});
+DEVICE_TEST_CASE("split_qkv_rope: gradients, also when only some outputs are used", device) {
+    for (const int64_t dh : {4, 8})
+        for (const int64_t T : {0, 1, 2, 7})
+            for (const int used : {1, 2, 4, 7}) {
+                if (is_emulated(device) && T * dh > 16) continue;
+                check_gradients("T " + std::to_string(T) + " outputs " + std::to_string(used),
+                                [&](const std::vector<Tensor>& in) {
+                                    const QkvHeads h = split_qkv_rope(in[0], 2, 1, {});
+                                    std::vector<Tensor> out;
+                                    if (used & 1) out.push_back(h.q);
+                                    if (used & 2) out.push_back(h.k);
+                                    if (used & 4) out.push_back(h.v);
+                                    return out;
+                                },
+                                {random_normal({2, T, 4 * dh}, 4).set_requires_grad(true)},
+                                {.device = device});
+            }
 }
 
 TEST_CASE("rope: errors") {

@@ -6,23 +6,23 @@
 using namespace sieve;
 using namespace sieve::testing;
 
-TEST_CASE("scale: values, both dtypes") {
+DEVICE_TEST_CASE("scale: values, both dtypes", device) {
     for (const int64_t n : {0, 1, 31, 32, 33, 70000}) {
-        const Tensor x = random_normal({n}, 1), y = scale(x, 0.3);
+        const Tensor x = random_normal({n}, 1), y = scale(x.to(device), 0.3).to(Device{});
         bool equal = true;
         for (int64_t i = 0; i < n; ++i) equal = equal && y.data<double>()[i] == 0.3 * x.data<double>()[i];
         CHECK(equal);
-        CHECK(relative_difference(scale(x.to(DType::float32), 0.3), y) < 1e-6);
+        CHECK(relative_difference(scale(x.to(DType::float32).to(device), 0.3), y) < 1e-6);
     }
 }
 
-TEST_CASE("scale: gradients") {
+DEVICE_TEST_CASE("scale: gradients", device) {
     for (const double factor : {0.0, 1.0, -2.5, 1e-3}) {
         for (const int64_t n : {0, 1, 2, 17, 33}) {
             check_gradients(
                 "factor " + std::to_string(factor),
                 [=](const std::vector<Tensor>& in) { return std::vector<Tensor>{scale(in[0], factor)}; },
-                {random_normal({n}, 3).set_requires_grad(true)});
+                {random_normal({n}, 3).set_requires_grad(true)}, {.device = device});
         }
     }
 }

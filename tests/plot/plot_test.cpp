@@ -7,6 +7,7 @@
 #include "framework/io/atomic_file.h"
 #include "framework/plot/canvas.h"
 #include "framework/plot/figure.h"
+#include "framework/plot/png.h"
 #include "framework/plot/text.h"
 #include "framework/plot/ticks.h"
 #include "tests/support/temporary_folder.h"
@@ -85,6 +86,44 @@ TEST_CASE("png: decodes to the pixels that were drawn") {
         }
     CHECK(different == 0);
     stbi_image_free(pixels);
+}
+
+TEST_CASE("png: its size is read from a whole file only") {
+    const std::string png = Canvas({30, 20}, 2).png();
+    const auto size = png_size(png);
+    REQUIRE(size);
+    CHECK(size->width == 60);
+    CHECK(size->height == 40);
+    for (size_t length = 0; length < png.size(); ++length) CHECK(!png_size(png.substr(0, length)));
+    CHECK(!png_size(png + "x"));
+    CHECK(!png_size("<html>" + png));
+    std::string huge = png;
+    huge[8] = '\xff';  // the first chunk's length
+    CHECK(!png_size(huge));
+}
+
+TEST_CASE("figures: fitted to plot areas of a wanted size") {
+    Figure figure(1, 2, {50, 50}, 1);
+    figure.title = "two maps";
+    for (const int column : {0, 1})
+        figure.at(0, column).heat_map({.rows = 2, .columns = 2, .values = {1, 2, 3, 4}, .color_bar = false});
+    figure.fit_plots({120, 120});
+    const Canvas canvas = figure.render();
+    CHECK(canvas.width() > 240);
+    CHECK(canvas.width() < 340);
+    CHECK(canvas.height() > 140);
+    CHECK(canvas.height() < 190);
+    // Square cells: the largest value's colour fills a quarter of each map.
+    int yellow = 0;
+    const Color top = ColorMap::viridis().at(1);
+    for (int y = 0; y < canvas.height(); ++y)
+        for (int x = 0; x < canvas.width(); ++x)
+            yellow += std::abs(canvas.pixel(x, y).r - 255 * top.r) < 2 &&
+                      std::abs(canvas.pixel(x, y).b - 255 * top.b) < 2;
+    CHECK(yellow == doctest::Approx(2 * 60 * 60).epsilon(0.05));
+    figure.title = std::string(200, 'w');
+    figure.fit_plots({120, 120});
+    CHECK(figure.render().width() > 1000);
 }
 
 TEST_CASE("text: longer is wider, larger is wider, empty is nothing, foreign bytes are drawn as such") {
@@ -295,4 +334,23 @@ TEST_CASE("text: without the font file the built-in letters do") {
 
 TEST_CASE("canvas: refuses a picture too large to encode") {
     check_error("canvas: 32768 x 32768 pixels are too many", [] { Canvas canvas({32768, 32768}); });
+}
+
+TEST_CASE("lines: error bars are drawn, and the axis reaches out for them") {
+    Axes axes;
+    axes.line({.x = {0, 1, 2}, .y = {5, 5, 5}, .color = colors::black, .width = 1, .errors = {0, 3, NAN}});
+    const Rect plot{20, 20, 120, 120};
+    const Transform t = axes.transform(plot);
+    CHECK(t.y.low <= 2);
+    CHECK(t.y.high >= 8);
+    Canvas canvas({140, 140}, 2);
+    axes.draw(canvas, plot);
+    const auto dark_at = [&](double x, double y) {
+        const Point p = t(x, y);
+        return canvas.pixel(static_cast<int>(2 * p.x), static_cast<int>(2 * p.y)).r < 200;
+    };
+    CHECK(dark_at(1, 7));
+    CHECK(dark_at(1, 3));
+    CHECK(!dark_at(0.05, 7));
+    CHECK(!dark_at(1.95, 3));
 }

@@ -120,7 +120,7 @@ def make_gathered_attention(torch):
 def gathered_attention(attention, function, x, torch, F):
     batch, length = x.shape[:2]
     q, k, v = (part.transpose(1, 2).flatten(0, 1) for part in attention.project(x))            # [B*T,H,dh]
-    scores = attention.indexer(x, exact_ties=False)
+    scores = attention.indexer(x, attention.query_latent(x), exact_ties=False)
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     top = min(attention.top_k, length)
     best, index = torch.topk(scores.detach().masked_fill(~causal, float("-inf")), top, dim=-1, sorted=False)

@@ -25,15 +25,20 @@ TEST_CASE("final_model.pt of both variants: PyTorch loads it with strict=True an
     const auto python = python_with_torch();
     if (!python) return skip("no Python with PyTorch (Debian: python3-torch)");
     const TemporaryFolder folder;
-    for (const char* indexer : {"plain", "deepseek"}) {
-        const std::string results = folder / indexer;
+    const std::vector<std::string> variants = {
+        "--indexer plain", "--indexer deepseek",
+        "--attention_type mla --q_lora_rank 24 --kv_lora_rank 16 --qk_nope_head_dim 8 --qk_rope_head_dim 4 "
+        "--v_head_dim 8 --indexer deepseek --sparse_top_k 12,6 --ffn swiglu --shared_experts 1 --router "
+        "sigmoid_bias"};
+    for (size_t i = 0; i < variants.size(); ++i) {
+        const std::string results = folder / ("variant" + std::to_string(i));
         check_command(
             root +
             "/experiments/exp4 --preset small --d_model 32 --n_heads 2 --n_layers 2 --d_ff 32 "
             "--max_seq_len 24 --batch_size 4 --indexer_dim 8 --sparse_top_k 8 --vocab_size 300 --max_tokens "
             "20000 --classic_steps 20 --warmup_steps 3 --sparse_steps 20 --eval_every 20 --eval_batches 1 "
-            "--threads 1 --stages classic,sparse --indexer " +
-            indexer + " --data " + root + "/data/excerpt --cache_dir " + (folder / "cache") +
+            "--threads 1 --stages classic,sparse " +
+            variants[i] + " --data " + root + "/data/excerpt --cache_dir " + (folder / "cache") +
             " --results_dir " + results);
         write_npy(folder / "tokens.npy", random_tokens({2, 24}, 1, 300));
         for (const char* attention : {"classic", "sparse"}) {

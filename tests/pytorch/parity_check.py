@@ -23,6 +23,7 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 BASE = dict(vocab_size=61, d_model=32, n_heads=4, n_layers=2, d_ff=48, max_seq_len=64, num_experts=4, expert_top_k=2,
             indexer_heads=3, indexer_dim=16, sparse_top_k=7, load_balancing_weight=0.05)
 SPARSE = dict(attention="sparse")
+MLA = dict(attention_type="mla", kv_lora_rank=24, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=10)
 # name, stage, (B, T), config keys beside BASE, form of the saved file: the state dict itself or one level down
 CASES = [
     ("classic", "dense", (2, 24), {}, "flat"),
@@ -44,6 +45,32 @@ CASES = [
      "nested"),
     ("plain, T = 131 over many tiles", "sparse", (1, 131), dict(SPARSE, sparse_top_k=32, max_seq_len=131), "flat"),
     ("plain, T = 131 over many tiles, dense stage", "dense", (1, 131), dict(SPARSE, max_seq_len=131), "flat"),
+    ("gqa", "dense", (2, 24), dict(attention_type="gqa", n_kv_heads=2), "flat"),
+    ("gqa, one key head, plain, sparse stage", "sparse", (2, 37), dict(SPARSE, attention_type="gqa", n_kv_heads=1), "flat"),
+    ("gqa, deepseek, dense stage", "dense", (1, 24), dict(SPARSE, indexer="deepseek", attention_type="gqa"), "flat"),
+    ("mla", "dense", (2, 24), MLA, "flat"),
+    ("mla, query latent, odd sizes", "dense", (3, 13),
+     dict(attention_type="mla", n_heads=3, q_lora_rank=11, kv_lora_rank=13, qk_nope_head_dim=7, qk_rope_head_dim=6,
+          v_head_dim=9), "nested"),
+    ("mla, plain, dense stage", "dense", (2, 24), dict(SPARSE, **MLA), "flat"),
+    ("mla, plain, sparse stage", "sparse", (2, 37), dict(SPARSE, **MLA), "flat"),
+    ("mla, query latent, plain, sparse stage", "sparse", (2, 24), dict(SPARSE, **MLA, q_lora_rank=20), "flat"),
+    ("mla, query latent, deepseek, dense stage", "dense", (2, 24),
+     dict(SPARSE, **MLA, q_lora_rank=20, indexer="deepseek"), "flat"),
+    ("mla, query latent, deepseek, sparse stage", "sparse", (2, 37),
+     dict(SPARSE, **MLA, q_lora_rank=20, indexer="deepseek"), "flat"),
+    ("mla, deepseek, T = 131 over many tiles, k = 16", "sparse", (1, 131),
+     dict(SPARSE, **MLA, indexer="deepseek", sparse_top_k=16, max_seq_len=131), "flat"),
+    ("DeepSeek-V3.2: mla, swiglu, sigmoid_bias, shared, deepseek", "sparse", (2, 31),
+     dict(SPARSE, **MLA, q_lora_rank=20, indexer="deepseek", ffn="swiglu", router="sigmoid_bias", shared_experts=1,
+          routed_scaling_factor=2.5), "flat"),
+    ("top k per layer", "sparse", (2, 24), dict(SPARSE, sparse_top_k=[3, 9]), "flat"),
+    ("swiglu", "dense", (2, 24), dict(ffn="swiglu", d_ff=19), "flat"),
+    ("shared experts", "dense", (2, 13), dict(shared_experts=2, d_ff=11), "flat"),
+    ("sigmoid_bias", "dense", (2, 24), dict(router="sigmoid_bias", routed_scaling_factor=2.5), "flat"),
+    ("sigmoid_bias, top-1 of 3, swiglu, shared, gqa, sparse stage", "sparse", (2, 31),
+     dict(SPARSE, router="sigmoid_bias", num_experts=3, expert_top_k=1, ffn="swiglu", shared_experts=1,
+          attention_type="gqa"), "nested"),
     ("equal tokens tie", "sparse", (2, 21), dict(SPARSE, sparse_top_k=4, vocab_size=2, n_layers=1), "flat"),
 ]
 
@@ -58,6 +85,8 @@ def build_model(config, dtype, seed):
                 p.copy_(("bias" not in name) + 0.3 * torch.randn(p.shape))
             else:
                 p.copy_(torch.randn(p.shape) * (0.5 if name == "embed.weight" else p.shape[1] ** -0.5))
+        for b in model.buffers():
+            b.copy_(0.2 * torch.randn(b.shape))
     return model.eval()
 
 

@@ -14,7 +14,9 @@ from torch import nn
 DEFAULTS = dict(vocab_size=4096, attention="classic", d_model=256, n_heads=8, n_layers=6, d_ff=512, max_seq_len=128,
                 num_experts=4, expert_top_k=2, indexer="plain", indexer_heads=4, indexer_dim=64, sparse_top_k=64,
                 indexer_scale=0.0, load_balancing_weight=0.01, indexer_loss_weight=1.0, dropout=0.1, router_noise=0.1,
-                norm_eps=1.1920929e-07, rope_base=10000.0)
+                norm_eps=1.1920929e-07, rope_base=10000.0, attention_type="mha", n_kv_heads=2, shared_experts=0,
+                ffn="silu", router="softmax", routed_scaling_factor=1.0, q_lora_rank=0, kv_lora_rank=64, qk_nope_head_dim=32,
+                qk_rope_head_dim=16, v_head_dim=32)
 
 PRESETS = {
     "small": dict(d_model=128, n_heads=4, n_layers=4, d_ff=256, max_seq_len=64, batch_size=32, num_experts=2,
@@ -32,7 +34,9 @@ class Config:
     def __init__(self, **keys):
         for key, value in {**DEFAULTS, **keys}.items():
             setattr(self, key, value)
-        for key, known in (("attention", ("classic", "sparse")), ("indexer", ("plain", "deepseek"))):
+        for key, known in (("attention", ("classic", "sparse")), ("indexer", ("plain", "deepseek")),
+                           ("attention_type", ("mha", "gqa", "mla")), ("ffn", ("silu", "swiglu")),
+                           ("router", ("softmax", "sigmoid_bias"))):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key}: '{getattr(self, key)}', want {' or '.join(known)}")
 
@@ -44,6 +48,10 @@ class Config:
     @property
     def is_sparse(self):
         return self.attention == "sparse"
+
+    def top_k_of_layer(self, layer):
+        """sparse_top_k is one number, or a list with one for each layer."""
+        return self.sparse_top_k[layer] if isinstance(self.sparse_top_k, list) else self.sparse_top_k
 
     def scale_of_indexer(self):
         """0 stands for the kind's own: 1 for plain, HI^-0.5 dI^-0.5 for deepseek."""
@@ -94,17 +102,22 @@ class Indexer(nn.Module):
         self.heads, self.dim = config.indexer_heads, config.indexer_dim
         self.scale, self.base = config.scale_of_indexer(), config.rope_base
         self.is_deepseek = config.indexer == "deepseek"
-        self.q_proj = nn.Linear(config.d_model, self.heads * self.dim, bias=False)
+        q_width = config.d_model
+        if self.is_deepseek and config.attention_type == "mla" and config.q_lora_rank:
+            q_width = config.q_lora_rank
+        self.q_proj = nn.Linear(q_width, self.heads * self.dim, bias=False)
         self.k_proj = nn.Linear(config.d_model, self.dim, bias=False)
         self.w_proj = nn.Linear(config.d_model, self.heads, bias=False)
         if self.is_deepseek:
             self.k_norm = nn.LayerNorm(self.dim, eps=1e-6)
 
-    def forward(self, x, exact_ties=True):
-        """I [B,T,T], future positions included. x is detached: no gradient leaves the indexer."""
+    def forward(self, x, query_latent, exact_ties=True):
+        """I [B,T,T], future positions included. The inputs are detached: no gradient leaves the indexer. DeepSeek's
+        makes its queries from the attention's query latent, which is x where there is none."""
         product = row_invariant_product if exact_ties else (lambda a, b: a @ b.transpose(-1, -2))
         x = x.detach()
-        q = product(x, self.q_proj.weight).view(*x.shape[:2], self.heads, self.dim)
+        source = query_latent.detach() if self.is_deepseek else x
+        q = product(source, self.q_proj.weight).view(*x.shape[:2], self.heads, self.dim)
         k = product(x, self.k_proj.weight)
         w = product(x, self.w_proj.weight)
         if self.is_deepseek:
@@ -140,24 +153,22 @@ def alignment_loss(scores, probabilities, allowed):
 
 
 class Attention(nn.Module):
-    def __init__(self, config):
+    """What the attention types share; a subclass says how x becomes q, k and v."""
+
+    def __init__(self, config, layer):
         super().__init__()
-        self.heads, self.base, self.top_k = config.n_heads, config.rope_base, config.sparse_top_k
-        self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
-        self.w_o = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.heads, self.base, self.top_k = config.n_heads, config.rope_base, config.top_k_of_layer(layer)
         self.indexer = Indexer(config) if config.is_sparse else None
 
-    def project(self, x):
-        """q, k, v, each [B,H,T,dh], q and k rotated."""
-        q, k, v = self.qkv(x).view(*x.shape[:2], 3, self.heads, -1).unbind(2)
-        q, k = rope_interleaved(q, self.base), rope_interleaved(k, self.base)
-        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    def query_latent(self, x):
+        """What DeepSeek's indexer makes its queries from."""
+        return x
 
     def forward(self, x, stage, exact_ties=True):
         """-> y [B,T,d], alignment loss or None, selection mask [B,T,T] or None."""
         q, k, v = self.project(x)
         allowed = causal_mask(x.shape[1], x.device).expand(x.shape[0], -1, -1)
-        scores = self.indexer(x, exact_ties) if self.indexer is not None else None
+        scores = self.indexer(x, self.query_latent(x), exact_ties) if self.indexer is not None else None
         selected = None
         if scores is not None and stage == "sparse":
             allowed = selected = select_causal(scores, self.top_k, exact_ties)
@@ -167,15 +178,75 @@ class Attention(nn.Module):
         return self.w_o((a @ v).transpose(1, 2).flatten(2)), loss, selected
 
 
+class GroupedQueryAttention(Attention):
+    """Multi-head attention, and grouped-query attention with fewer key and value heads."""
+
+    def __init__(self, config, layer):
+        super().__init__(config, layer)
+        self.kv_heads = config.n_kv_heads if config.attention_type == "gqa" else config.n_heads
+        width = config.d_model // config.n_heads
+        self.qkv = nn.Linear(config.d_model, (self.heads + 2 * self.kv_heads) * width, bias=False)
+        self.w_o = nn.Linear(config.d_model, config.d_model, bias=False)
+
+    def project(self, x):
+        """q, k, v, each [B,H,T,dh], q and k rotated; the query heads of a group see the same key and value head."""
+        parts = self.qkv(x).view(*x.shape[:2], self.heads + 2 * self.kv_heads, -1)
+        q, k, v = parts.split([self.heads, self.kv_heads, self.kv_heads], 2)
+        q, k = rope_interleaved(q, self.base), rope_interleaved(k, self.base)
+        if self.kv_heads != self.heads:
+            k, v = (t.repeat_interleave(self.heads // self.kv_heads, 2) for t in (k, v))
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+
+class LatentAttention(Attention):
+    """Multi-head latent attention with every head's keys and values written out, which the C++ model never does.
+    Parameter names as in Hugging Face's DeepSeek-V3; RoPE on interleaved pairs, as in DeepSeek's own code."""
+
+    def __init__(self, config, layer):
+        super().__init__(config, layer)
+        self.nope, self.rope, self.value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
+        self.q_rank, self.kv_rank = config.q_lora_rank, config.kv_lora_rank
+        queries = self.heads * (self.nope + self.rope)
+        if self.q_rank:
+            self.q_a_proj = nn.Linear(config.d_model, self.q_rank, bias=False)
+            self.q_a_layernorm = RMSNorm(self.q_rank, config.norm_eps)
+            self.q_b_proj = nn.Linear(self.q_rank, queries, bias=False)
+        else:
+            self.q_proj = nn.Linear(config.d_model, queries, bias=False)
+        self.kv_a_proj_with_mqa = nn.Linear(config.d_model, self.kv_rank + self.rope, bias=False)
+        self.kv_a_layernorm = RMSNorm(self.kv_rank, config.norm_eps)
+        self.kv_b_proj = nn.Linear(self.kv_rank, self.heads * (self.nope + self.value), bias=False)
+        self.w_o = nn.Linear(self.heads * self.value, config.d_model, bias=False)
+
+    def query_latent(self, x):
+        return self.q_a_layernorm(self.q_a_proj(x)) if self.q_rank else x
+
+    def project(self, x):
+        """q and k [B,H,T,nope+rope], v [B,H,T,value]."""
+        shape = (*x.shape[:2], self.heads, -1)
+        q = (self.q_b_proj if self.q_rank else self.q_proj)(self.query_latent(x)).view(shape)
+        q_nope, q_rope = q.split([self.nope, self.rope], -1)
+        latent, k_rope = self.kv_a_proj_with_mqa(x).split([self.kv_rank, self.rope], -1)
+        k_nope, v = self.kv_b_proj(self.kv_a_layernorm(latent)).view(shape).split([self.nope, self.value], -1)
+        k_rope = rope_interleaved(k_rope[:, :, None], self.base).expand(-1, -1, self.heads, -1)
+        q = torch.cat((q_nope, rope_interleaved(q_rope, self.base)), -1)
+        k = torch.cat((k_nope, k_rope), -1)
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+
 class Expert(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config, width):
         super().__init__()
-        self.linear1 = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.linear2 = nn.Linear(config.d_ff, config.d_model, bias=False)
+        self.linear1 = nn.Linear(config.d_model, width, bias=False)
+        self.linear2 = nn.Linear(width, config.d_model, bias=False)
+        self.linear3 = nn.Linear(config.d_model, width, bias=False) if config.ffn == "swiglu" else None
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x):
-        return self.linear2(self.dropout(F.silu(self.linear1(x))))
+        hidden = F.silu(self.linear1(x))
+        if self.linear3 is not None:
+            hidden = hidden * self.linear3(x)
+        return self.linear2(self.dropout(hidden))
 
 
 class Router(nn.Module):
@@ -183,23 +254,36 @@ class Router(nn.Module):
         super().__init__()
         self.gate = nn.Linear(config.d_model, config.num_experts, bias=False)
         self.top_k, self.noise = config.expert_top_k, config.router_noise
+        self.scaling = config.routed_scaling_factor
+        self.is_sigmoid = config.router == "sigmoid_bias"
+        if self.is_sigmoid:
+            self.gate.register_buffer("e_score_correction_bias", torch.zeros(config.num_experts))
 
     def forward(self, x):
         """x [N,d] -> weights [N,top_k], experts [N,top_k], load-balancing loss."""
         logits = self.gate(x)
         if self.training and self.noise > 0:
             logits = logits + self.noise * torch.randn_like(logits)
-        best, experts = (part[:, :self.top_k] for part in torch.sort(logits, dim=-1, descending=True, stable=True))
+        scores = logits.sigmoid() if self.is_sigmoid else logits
+        ranked = scores.detach() + self.gate.e_score_correction_bias if self.is_sigmoid else scores
+        experts = torch.sort(ranked, dim=-1, descending=True, stable=True)[1][:, :self.top_k]
+        best = scores.gather(-1, experts)
+        if self.is_sigmoid:
+            weights = self.scaling * best / (best.sum(-1, keepdim=True) + 1e-20)
+            probabilities = scores / (scores.sum(-1, keepdim=True) + 1e-20)
+        else:
+            weights, probabilities = best.softmax(-1), logits.softmax(-1)
         share = torch.bincount(experts.flatten(), minlength=logits.shape[1]).to(logits) / experts.numel()
-        balance = logits.shape[1] * (share * logits.softmax(-1).mean(0)).sum()
-        return best.softmax(-1), experts, balance
+        balance = logits.shape[1] * (share * probabilities.mean(0)).sum()
+        return weights, experts, balance
 
 
 class MixtureOfExperts(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.router = Router(config)
-        self.experts = nn.ModuleList(Expert(config) for _ in range(config.num_experts))
+        self.experts = nn.ModuleList(Expert(config, config.d_ff) for _ in range(config.num_experts))
+        self.shared_experts = Expert(config, config.shared_experts * config.d_ff) if config.shared_experts else None
 
     def forward(self, x):
         rows = x.flatten(0, 1)
@@ -208,14 +292,16 @@ class MixtureOfExperts(nn.Module):
         for e, expert in enumerate(self.experts):
             token, slot = (chosen == e).nonzero(as_tuple=True)
             y = y.index_add(0, token, expert(rows[token]) * weights[token, slot, None])
+        if self.shared_experts is not None:
+            y = y + self.shared_experts(rows)
         return y.view_as(x), balance
 
 
 class Block(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config, layer):
         super().__init__()
         self.norm1 = RMSNorm(config.d_model, config.norm_eps)
-        self.attention = Attention(config)
+        self.attention = (LatentAttention if config.attention_type == "mla" else GroupedQueryAttention)(config, layer)
         self.norm2 = RMSNorm(config.d_model, config.norm_eps)
         self.feed_forward = MixtureOfExperts(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -226,7 +312,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.d_model)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config, i) for i in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.lm_head.weight = self.embed.weight

@@ -49,6 +49,17 @@ double difference(const Tensor& got, const Tensor& want) {
            std::max(1.0, max_abs_difference(want, Tensor::zeros(want.shape(), want.dtype())));
 }
 
+// Infinities of one sign do not differ.
+double lse_difference(const Tensor& got, const Tensor& want) {
+    REQUIRE(got.shape() == want.shape());
+    const std::vector<double> a = got.to(DType::float64).to_vector<double>(),
+                              b = want.to(DType::float64).to_vector<double>();
+    double worst = 0;
+    for (size_t i = 0; i < a.size(); ++i)
+        if (a[i] != b[i] && !(std::abs(a[i] - b[i]) <= worst)) worst = std::abs(a[i] - b[i]);
+    return worst;
+}
+
 }  // namespace
 
 std::string name_of(const AttentionCase& c) {
@@ -56,11 +67,11 @@ std::string name_of(const AttentionCase& c) {
            std::to_string(c.T) + " dh " + std::to_string(c.dim) + " dv " + std::to_string(c.value_dim);
 }
 
-AttentionInputs attention_inputs(const AttentionCase& c, DType dtype) {
-    return {.q = random_normal({c.B, c.H, c.T, c.dim}, 1, dtype),
-            .k = random_normal({c.B, c.G, c.T, c.dim}, 2, dtype),
-            .v = random_normal({c.B, c.G, c.T, c.value_dim}, 3, dtype),
-            .dout = random_normal({c.B, c.T, c.H * c.value_dim}, 4, dtype)};
+AttentionInputs attention_inputs(const AttentionCase& c, DType dtype, Device device) {
+    return {.q = random_normal({c.B, c.H, c.T, c.dim}, 1, dtype).to(device),
+            .k = random_normal({c.B, c.G, c.T, c.dim}, 2, dtype).to(device),
+            .v = random_normal({c.B, c.G, c.T, c.value_dim}, 3, dtype).to(device),
+            .dout = random_normal({c.B, c.T, c.H * c.value_dim}, 4, dtype).to(device)};
 }
 
 AttentionGradients run_attention(const AttentionInputs& in, const Attend& attend) {
@@ -76,14 +87,23 @@ void check_close(const AttentionGradients& got, const AttentionGradients& want, 
     CHECK(difference(got.dq, want.dq) < tolerance);
     CHECK(difference(got.dk, want.dk) < tolerance);
     CHECK(difference(got.dv, want.dv) < tolerance);
-    REQUIRE(got.lse.shape() == want.lse.shape());
-    const Tensor lse = got.lse.to(DType::float64);
-    double worst = 0;
-    for (int64_t i = 0; i < lse.numel(); ++i) {
-        const double a = lse.data<double>()[i], b = want.lse.data<double>()[i];
-        if (a != b && !(std::abs(a - b) <= worst)) worst = std::abs(a - b);  // a == b: also two infinities
-    }
-    CHECK(worst < 10 * tolerance);
+    CHECK(lse_difference(got.lse, want.lse) < 10 * tolerance);
+}
+
+void check_nmse(const AttentionGradients& got, const AttentionGradients& want, double tolerance) {
+    CHECK(normalised_squared_error(got.out, want.out) < tolerance);
+    CHECK(normalised_squared_error(got.dq, want.dq) < tolerance);
+    CHECK(normalised_squared_error(got.dk, want.dk) < tolerance);
+    CHECK(normalised_squared_error(got.dv, want.dv) < tolerance);
+    CHECK(lse_difference(got.lse, want.lse) < 10 * std::sqrt(tolerance));
+}
+
+std::vector<PrecisionCase> precisions_of(Device device) {
+    std::vector<PrecisionCase> cases{{cuda::Precision::fp32, 1e-7}};
+    if (device.is_cpu()) return cases;
+    cases.push_back({cuda::Precision::tf32, 1e-5});
+    cases.push_back({cuda::Precision::bf16, 1e-3});
+    return cases;
 }
 
 bool bit_identical(const AttentionGradients& a, const AttentionGradients& b) {
@@ -99,11 +119,11 @@ Tensor first_along(const Tensor& x, int axis, int64_t length) {
         if (i > axis) inner *= x.dim(i);
         shape.append(i == axis ? length : x.dim(i));
     }
-    const Tensor y = Tensor::empty(shape, x.dtype());
+    const Tensor from = x.to(Device{}), y = Tensor::empty(shape, x.dtype());
     for (int64_t o = 0; o < outer; ++o)
-        std::copy_n(static_cast<const char*>(x.raw()) + o * x.dim(axis) * inner, length * inner,
+        std::copy_n(static_cast<const char*>(from.raw()) + o * x.dim(axis) * inner, length * inner,
                     static_cast<char*>(y.raw()) + o * length * inner);
-    return y;
+    return y.to(x.device());
 }
 
 AttentionGradients attention_oracle(const AttentionInputs& in, double scale,
@@ -111,8 +131,8 @@ AttentionGradients attention_oracle(const AttentionInputs& in, double scale,
     const auto& [q, k, v, dout] = in;
     const int64_t B = q.dim(0), H = q.dim(1), T = q.dim(2), dim = q.dim(3), G = k.dim(1),
                   value_dim = v.dim(3);
-    const Tensor q64 = q.to(DType::float64), k64 = k.to(DType::float64), v64 = v.to(DType::float64),
-                 dout64 = dout.to(DType::float64);
+    const auto on_host = [](const Tensor& x) { return x.to(Device{}).to(DType::float64); };
+    const Tensor q64 = on_host(q), k64 = on_host(k), v64 = on_host(v), dout64 = on_host(dout);
     const AttentionGradients r{.out = Tensor::zeros(Shape{B, T, H * value_dim}, DType::float64),
                                .lse = Tensor::zeros(Shape{B, H, T}, DType::float64),
                                .dq = Tensor::zeros(q.shape(), DType::float64),

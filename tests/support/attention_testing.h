@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/core/cuda/runtime.h"
 #include "framework/core/tensor.h"
 #include "framework/ops/dense_attention/dense_attention.h"
 
@@ -19,7 +20,7 @@ std::string name_of(const AttentionCase& c);
 struct AttentionInputs {
     Tensor q, k, v, dout;
 };
-AttentionInputs attention_inputs(const AttentionCase& c, DType dtype = DType::float64);
+AttentionInputs attention_inputs(const AttentionCase& c, DType dtype = DType::float64, Device device = {});
 
 struct AttentionGradients {
     Tensor out, lse, dq, dk, dv;  // shapes as in dense_attention.h, float64
@@ -29,10 +30,34 @@ struct AttentionGradients {
 using Attend = std::function<AttentionOutput(const Tensor& q, const Tensor& k, const Tensor& v)>;
 AttentionGradients run_attention(const AttentionInputs& in, const Attend& attend);
 
+// Below, results may lie on any device.
 void check_close(const AttentionGradients& got, const AttentionGradients& want, double tolerance);
+// Normalised squared errors of out, dq, dk and dv; lse within 10 sqrt(tolerance).
+void check_nmse(const AttentionGradients& got, const AttentionGradients& want, double tolerance);
 bool bit_identical(const AttentionGradients& a, const AttentionGradients& b);
 
-// x [.., n, ..] cut to the first `length` along `axis`.
+// How products of float32 are rounded on a CUDA device, and what normalised squared error that may cost.
+struct PrecisionCase {
+    cuda::Precision precision;
+    double nmse;
+};
+// fp32, and on CUDA devices tf32 and bf16.
+std::vector<PrecisionCase> precisions_of(Device device);
+
+class PrecisionScope {
+  public:
+    explicit PrecisionScope(cuda::Precision precision) : before_(cuda::precision()) {
+        cuda::set_precision(precision);
+    }
+    ~PrecisionScope() { cuda::set_precision(before_); }
+    PrecisionScope(const PrecisionScope&) = delete;
+    PrecisionScope& operator=(const PrecisionScope&) = delete;
+
+  private:
+    cuda::Precision before_;
+};
+
+// x [.., n, ..] cut to the first `length` along `axis`, on x's device.
 Tensor first_along(const Tensor& x, int axis, int64_t length);
 
 // attends(b, t, s): whether row t of batch b sees key s. dout [B,T,H*dv].

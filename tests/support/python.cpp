@@ -5,7 +5,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <stdexcept>
+
+#include "tests/support/source_dir.h"
 
 namespace sieve::testing {
 
@@ -19,17 +22,21 @@ int run_command(const std::string& command, std::string& output) {
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-std::optional<std::string> python_with_torch() {
-    static const std::optional<std::string> found = []() -> std::optional<std::string> {
-        const char* wanted = std::getenv("SIEVE_PYTHON");
-        for (const std::string& python :
-             {std::string(wanted ? wanted : ""), std::string("/usr/bin/python3"), std::string("python3")}) {
-            std::string output;
-            if (!python.empty() && run_command(python + " -c 'import torch'", output) == 0) return python;
+std::optional<std::string> python_with(const std::string& modules) {
+    static std::map<std::string, std::optional<std::string>> found;
+    if (const auto known = found.find(modules); known != found.end()) return known->second;
+    const char* wanted = std::getenv("SIEVE_PYTHON");
+    std::optional<std::string>& answer = found[modules];
+    for (const std::string& python :
+         {std::string(wanted ? wanted : ""), source_dir() + "/build/python/bin/python",
+          std::string("/usr/bin/python3"), std::string("python3")}) {
+        std::string output;
+        if (!python.empty() && run_command(python + " -c 'import " + modules + "'", output) == 0) {
+            answer = python;
+            break;
         }
-        return {};
-    }();
-    return found;
+    }
+    return answer;
 }
 
 int run_python(const std::string& python, const std::string& program, const std::string& folder,

@@ -1,4 +1,5 @@
-// Running other programs from tests; above all a Python that has PyTorch, when the machine has one.
+// Running other programs from tests; above all a Python that has the packages that a test compares with, when
+// the machine has one.
 #pragma once
 
 #include <optional>
@@ -6,8 +7,12 @@
 
 namespace sieve::testing {
 
-// The first of $SIEVE_PYTHON, /usr/bin/python3 and python3 that can `import torch`; looked for once.
-std::optional<std::string> python_with_torch();
+// The first of $SIEVE_PYTHON, the virtual environment build/python (see .ci/run), /usr/bin/python3 and python3
+// that can `import modules`, such as "onnx, onnxruntime"; looked for once.
+std::optional<std::string> python_with(const std::string& modules);
+inline std::optional<std::string> python_with_torch() {
+    return python_with("torch");
+}
 
 // Runs a shell command; `output` receives what it printed (stdout and stderr). Returns its exit status, 128 +
 // the signal's number when a signal ended it.

@@ -2,12 +2,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "framework/core/cuda/runtime.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/json_file.h"
 #include "tests/support/python.h"
@@ -44,7 +46,11 @@ void check_run(const std::string& command, int status, const std::string& text) 
     CHECK(output.find(text) != std::string::npos);
 }
 
-const std::vector<std::string> every_file = {"classic/training_results.json",
+const std::vector<std::string> every_file = {"classic/metrics.jsonl",
+                                             "classic/metrics.csv",
+                                             "sparse/metrics.jsonl",
+                                             "sparse/metrics.csv",
+                                             "classic/training_results.json",
                                              "classic/training_curves.png",
                                              "classic/final_model.pt",
                                              "classic/config.json",
@@ -56,7 +62,10 @@ const std::vector<std::string> every_file = {"classic/training_results.json",
                                              "comparison/performance_comparison.png",
                                              "comparison/attention_pattern_layer0.png",
                                              "comparison/indexer_heads_layer0.png",
-                                             "comparison/attention_statistics.png"};
+                                             "comparison/attention_pattern_layer1.png",
+                                             "comparison/attention_statistics.png",
+                                             "comparison/attention_statistics.json",
+                                             "comparison/report.html"};
 
 }  // namespace
 
@@ -83,9 +92,35 @@ TEST_CASE("exp4: a whole small run writes every file, and visualize redraws from
               "attention_pattern_layer1.png");
     check_run(root + "/tools/visualize " + results + "/classic --out " + (folder / "classic"), 0,
               "no indexer");
-    check_run(root + "/tools/visualize " + results + "/sparse --layer 7", 2,
-              "layer: '7', want 0 to 1 or all");
+    const std::string page = read_file(results + "/comparison/report.html");
+    CHECK(page.find("not complete") == std::string::npos);
+    check_run(root + "/tools/visualize " + results + " --report", 0,
+              "wrote " + results + "/comparison/report.html");
+    CHECK(read_file(results + "/comparison/report.html") == page);
     check_run(exp4(results, "--resume"), 0, "classic was finished by an earlier run and is kept");
+}
+
+TEST_CASE("exp4: a model of all variants is trained, described, drawn and kept") {
+    const TemporaryFolder folder;
+    const std::string results = folder / "results";
+    const std::string variants =
+        "--attention_type mla --q_lora_rank 16 --kv_lora_rank 16 --qk_nope_head_dim 8 --qk_rope_head_dim 4 "
+        "--v_head_dim 8 --indexer deepseek --ffn swiglu --router sigmoid_bias --shared_experts 1 "
+        "--sparse_top_k 8,4 ";
+    std::string output;
+    REQUIRE(run_command(exp4(results, variants), output) == 0);
+    for (const char* text :
+         {"attention   mla, 2 heads of 8 + 4 (rotated), latent 16, query latent 16, values of 8",
+          "experts     swiglu, sigmoid_bias router, 1 shared by all tokens", "top 8,4 tokens"})
+        CHECK_MESSAGE(output.find(text) != std::string::npos, output);
+    const auto config = read_json(results + "/sparse/config.json");
+    CHECK(config.at("sparse_top_k").dump() == "[8,4]");
+    CHECK(config.at("router") == "sigmoid_bias");
+    check_run(root + "/tools/visualize " + results + "/sparse --layer all --out " + (folder / "drawn"), 0,
+              "attention_pattern_layer1.png");
+    check_run(exp4(results, variants + "--resume"), 0, "sparse was finished by an earlier run and is kept");
+    check_run(exp4(results, "--attention_type gqa --n_kv_heads 1 --stages classic"), 0,
+              "attention   gqa, 2 query heads over 1 key and value heads");
 }
 
 TEST_CASE("exp4: interrupted and resumed, it ends with the bits of an undisturbed run") {
@@ -105,6 +140,10 @@ TEST_CASE("exp4: interrupted and resumed, it ends with the bits of an undisturbe
     REQUIRE(status == 0);
     CHECK(read_json(whole + "/classic/training_results.json").at("step_loss") ==
           read_json(stopped + "/classic/training_results.json").at("step_loss"));
+    for (const std::string& results : {whole, stopped}) {
+        const std::string log = read_file(results + "/classic/metrics.csv");
+        CHECK(std::count(log.begin(), log.end(), '\n') == 61);  // a header and each step once
+    }
 }
 
 TEST_CASE("exp4: bad input gets one clear line and the documented exit code") {
@@ -113,12 +152,24 @@ TEST_CASE("exp4: bad input gets one clear line and the documented exit code") {
     check_run(exp4(results, "--sparse_topk 3"), 2, "did you mean --sparse_top_k?");
     check_run(exp4(results, "--d_model 31"), 2, "not divisible by n_heads");
     check_run(exp4(results, "--expert_top_k 9"), 2, "more than num_experts");
+    check_run(exp4(results, "--attention_type mha2"), 2, "attention_type: 'mha2', want mha, gqa or mla");
+    check_run(exp4(results, "--attention_type gqa --n_kv_heads 3"), 2,
+              "n_kv_heads: 3 does not divide n_heads 2");
+    check_run(exp4(results, "--sparse_top_k 8,4,2"), 2, "3 numbers (8,4,2) for n_layers 2");
     check_run(exp4(results, "--sparse_top_k 0"), 2, "sparse_top_k: 0, want at least 1");
     check_run(exp4(results, "--d_model wide"), 2, "d_model");
     check_run(exp4(results, "--data /nowhere/text.txt"), 3, "/nowhere/text.txt");
     check_run(exp4(results, "--tokenizer /nowhere/tokenizer.json"), 3, "/nowhere/tokenizer.json");
     check_run(exp4(results, "--config /nowhere/c.toml"), 3, "/nowhere/c.toml");
-    check_run(exp4(results, "--device cuda"), 2, "cuda");
+    if (!cuda::available()) {
+        const std::string reason = cuda::why_unavailable();
+        check_run(exp4(results, "--device cuda"), 2,
+                  "exp4: device: cuda is not available: " + reason + "; use --device cpu");
+        check_run(exp4(results, "--device auto --stages compare"), 3,
+                  "device: running on the CPU: " + reason);
+    }
+    check_run(exp4(results, "--precision bf16"), 2, "precision: bf16 needs a CUDA device");
+    check_run(exp4(results, "--precision fp8"), 2, "precision: 'fp8', want fp32, tf32 or bf16");
     write_file_atomic(folder / "empty.txt", "");
     check_run(exp4(results, "--data " + (folder / "empty.txt")), 3, "empty");
     write_file_atomic(folder / "short.txt", "A few words.");

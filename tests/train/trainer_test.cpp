@@ -6,7 +6,9 @@
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
+#include "framework/io/pt.h"
 #include "framework/train/checkpoint.h"
+#include "framework/train/metrics_log.h"
 #include "tests/support/source_dir.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/testing.h"
@@ -40,9 +42,28 @@ const Dataset& excerpt() {
     return data;
 }
 
+// DeepSeek-V3.2 in small.
+ExperimentConfig tiny_latent(const std::string& attention) {
+    ExperimentConfig c = tiny(attention);
+    c.model.attention_type = "mla", c.model.n_heads = 4, c.model.q_lora_rank = 24, c.model.kv_lora_rank = 16;
+    c.model.qk_nope_head_dim = 8, c.model.qk_rope_head_dim = 4, c.model.v_head_dim = 8;
+    c.model.indexer = "deepseek", c.model.sparse_top_k = PerLayer({12, 6});
+    return c;
+}
+
+ExperimentConfig tiny_variant(const std::string& attention) {
+    ExperimentConfig c = tiny(attention);
+    c.model.n_heads = 4, c.model.attention_type = "gqa", c.model.n_kv_heads = 2;
+    c.model.ffn = "swiglu", c.model.shared_experts = 1;
+    c.model.num_experts = 4, c.model.expert_top_k = 2, c.model.router = "sigmoid_bias";
+    c.bias_update_speed = 0.01;
+    return c;
+}
+
 struct Trained {
     TrainingHistory history;
     std::vector<Tensor> weights;
+    std::vector<MetricsRow> log;
 };
 
 Trained train_in(const std::string& folder, const ExperimentConfig& config, bool resume) {
@@ -55,7 +76,8 @@ Trained train_in(const std::string& folder, const ExperimentConfig& config, bool
                    .estimated_step_seconds = {0, 0},
                    .quiet = true},
                   resume, result.history) == TrainingOutcome::finished);
-    for (const Parameter& p : model.parameters()) result.weights.push_back(p.tensor);
+    for (const Parameter& p : model.state()) result.weights.push_back(p.tensor);
+    result.log = read_metrics(folder);
     return result;
 }
 
@@ -66,6 +88,12 @@ void check_same(const Trained& a, const Trained& b) {
     CHECK(a.history.val_loss == b.history.val_loss);
     CHECK(a.history.warmup_loss == b.history.warmup_loss);
     CHECK(a.history.steps == b.history.steps);
+    REQUIRE(a.log.size() == b.log.size());
+    for (size_t i = 0; i < a.log.size(); ++i) {
+        CHECK(a.log[i].stage == b.log[i].stage);
+        CHECK(a.log[i].step == b.log[i].step);
+        CHECK(a.log[i].loss == b.log[i].loss);
+    }
 }
 
 }  // namespace
@@ -79,9 +107,16 @@ TEST_CASE("training: thirty steps lower the loss, in both variants") {
         CHECK(h.val_loss.back() < h.val_loss.front());
         CHECK(h.steps == std::vector<int64_t>{10, 20, 30});
         CHECK(h.peak_memory_bytes > 0);
+        const std::vector<MetricsRow> log = read_metrics(folder.path().string());
+        CHECK(log.size() == h.warmup_loss.size() + h.step_loss.size());
+        CHECK(log.back().loss == h.step_loss.back());
+        CHECK(log.back().val_loss == h.val_loss.back());
+        CHECK(std::isnan(log[log.size() - 2].val_loss));
         if (std::string(attention) == "sparse") {
             CHECK(h.warmup_loss.size() == 5);
             CHECK(h.indexer_recall.size() == 3);
+            CHECK(log.back().indexer_recall == h.indexer_recall.back());
+            CHECK(log.front().loss == h.warmup_loss.front());
             for (const double recall : h.indexer_recall) CHECK((recall > 0.3 && recall <= 1.0));
         }
     }
@@ -111,6 +146,61 @@ TEST_CASE("training: a run resumed from any checkpoint gives the bits of one tha
             check_same(reference, train_in(folder.path().string(), other, true));
         }
     }
+}
+
+TEST_CASE("training: variants learn, and resume with the same bits") {
+    for (ExperimentConfig config :
+         {tiny_variant("classic"), tiny_variant("sparse"), tiny_latent("classic"), tiny_latent("sparse")}) {
+        INFO(config.model.attention_type << ", " << config.model.attention);
+        const TemporaryFolder whole, folder;
+        const Trained reference = train_in(whole.path().string(), config, false);
+        CHECK(reference.history.step_loss.back() < reference.history.step_loss.front() - 0.1);
+        config.checkpoint_every = 11;
+        train_in(folder.path().string(), config, false);
+        check_same(reference, train_in(folder.path().string(), config, true));
+    }
+}
+
+TEST_CASE("training: a step moves every router's bias, the warm-up none") {
+    const ExperimentConfig config = tiny_variant("sparse");
+    const Transformer model(config.model, ParameterInit{});
+    const std::vector<Stage> stages = stages_of(config);
+    REQUIRE(model.buffers().size() == 2);
+    StageRunner(config, model, stages[0]).step(0, excerpt().batch(0));
+    for (const Parameter& b : model.buffers())
+        CHECK(bit_identical(b.tensor, Tensor::zeros(b.tensor.shape())));
+    StageRunner(config, model, stages[1]).step(0, excerpt().batch(0));
+    for (const Parameter& b : model.buffers()) {
+        double sum = 0;
+        for (const float v : b.tensor.to_vector<float>()) {
+            CHECK((v == 0 || std::abs(v) == 0.01f));
+            sum += std::abs(v);
+        }
+        CHECK(sum > 0);
+    }
+}
+
+TEST_CASE("training: checkpoints and models older than a key are read with its default") {
+    const TemporaryFolder folder;
+    const ExperimentConfig config = tiny("sparse");
+    train_in(folder.path().string(), config, false);
+    const Transformer model(config.model, ParameterInit{});
+    write_final_model(folder / "final_model.pt", model, config, excerpt().tokenizer().to_json());
+    for (const char* name : {"checkpoint.pt", "final_model.pt"}) {
+        PtFile file = read_pt(folder / name);
+        auto json = nlohmann::ordered_json::parse(file.extra.at("config.json"));
+        for (const char* key : {"attention_type", "n_kv_heads", "q_lora_rank", "kv_lora_rank",
+                                "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "ffn", "router",
+                                "shared_experts", "routed_scaling_factor", "bias_update_speed"})
+            CHECK_MESSAGE(json.erase(key) == 1, key);
+        file.extra["config.json"] = json.dump();
+        write_pt(folder / name, file.tensors, file.extra);
+    }
+    CHECK(read_checkpoint(folder / "checkpoint.pt", config).step > 0);
+    CHECK(config_to_json(read_final_model(folder / "final_model.pt").config) == config_to_json(config));
+    ExperimentConfig other = config;
+    other.model.ffn = "swiglu";
+    CHECK_THROWS_AS(read_checkpoint(folder / "checkpoint.pt", other), Error);
 }
 
 TEST_CASE("training: a checkpoint of another configuration is refused, naming the key") {

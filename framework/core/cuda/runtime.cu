@@ -23,7 +23,11 @@ SIEVE_CUDA_TWIN int count_devices(std::string& reason) {
     const cudaError_t status = cudaGetDeviceCount(&count);
     if (status == cudaSuccess && count > 0) return count;
     cudaGetLastError();
-    reason = status == cudaSuccess ? "no CUDA-capable device is detected" : cudaGetErrorString(status);
+    int driver = 0;
+    if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0)
+        reason = "no NVIDIA driver is installed";
+    else
+        reason = status == cudaSuccess ? "no CUDA-capable device is detected" : cudaGetErrorString(status);
     return 0;
 }
 

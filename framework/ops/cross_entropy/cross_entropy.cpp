@@ -9,6 +9,14 @@ namespace {
 
 constexpr const char* op = "cross_entropy";
 
+void check_values(const Tensor& targets, int64_t vocab) {
+    const int32_t* t = targets.data<int32_t>();
+    for (int64_t i = 0; i < targets.numel(); ++i)
+        if (t[i] < 0 || t[i] >= vocab)
+            fail(std::string(op) + ": target " + std::to_string(t[i]) + " at row " + std::to_string(i) +
+                 " is outside the " + std::to_string(vocab) + " classes");
+}
+
 void check(const Tensor& logits, const Tensor& targets) {
     check_rank(op, "logits", logits, 2);
     check_dtype(op, "targets", targets, DType::int32);
@@ -17,77 +25,71 @@ void check(const Tensor& logits, const Tensor& targets) {
     if (logits.numel() == 0)
         fail(std::string(op) + ": logits are " + to_string(logits.shape()) +
              ", want at least one row and one class");
-    const int32_t* t = targets.data<int32_t>();
-    for (int64_t i = 0; i < targets.numel(); ++i)
-        if (t[i] < 0 || t[i] >= logits.dim(1))
-            fail(std::string(op) + ": target " + std::to_string(t[i]) + " at row " + std::to_string(i) +
-                 " is outside the " + std::to_string(logits.dim(1)) + " classes");
+    check_device(op, "targets", targets, logits.device(), "logits");
+    if (targets.device().is_cpu()) check_values(targets, logits.dim(1));
 }
 
-struct Forward {
-    Tensor lse, losses, best;
+Tensor one_per_row(const Tensor& logits, DType dtype) {
+    return Tensor::empty({logits.dim(0)}, dtype, logits.device());
+}
+
+// What one forward is asked for; undefined: not wanted.
+struct Results {
+    Tensor lse, mean, score;
 };
 
-Forward run_forward(const Tensor& logits, const Tensor& targets, bool want_best) {
-    check(logits, targets);
-    const Shape rows{logits.dim(0)};
-    Forward f{Tensor::empty(rows, logits.dtype(), logits.device()),
-              Tensor::empty(rows, logits.dtype(), logits.device()),
-              want_best ? Tensor::empty(rows, DType::int32, logits.device()) : Tensor()};
+void run_forward(const Tensor& logits, const Tensor& targets, const Results& results) {
+    const Tensor losses = one_per_row(logits, logits.dtype());
+    const Tensor best = results.score.defined() ? one_per_row(logits, DType::int32) : Tensor();
     dispatch_float(op, logits.dtype(), [&]<class T>() {
-        launch(op, logits.device(), cpu::cross_entropy_forward<T>, cuda::cross_entropy_forward<T>,
-               CrossEntropyForward<T>{.logits = logits.data<T>(),
-                                      .targets = targets.data<int32_t>(),
-                                      .lse = f.lse.data<T>(),
-                                      .losses = f.losses.data<T>(),
-                                      .best = want_best ? f.best.data<int32_t>() : nullptr,
-                                      .rows = logits.dim(0),
-                                      .vocab = logits.dim(1)});
+        launch(
+            op, logits.device(), cpu::cross_entropy_forward<T>, cuda::cross_entropy_forward<T>,
+            CrossEntropyForward<T>{.logits = logits.data<T>(),
+                                   .targets = targets.data<int32_t>(),
+                                   .lse = results.lse.data<T>(),
+                                   .losses = losses.data<T>(),
+                                   .mean = results.mean.defined() ? results.mean.data<T>() : nullptr,
+                                   .best = best.defined() ? best.data<int32_t>() : nullptr,
+                                   .score = results.score.defined() ? results.score.data<double>() : nullptr,
+                                   .rows = logits.dim(0),
+                                   .vocab = logits.dim(1)});
     });
-    return f;
 }
 
-// In float64 and in order: one sum for a million tokens must not lose digits.
-double sum_of(const Tensor& losses) {
-    return dispatch_float(op, losses.dtype(), [&]<class T>() {
-        double sum = 0;
-        for (int64_t i = 0; i < losses.numel(); ++i) sum += static_cast<double>(losses.data<T>()[i]);
-        return sum;
+Tensor run_backward(const Tensor& dloss, const Tensor& logits, const Tensor& targets, const Tensor& lse) {
+    const Tensor dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
+    dispatch_float(op, logits.dtype(), [&]<class T>() {
+        launch(op, logits.device(), cpu::cross_entropy_backward<T>, cuda::cross_entropy_backward<T>,
+               CrossEntropyBackward<T>{.dloss = dloss.data<T>(),
+                                       .logits = logits.data<T>(),
+                                       .targets = targets.data<int32_t>(),
+                                       .lse = lse.data<T>(),
+                                       .dlogits = dlogits.data<T>(),
+                                       .rows = logits.dim(0),
+                                       .vocab = logits.dim(1)});
     });
+    return dlogits;
 }
 
 }  // namespace
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets) {
-    const Forward f = run_forward(logits, targets, false);
-    const Tensor loss = Tensor::full({}, sum_of(f.losses) / static_cast<double>(logits.dim(0)),
-                                     logits.dtype(), logits.device());
-    record(op, {logits}, {loss},
-           [logits, targets, lse = f.lse](const std::vector<Tensor>& dy) -> std::vector<Tensor> {
-               const Tensor dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
-               dispatch_float(op, logits.dtype(), [&]<class T>() {
-                   launch(op, logits.device(), cpu::cross_entropy_backward<T>,
-                          cuda::cross_entropy_backward<T>,
-                          CrossEntropyBackward<T>{
-                              .logits = logits.data<T>(),
-                              .targets = targets.data<int32_t>(),
-                              .lse = lse.data<T>(),
-                              .dlogits = dlogits.data<T>(),
-                              .factor = static_cast<T>(dy[0].item() / static_cast<double>(logits.dim(0))),
-                              .rows = logits.dim(0),
-                              .vocab = logits.dim(1)});
-               });
-               return {dlogits};
-           });
+    check(logits, targets);
+    const Tensor lse = one_per_row(logits, logits.dtype());
+    const Tensor loss = Tensor::empty({}, logits.dtype(), logits.device());
+    run_forward(logits, targets, {.lse = lse, .mean = loss});
+    record(op, {logits}, {loss}, [logits, targets, lse](const std::vector<Tensor>& dy) {
+        return std::vector<Tensor>{run_backward(dy[0], logits, targets, lse)};
+    });
     return loss;
 }
 
 TokenPredictions score_predictions(const Tensor& logits, const Tensor& targets) {
-    const Forward f = run_forward(logits, targets, true);
-    TokenPredictions result{.total_loss = sum_of(f.losses)};
-    for (int64_t i = 0; i < targets.numel(); ++i)
-        result.correct += f.best.data<int32_t>()[i] == targets.data<int32_t>()[i];
-    return result;
+    check(logits, targets);
+    const Tensor score = Tensor::empty({2}, DType::float64, logits.device());
+    run_forward(logits, targets, {.lse = one_per_row(logits, logits.dtype()), .score = score});
+    const std::vector<double> values = score.to_vector<double>();
+    return {.total_loss = values[0], .correct = static_cast<int64_t>(values[1])};
 }
 
 }  // namespace sieve

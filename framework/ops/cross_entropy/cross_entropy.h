@@ -4,17 +4,18 @@
 //   loss       = mean_n (lse[n] - logits[n, target[n]])
 //   dlogits    = (exp(logits[n,v] - lse[n]) - [v = target[n]]) * dloss / N
 //
-// Saves logits and lse (one number a row).
+// Saves logits and lse (one number a row). The losses of the rows are added up in float64.
 #pragma once
 
 #include "framework/core/tensor.h"
 
 namespace sieve {
 
-// logits [N,V], targets int32 [N], N >= 1 -> scalar. A target outside [0, V) is an error that names it.
+// logits [N,V], targets int32 [N], N >= 1 -> scalar. A target outside [0, V) is an error that names it; on
+// CUDA targets are not looked at before the kernel runs, and such a row's loss is NaN.
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets);
 
-// For evaluation; records nothing.
+// For evaluation; records nothing. Waits for the device.
 struct TokenPredictions {
     double total_loss = 0;  // sum over rows, in nats
     int64_t correct = 0;    // rows whose highest logit is the target's; of equal ones the lowest index counts

@@ -12,17 +12,19 @@ struct CrossEntropyForward {
     const int32_t* targets;  // [rows]
     T* lse;                  // [rows]
     T* losses;               // [rows]
+    T* mean;                 // one element, mean of the losses; or null: not wanted
     int32_t* best;           // [rows], index of the highest logit; or null: not wanted
+    double* score;           // [2], sum of the losses and rows whose best is the target; null where best is
     int64_t rows, vocab;
 };
 
 template <class T>
 struct CrossEntropyBackward {
+    const T* dloss;  // one element
     const T* logits;
     const int32_t* targets;
     const T* lse;
     T* dlogits;  // [rows, vocab]
-    T factor;    // dloss / rows
     int64_t rows, vocab;
 };
 

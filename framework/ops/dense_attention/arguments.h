@@ -14,6 +14,8 @@ inline void check_attention(const char* op, const Tensor& q, const Tensor& k, co
     check_rank(op, "q", q, 4);
     check_rank(op, "k", k, 4);
     check_rank(op, "v", v, 4);
+    check_device(op, "k", k, q.device(), "q");
+    check_device(op, "v", v, q.device(), "q");
     check_dtype(op, "k", k, q.dtype());
     check_dtype(op, "v", v, q.dtype());
     const std::string why = "to fit q " + to_string(q.shape());
@@ -33,7 +35,8 @@ inline AttentionSizes attention_sizes(const Tensor& q, const Tensor& k, const Te
             .kv_heads = k.dim(1),
             .length = q.dim(2),
             .dim = q.dim(3),
-            .value_dim = v.dim(3)};
+            .value_dim = v.dim(3),
+            .key_rows = k.dim(2)};
 }
 
 inline AttentionOutput empty_attention_output(const Tensor& q, const Tensor& v) {

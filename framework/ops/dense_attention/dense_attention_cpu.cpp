@@ -31,18 +31,19 @@ constexpr uint32_t all_lanes = lanes == 32 ? ~0u : (1u << (lanes % 32)) - 1;
 // bits[s - begin] for the keys s in [begin, end): lane l is set when query q0 + l attends to s. A row that
 // selects every key up to its own costs no walk over its indices, and neither do padding lanes.
 template <int lanes>
-SIEVE_INLINE void attended_bits(const SelectedKeys& keys, int64_t batch_row, int64_t length, int64_t q0,
+SIEVE_INLINE void attended_bits(const SelectedKeys& keys, const AttentionSizes& z, int64_t b, int64_t q0,
                                 int64_t begin, int64_t end, uint32_t* bits) {
     constexpr uint32_t all = all_lanes<lanes>;
+    const int64_t first_row = z.token_row(b, q0);
     uint32_t dense = all;
     if (keys.indices)
-        for (int64_t l = 0; l < lanes && q0 + l < length; ++l)
-            if (keys.counts[batch_row + q0 + l] != q0 + l + 1) dense &= ~(1u << l);
+        for (int64_t l = 0; l < lanes && q0 + l < z.length; ++l)
+            if (keys.counts[first_row + l] != q0 + l + 1) dense &= ~(1u << l);
     const int64_t diagonal = std::clamp(q0, begin, end);
     std::fill(bits, bits + (diagonal - begin), dense);
     for (int64_t s = diagonal; s < end; ++s) bits[s - begin] = dense & (all << (s - q0));
     for (uint32_t left = all & ~dense; left; left &= left - 1) {
-        const int64_t row = batch_row + q0 + __builtin_ctz(left);
+        const int64_t row = first_row + __builtin_ctz(left);
         const int32_t* selected = keys.indices + row * keys.slots;
         const int32_t* last = selected + keys.counts[row];
         for (const int32_t* s = std::lower_bound(selected, last, begin); s < last && *s < end; ++s)
@@ -63,25 +64,25 @@ SIEVE_INLINE TileBits summarise(const uint32_t* bits, int64_t keys) {
     return t;
 }
 
-// Where the rows of one query head lie, and those of the key and value head that it reads.
+// The queries from q0 on of one head, and the key and value head that they read.
 template <class T>
 struct Head {
-    const T *q, *k, *v;  // [length, dim], [length, dim], [length, value_dim]
-    int64_t row;         // of lse: (b * heads + h) * length
-    int64_t out_offset;  // of out[b,0,h]
+    const T *q, *k, *v;  // [queries from q0 on, dim], [length, dim], [length, value_dim]
+    int64_t row;         // of q and lse: that of q0
+    int64_t out_offset;  // of out[b,q0,h]
     int64_t out_stride;  // from one query's out to the next
 };
 
 template <template <class> class Args, class T>
-SIEVE_INLINE Head<T> head_of(const Args<T>& a, int64_t b, int64_t h) {
+SIEVE_INLINE Head<T> head_of(const Args<T>& a, int64_t b, int64_t h, int64_t q0) {
     const AttentionSizes& z = a.size;
     const int64_t kv = b * z.kv_heads + h / (z.heads / z.kv_heads);
-    const int64_t row = (b * z.heads + h) * z.length;
+    const int64_t row = z.head_row(b, h, q0);
     return {.q = a.q + row * z.dim,
-            .k = a.k + kv * z.length * z.dim,
-            .v = a.v + kv * z.length * z.value_dim,
+            .k = a.k + kv * z.key_rows * z.dim,
+            .v = a.v + kv * z.key_rows * z.value_dim,
             .row = row,
-            .out_offset = (b * z.length * z.heads + h) * z.value_dim,
+            .out_offset = (z.token_row(b, q0) * z.heads + h) * z.value_dim,
             .out_stride = z.heads * z.value_dim};
 }
 
@@ -150,7 +151,7 @@ SIEVE_INLINE void forward_tile(const AttentionForward<T>& a, const Head<T>& head
     constexpr int lanes = 2 * width;
     const AttentionSizes& z = a.size;
     const int64_t queries = std::min<int64_t>(lanes, z.length - q0);
-    transpose_into<T, width>(head.q + q0 * z.dim, z.dim, queries, z.dim, a.scale, t.q, lanes);
+    transpose_into<T, width>(head.q, z.dim, queries, z.dim, a.scale, t.q, lanes);
     std::fill(t.out, t.out + z.value_dim * lanes, T(0));
     std::fill(t.maximum, t.maximum + lanes, no_score<T>);
     std::fill(t.sum, t.sum + lanes, T(0));
@@ -165,10 +166,10 @@ SIEVE_INLINE void forward_tile(const AttentionForward<T>& a, const Head<T>& head
                                                                t.scores, lanes, t.out, lanes, z.value_dim,
                                                                lanes, n, t.factor});
     }
-    for (int64_t l = 0; l < queries; ++l) a.lse[head.row + q0 + l] = t.maximum[l] + std::log(t.sum[l]);
+    for (int64_t l = 0; l < queries; ++l) a.lse[head.row + l] = t.maximum[l] + std::log(t.sum[l]);
     for (int l = 0; l < lanes; ++l) t.factor[l] = t.sum[l] == 0 ? T(0) : T(1) / t.sum[l];
-    transpose_back<T, width>(t.out, lanes, t.factor, queries, z.value_dim,
-                             a.out + head.out_offset + q0 * head.out_stride, head.out_stride);
+    transpose_back<T, width>(t.out, lanes, t.factor, queries, z.value_dim, a.out + head.out_offset,
+                             head.out_stride);
 }
 
 constexpr int64_t queries_per_task = 256;
@@ -182,9 +183,9 @@ struct ForwardTiles {
         const ForwardTile<T> tile(scratch, a.size, lanes);
         for (int64_t q0 = begin; q0 < end; q0 += lanes) {
             const int64_t keys = std::min(q0 + lanes, a.size.length);
-            attended_bits<lanes>(a.keys, b * a.size.length, a.size.length, q0, 0, keys, bits);
+            attended_bits<lanes>(a.keys, a.size, b, q0, 0, keys, bits);
             for (int64_t h = first_head; h < first_head + heads; ++h)
-                forward_tile<T, width>(a, head_of(a, b, h), q0, keys, bits, tile);
+                forward_tile<T, width>(a, head_of(a, b, h, q0), q0, keys, bits, tile);
         }
     }
 };
@@ -240,15 +241,14 @@ SIEVE_INLINE void load_queries(const AttentionBackward<T>& a, const Head<T>& hea
     constexpr int lanes = 2 * width;
     const AttentionSizes& z = a.size;
     const int64_t queries = std::min<int64_t>(lanes, z.length - q0);
-    const T* q = head.q + q0 * z.dim;
-    const T* dout = a.dout + head.out_offset + q0 * head.out_stride;
-    const T* out = a.out + head.out_offset + q0 * head.out_stride;
-    transpose_into<T, width>(q, z.dim, queries, z.dim, a.scale, t.q, lanes);
+    const T* dout = a.dout + head.out_offset;
+    const T* out = a.out + head.out_offset;
+    transpose_into<T, width>(head.q, z.dim, queries, z.dim, a.scale, t.q, lanes);
     transpose_into<T, width>(dout, head.out_stride, queries, z.value_dim, T(1), t.dout, lanes);
-    copy_rows(q, z.dim, queries, z.dim, a.scale, t.q_rows, lanes, t.dim_padded);
+    copy_rows(head.q, z.dim, queries, z.dim, a.scale, t.q_rows, lanes, t.dim_padded);
     copy_rows(dout, head.out_stride, queries, z.value_dim, T(1), t.dout_rows, lanes, t.value_dim_padded);
     for (int64_t l = 0; l < lanes; ++l) {
-        t.lse[l] = l < queries ? a.lse[head.row + q0 + l] : T(0);
+        t.lse[l] = l < queries ? a.lse[head.row + l] : T(0);
         t.delta[l] =
             l < queries ? dot(dout + l * head.out_stride, out + l * head.out_stride, z.value_dim) : T(0);
     }
@@ -319,11 +319,11 @@ struct BackwardTiles {
         const int64_t group = z.heads / z.kv_heads;
         for (int64_t q0 = task.begin; q0 < query_end; q0 += lanes) {
             const int64_t last = std::min(q0 + lanes, task.end);
-            attended_bits<lanes>(a.keys, task.b * z.length, z.length, q0, task.begin, last, bits);
+            attended_bits<lanes>(a.keys, z, task.b, q0, task.begin, last, bits);
             for (int64_t h = task.first * group; h < (task.first + task.heads) * group; ++h) {
-                const Head<T> head = head_of(a, task.b, h);
+                const Head<T> head = head_of(a, task.b, h, q0);
                 backward_tile<T, width>(a, head, q0, task.begin, last, bits, tile, task.dk_of(h / group),
-                                        task.dv_of(h / group), task.dq + (head.row + q0) * z.dim);
+                                        task.dv_of(h / group), task.dq + head.row * z.dim);
             }
         }
     }
@@ -352,11 +352,12 @@ void attend_back_by_tiles(const AttentionBackward<T>& a, const KeyTask<T>& task,
 template <class T>
 void dense_attention_forward(const AttentionForward<T>& a) {
     const AttentionSizes& z = a.size;
-    const int64_t parts = (z.length + queries_per_task - 1) / queries_per_task;
+    const int64_t parts = (z.queries() + queries_per_task - 1) / queries_per_task;
     run_tasks(z.batch * z.heads * parts, attention_work(z), [&](int64_t task) {
         const int64_t part = parts - 1 - task % parts, row = task / parts;  // the longest rows first
-        attend_by_tiles(a, row / z.heads, row % z.heads, 1, part * queries_per_task,
-                        std::min(z.length, (part + 1) * queries_per_task));
+        const int64_t begin = z.first_query + part * queries_per_task;
+        attend_by_tiles(a, row / z.heads, row % z.heads, 1, begin,
+                        std::min(z.length, begin + queries_per_task));
     });
 }
 

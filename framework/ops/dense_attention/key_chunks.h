@@ -15,7 +15,8 @@ namespace sieve::cpu {
 
 // Multiplications of a forward that attends to everything.
 inline int64_t attention_work(const AttentionSizes& z) {
-    return z.batch * z.heads * z.length * z.length / 2 * (z.dim + z.value_dim);
+    const int64_t pairs = (z.length * z.length - z.first_query * z.first_query) / 2;
+    return z.batch * z.heads * pairs * (z.dim + z.value_dim);
 }
 
 // parallel_tasks, or a plain loop where the work would not pay for waking a thread.

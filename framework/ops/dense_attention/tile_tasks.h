@@ -8,8 +8,9 @@
 
 namespace sieve::cpu {
 
-// out and lse of the queries [begin, end) of the heads [first_head, first_head + heads) of batch row b; begin
-// is a multiple of 32. The heads share the work of turning a selection into masks.
+// out and lse of the queries [begin, end) of the heads [first_head, first_head + heads) of batch row b; end -
+// begin is a multiple of 32 unless the rows end there. The heads share the work of turning a selection into
+// masks.
 template <class T>
 void attend_by_tiles(const AttentionForward<T>& a, int64_t b, int64_t first_head, int64_t heads,
                      int64_t begin, int64_t end);

@@ -9,14 +9,19 @@ namespace {
 
 constexpr const char* op = "embedding";
 
+void check_values(const Tensor& tokens, int64_t vocab) {
+    const int32_t* t = tokens.data<int32_t>();
+    for (int64_t i = 0; i < tokens.numel(); ++i)
+        if (t[i] < 0 || t[i] >= vocab)
+            fail(std::string(op) + ": token " + std::to_string(t[i]) + " at position " + std::to_string(i) +
+                 " is outside the vocabulary of " + std::to_string(vocab));
+}
+
 void check(const Tensor& tokens, const Tensor& weight) {
     check_dtype(op, "tokens", tokens, DType::int32);
     check_rank(op, "weight", weight, 2);
-    const int32_t* t = tokens.data<int32_t>();
-    for (int64_t i = 0; i < tokens.numel(); ++i)
-        if (t[i] < 0 || t[i] >= weight.dim(0))
-            fail(std::string(op) + ": token " + std::to_string(t[i]) + " at position " + std::to_string(i) +
-                 " is outside the vocabulary of " + std::to_string(weight.dim(0)));
+    check_device(op, "tokens", tokens, weight.device(), "weight");
+    if (tokens.device().is_cpu()) check_values(tokens, weight.dim(0));
 }
 
 }  // namespace
@@ -32,6 +37,7 @@ Tensor embedding(const Tensor& tokens, const Tensor& weight) {
                                    .weight = weight.data<T>(),
                                    .y = y.data<T>(),
                                    .count = tokens.numel(),
+                                   .vocab = weight.dim(0),
                                    .width = weight.dim(1)});
     });
     record(op, {weight}, {y}, [tokens, weight](const std::vector<Tensor>& dy) -> std::vector<Tensor> {

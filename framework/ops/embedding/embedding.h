@@ -6,7 +6,8 @@
 namespace sieve {
 
 // tokens int32 [...], weight [V,d] -> [...,d]. A token outside [0, V) is an error that names it and its
-// place. Positions are added up in ascending order: dW has the same bits for any number of threads.
+// place; on CUDA tokens are not looked at before the kernel runs, and such a token's row of y is NaN.
+// Positions are added up in ascending order: dW has the same bits for any number of threads, and on CUDA.
 Tensor embedding(const Tensor& tokens, const Tensor& weight);
 
 }  // namespace sieve

@@ -8,10 +8,10 @@ namespace sieve {
 
 template <class T>
 struct EmbeddingForward {
-    const int32_t* tokens;  // [count], each in [0, vocab)
+    const int32_t* tokens;  // [count]
     const T* weight;        // [vocab, width]
     T* y;                   // [count, width]
-    int64_t count, width;
+    int64_t count, vocab, width;
 };
 
 template <class T>

@@ -7,7 +7,7 @@
 namespace sieve::cuda {
 
 template <class T>
-__device__ HeadRows<T> attention_head_rows(const AttentionTarget<T>& a, int64_t length, int64_t b) {
+__device__ ScoredRows<T> attention_head_rows(const AttentionTarget<T>& a, int64_t length, int64_t b) {
     return {.q = a.q + b * a.heads * length * a.width,
             .k = a.k + b * a.key_heads * length * a.width,
             .q_stride = a.width,

@@ -54,7 +54,7 @@ struct GatheredScores {
     IndexerRows<T> indexer;
     uint32_t* masks;  // [words, B T, slots], as lightning_indexer/score_rows.h has them; or null
 
-    __device__ HeadRows<T> rows(int64_t b) const { return indexer_head_rows(indexer, b); }
+    __device__ ScoredRows<T> rows(int64_t b) const { return indexer_head_rows(indexer, b); }
     __device__ T term(int64_t row, int h, T product) const {
         return indexer.scale * indexer.w[row * indexer.sizes.heads + h] * relu(product);
     }
@@ -68,7 +68,7 @@ struct GatheredTargets {
     int64_t length;
     uint32_t* masks = nullptr;
 
-    __device__ HeadRows<T> rows(int64_t b) const { return attention_head_rows(attention, length, b); }
+    __device__ ScoredRows<T> rows(int64_t b) const { return attention_head_rows(attention, length, b); }
     __device__ T term(int64_t row, int h, T product) const {
         const T log_sum = attention.lse[(row / length * attention.heads + h) * length + row % length];
         return exp(static_cast<T>(attention.scale) * product - log_sum);
@@ -78,21 +78,21 @@ struct GatheredTargets {
 // The products of one query's chosen keys with `most_heads` heads at a time.
 template <class T, int most_heads>
 struct GatherTile {
-    static constexpr int packs = 8, step = packs * Pack<T>::size;
+    static constexpr int packs = 8, step = packs * full_pack<T>;
 
-    Pack<T>* q;    // [2, most_heads, packs]
-    Pack<T>* k;    // [2, threads, packs + 1]
-    int* key;      // [threads]
-    const T* row;  // the query's first head
-    HeadRows<T> a;
+    FullPack<T>* q;  // [2, most_heads, packs]
+    FullPack<T>* k;  // [2, threads, packs + 1]
+    int* key;        // [threads]
+    const T* row;    // the query's first head
+    ScoredRows<T> a;
     bool whole;  // packs can be read
 
     static size_t bytes(int threads) {
-        return sizeof(Pack<T>) * 2 * (most_heads * packs + threads * (packs + 1)) + sizeof(int) * threads;
+        return sizeof(FullPack<T>) * 2 * (most_heads * packs + threads * (packs + 1)) + sizeof(int) * threads;
     }
 
-    __device__ GatherTile(const HeadRows<T>& rows, int64_t t)
-        : q(dynamic_shared<Pack<T>>()),
+    __device__ GatherTile(const ScoredRows<T>& rows, int64_t t)
+        : q(dynamic_shared<FullPack<T>>()),
           k(q + 2 * most_heads * packs),
           key(reinterpret_cast<int*>(k + 2 * blockDim.x * (packs + 1))),
           row(rows.q + t * rows.q_stride),
@@ -110,25 +110,25 @@ struct GatherTile {
         for (int i = threadIdx.x; i < static_cast<int>(blockDim.x) * packs; i += blockDim.x) {
             const int slot = i / packs, pack = i % packs;
             fetch_pack(k[(stage * blockDim.x + slot) * (packs + 1) + pack], keys + key[slot] * a.k_stride,
-                       a.k, at * step + pack * Pack<T>::size, a.width, whole);
+                       a.k, at * step + pack * full_pack<T>, a.width, whole);
         }
         for (int i = threadIdx.x; i < heads_from(head) * packs; i += blockDim.x)
             fetch_pack(q[stage * most_heads * packs + i], row + (head + i / packs) * a.q_head, a.q,
-                       at * step + i % packs * Pack<T>::size, a.width, whole);
+                       at * step + i % packs * full_pack<T>, a.width, whole);
         cp_async_commit();
     }
 
     __device__ void multiply(int stage, int heads, T (&x)[most_heads]) const {
-        const Pack<T>* own = k + (stage * blockDim.x + threadIdx.x) * (packs + 1);
+        const FullPack<T>* own = k + (stage * blockDim.x + threadIdx.x) * (packs + 1);
 #pragma unroll 2
         for (int pack = 0; pack < packs; ++pack) {
-            const Pack<T> right = own[pack];
+            const FullPack<T> right = own[pack];
 #pragma unroll
             for (int j = 0; j < most_heads; ++j) {
                 if (j >= heads) break;
-                const Pack<T> left = q[(stage * most_heads + j) * packs + pack];
+                const FullPack<T> left = q[(stage * most_heads + j) * packs + pack];
 #pragma unroll
-                for (int e = 0; e < Pack<T>::size; ++e) x[j] += left.at[e] * right.at[e];
+                for (int e = 0; e < full_pack<T>; ++e) x[j] += left.at[e] * right.at[e];
             }
         }
     }
@@ -334,10 +334,10 @@ struct GatheredGradients {
 };
 
 template <class T>
-__device__ Pack<T> load_pack(const T* row, int d, int width, bool whole) {
-    if (whole) return *reinterpret_cast<const Pack<T>*>(row + d);
-    Pack<T> values;
-    for (int e = 0; e < Pack<T>::size; ++e) values.at[e] = d + e < width ? row[d + e] : T(0);
+__device__ FullPack<T> load_pack(const T* row, int d, int width, bool whole) {
+    if (whole) return *reinterpret_cast<const FullPack<T>*>(row + d);
+    FullPack<T> values;
+    for (int e = 0; e < full_pack<T>; ++e) values.at[e] = d + e < width ? row[d + e] : T(0);
     return values;
 }
 
@@ -359,7 +359,7 @@ __global__ void __launch_bounds__(128) gather_query_gradients(GatheredGradients<
     const int64_t row = blockIdx.x;
     const int count = a.keys.count(row), width = static_cast<int>(n.width),
               tid = static_cast<int>(threadIdx.x);
-    const int groups = threads / columns, group = tid / columns, column = tid % columns * Pack<T>::size;
+    const int groups = threads / columns, group = tid / columns, column = tid % columns * full_pack<T>;
     const bool whole = whole_packs<T>(width);
     const T* keys = a.indexer.k + row / n.length * n.length * width;
     for (int first_head = 0; first_head < n.heads; first_head += 32) {
@@ -367,8 +367,8 @@ __global__ void __launch_bounds__(128) gather_query_gradients(GatheredGradients<
             static_cast<int>(n.heads) - first_head < 32 ? static_cast<int>(n.heads) - first_head : 32;
         const int own_heads = (heads + groups - 1) / groups;  // head j * groups + group, j < own_heads
         if (tid < 32) dots[tid] = 0;
-        for (int d = column; d - column < width; d += columns * Pack<T>::size) {
-            Pack<T> sum[most_heads] = {};
+        for (int d = column; d - column < width; d += columns * full_pack<T>) {
+            FullPack<T> sum[most_heads] = {};
             for (int first = 0; first < count; first += threads) {
                 const int here = count - first < threads ? count - first : threads;
                 __syncthreads();
@@ -381,13 +381,14 @@ __global__ void __launch_bounds__(128) gather_query_gradients(GatheredGradients<
                 if (d >= width) continue;
 #pragma unroll 4
                 for (int i = 0; i < here; ++i) {
-                    const Pack<T> k = load_pack(keys + static_cast<int64_t>(key[i]) * width, d, width, whole);
+                    const FullPack<T> k =
+                        load_pack(keys + static_cast<int64_t>(key[i]) * width, d, width, whole);
 #pragma unroll
                     for (int j = 0; j < most_heads; ++j) {
                         if (j >= own_heads) break;
                         const T weight = mask[i] >> ((j * groups + group) % 32) & 1 ? g[i] : T(0);
 #pragma unroll
-                        for (int e = 0; e < Pack<T>::size; ++e) sum[j].at[e] += weight * k.at[e];
+                        for (int e = 0; e < full_pack<T>; ++e) sum[j].at[e] += weight * k.at[e];
                     }
                 }
             }
@@ -398,7 +399,7 @@ __global__ void __launch_bounds__(128) gather_query_gradients(GatheredGradients<
                 const int64_t at = row * n.heads + first_head + own;
                 const bool there = own < heads;
                 T dot = 0;
-                for (int e = 0; there && e < Pack<T>::size && d + e < width; ++e) {
+                for (int e = 0; there && e < full_pack<T> && d + e < width; ++e) {
                     dot += a.indexer.q[at * width + d + e] * sum[j].at[e];
                     a.dq[at * width + d + e] = a.indexer.scale * a.indexer.w[at] * sum[j].at[e];
                 }
@@ -482,7 +483,7 @@ void add_contributions(const GatheredGradients<T>& a, const InverseSelection& in
 template <class T>
 void gather_gradients(const GatheredGradients<T>& a) {
     const IndexerSizes& n = a.indexer.sizes;
-    const int columns = gather_columns(n.width, Pack<T>::size);
+    const int columns = gather_columns(n.width, full_pack<T>);
     launch_kernel(gather_query_gradients<T>,
                   {.blocks = dim3(static_cast<unsigned>(a.keys.rows())), .threads = dim3(128)}, a, columns);
     const InverseSelection inverse =

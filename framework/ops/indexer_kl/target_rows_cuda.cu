@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(HeadTile<T>::threads) target_rows_kernel(Targe
     const int64_t t0 = a.chunk.first + static_cast<int64_t>(blockIdx.y) * Tile::queries;
     const int64_t s0 = static_cast<int64_t>(blockIdx.x) * Tile::keys;
     if (s0 >= t0 + Tile::queries) return;
-    const HeadRows<T> rows = attention_head_rows(a.attention, a.length, b);
+    const ScoredRows<T> rows = attention_head_rows(a.attention, a.length, b);
     const T scale = static_cast<T>(a.attention.scale);
     const T* lse[4];
     for (int i = 0; i < 4; ++i) {

@@ -14,13 +14,14 @@
 
 #include "framework/core/cuda/launch.cuh"
 #include "framework/core/cuda/mma.cuh"
+#include "framework/core/cuda/packs.cuh"
 
 namespace sieve::cuda {
 
 // One batch row. Query t of head h begins at q + t q_stride + h q_head, key s of head h at k + s k_stride +
 // (h / group) k_head.
 template <class T>
-struct HeadRows {
+struct ScoredRows {
     const T* q;
     const T* k;
     int64_t q_stride, q_head, k_stride, k_head;
@@ -28,43 +29,36 @@ struct HeadRows {
     int heads, group, width;
 };
 
-// 16 bytes of T.
-template <class T>
-struct alignas(16) Pack {
-    static constexpr int size = 16 / static_cast<int>(sizeof(T));
-    T at[size];
-};
-
 // Packs can be read where rows begin at multiples of 16 bytes. (Tensors do.)
 template <class T>
 __device__ bool whole_packs(int width) {
-    return width > 0 && width % Pack<T>::size == 0;
+    return width > 0 && width % full_pack<T> == 0;
 }
 
 // Starts to fill one pack of shared memory with row[d...], zeros at and beyond `width`. `row` is null for a
 // row of zeros; `any` is any address that may be read.
 template <class T>
-__device__ void fetch_pack(Pack<T>& to, const T* row, const T* any, int d, int width, bool packs) {
+__device__ void fetch_pack(FullPack<T>& to, const T* row, const T* any, int d, int width, bool packs) {
     if (packs) {
         const bool there = row && d < width;
         cp_async_16(&to, there ? row + d : any, there ? 16 : 0);
         return;
     }
-    Pack<T> values;
-    for (int i = 0; i < Pack<T>::size; ++i) values.at[i] = row && d + i < width ? row[d + i] : T(0);
+    FullPack<T> values;
+    for (int i = 0; i < full_pack<T>; ++i) values.at[i] = row && d + i < width ? row[d + i] : T(0);
     to = values;
 }
 
 template <class T>
 struct HeadTile {
     static constexpr int queries = 32, keys = 64, threads = 128, per_thread = 4;
-    static constexpr int packs = 8, step = packs * Pack<T>::size;  // of each row in one stage
+    static constexpr int packs = 8, step = packs * full_pack<T>;  // of each row in one stage
 
     struct Shared {
-        Pack<T> q[2][queries][packs + 1], k[2][keys][packs + 1];
+        FullPack<T> q[2][queries][packs + 1], k[2][keys][packs + 1];
     };
 
-    __device__ HeadTile(const HeadRows<T>& rows, int64_t first_query, int64_t first_key, Shared& shared)
+    __device__ HeadTile(const ScoredRows<T>& rows, int64_t first_query, int64_t first_key, Shared& shared)
         : a_(rows), t0_(first_query), s0_(first_key), shared_(shared), packs_(whole_packs<T>(rows.width)) {}
 
     // Which query (key) of the tile this thread's i-th is.
@@ -108,7 +102,7 @@ struct HeadTile {
         const T* k = a_.k + h / a_.group * a_.k_head;
 #pragma unroll
         for (int i = threadIdx.x; i < (queries + keys) * packs; i += threads) {
-            const int row = i / packs, pack = i % packs, d = at * step + pack * Pack<T>::size;
+            const int row = i / packs, pack = i % packs, d = at * step + pack * full_pack<T>;
             if (row < queries) {
                 const int64_t t = t0_ + row;
                 fetch_pack(shared_.q[stage][row][pack], t < a_.length ? q + t * a_.q_stride : nullptr, a_.q,
@@ -125,14 +119,14 @@ struct HeadTile {
     __device__ void multiply(int stage, T (&x)[per_thread][per_thread]) const {
 #pragma unroll 2
         for (int pack = 0; pack < packs; ++pack) {
-            Pack<T> q[per_thread], k[per_thread];
+            FullPack<T> q[per_thread], k[per_thread];
 #pragma unroll
             for (int i = 0; i < per_thread; ++i) {
                 q[i] = shared_.q[stage][query(i)][pack];
                 k[i] = shared_.k[stage][key(i)][pack];
             }
 #pragma unroll
-            for (int e = 0; e < Pack<T>::size; ++e)
+            for (int e = 0; e < full_pack<T>; ++e)
 #pragma unroll
                 for (int i = 0; i < per_thread; ++i)
 #pragma unroll
@@ -140,7 +134,7 @@ struct HeadTile {
         }
     }
 
-    const HeadRows<T>& a_;
+    const ScoredRows<T>& a_;
     const int64_t t0_, s0_;
     Shared& shared_;
     const bool packs_;

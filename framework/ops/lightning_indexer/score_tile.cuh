@@ -7,7 +7,7 @@
 namespace sieve::cuda {
 
 template <class T>
-__device__ HeadRows<T> indexer_head_rows(const IndexerRows<T>& a, int64_t b) {
+__device__ ScoredRows<T> indexer_head_rows(const IndexerRows<T>& a, int64_t b) {
     const IndexerSizes& n = a.sizes;
     return {.q = a.q + b * n.length * n.heads * n.width,
             .k = a.k + b * n.length * n.width,
@@ -34,7 +34,7 @@ template <class T, class Masks>
 __device__ void score_tile(const IndexerRows<T>& a, int64_t b, int64_t t0, int64_t s0,
                            typename HeadTile<T>::Shared& shared, T (&sum)[4][4], const Masks& masks) {
     using Tile = HeadTile<T>;
-    const HeadRows<T> rows = indexer_head_rows(a, b);
+    const ScoredRows<T> rows = indexer_head_rows(a, b);
     const T* w[4];
     for (int i = 0; i < 4; ++i) {
         const int64_t t = t0 + Tile::query(i);

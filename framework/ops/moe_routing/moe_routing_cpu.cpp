@@ -1,29 +1,11 @@
 #include <cmath>
-#include <vector>
 
 #include "framework/core/threads.h"
+#include "framework/ops/moe_routing/expert_load.h"
 #include "framework/ops/moe_routing/kernels.h"
 
 namespace sieve::cpu {
 namespace {
-
-// Rows per partial sum of P and f: fixed, so that the sums do not depend on the number of threads.
-constexpr int64_t chunk_rows = 256;
-
-// Insertion into a list of at most k, best first. Only a strictly larger logit overtakes, so a tie keeps the
-// lower index in front, and a NaN never moves forward.
-template <class T>
-void select_largest(const T* logits, int64_t experts, int64_t k, int32_t* selected) {
-    int64_t size = 0;
-    for (int64_t e = 0; e < experts; ++e) {
-        int64_t at = size;
-        while (at > 0 && logits[e] > logits[selected[at - 1]]) --at;
-        if (at == k) continue;
-        size = std::min(size + 1, k);
-        for (int64_t i = size - 1; i > at; --i) selected[i] = selected[i - 1];
-        selected[at] = static_cast<int32_t>(e);
-    }
-}
 
 // Both softmaxes share the exponentials: the largest logit of the row is also the largest selected one.
 template <class T>
@@ -71,28 +53,10 @@ void backward_row(const MoeRoutingBackward<T>& a, int64_t n, T balancing_scale) 
 
 template <class T>
 void moe_routing_forward(const MoeRoutingForward<T>& a) {
-    const int64_t chunks = (a.tokens + chunk_rows - 1) / chunk_rows;
-    std::vector<double> sums(static_cast<size_t>(chunks * a.experts), 0.0);
-    std::vector<int64_t> counts(static_cast<size_t>(chunks * a.experts), 0);
-    parallel_for(chunks, 2, [&](int64_t begin, int64_t end) {
-        for (int64_t c = begin; c < end; ++c)
-            forward_rows(a, c * chunk_rows, std::min(a.tokens, (c + 1) * chunk_rows),
-                         sums.data() + c * a.experts, counts.data() + c * a.experts);
-    });
-    double balancing = 0;
-    for (int64_t e = 0; e < a.experts; ++e) {
-        double sum = 0;
-        int64_t count = 0;
-        for (int64_t c = 0; c < chunks; ++c) {
-            sum += sums[static_cast<size_t>(c * a.experts + e)];
-            count += counts[static_cast<size_t>(c * a.experts + e)];
-        }
-        const double tokens = static_cast<double>(std::max<int64_t>(1, a.tokens));
-        const double share = static_cast<double>(count) / (tokens * static_cast<double>(a.top_k));
-        a.shares[e] = static_cast<T>(share);
-        balancing += share * (sum / tokens);
-    }
-    *a.load_balancing = static_cast<T>(static_cast<double>(a.experts) * balancing);
+    *a.load_balancing = route_and_balance(a.tokens, a.experts, a.top_k, a.shares,
+                                          [&](int64_t begin, int64_t end, double* sums, int64_t* counts) {
+                                              forward_rows(a, begin, end, sums, counts);
+                                          });
 }
 
 template <class T>
@@ -100,7 +64,7 @@ void moe_routing_backward(const MoeRoutingBackward<T>& a) {
     const T scale = a.dload_balancing && a.tokens
                         ? *a.dload_balancing * static_cast<T>(a.experts) / static_cast<T>(a.tokens)
                         : T(0);
-    parallel_for(a.tokens, 2 * chunk_rows, [&](int64_t begin, int64_t end) {
+    parallel_for(a.tokens, 2 * routing_chunk_rows, [&](int64_t begin, int64_t end) {
         for (int64_t n = begin; n < end; ++n) backward_row(a, n, scale);
     });
 }

@@ -21,14 +21,21 @@ struct RopeMove {
     bool interleaved;
 };
 
+// Up to three moves of the same tokens and head size: the parts of a qkv projection.
+template <class T>
+struct RopeMoves {
+    RopeMove<T> moves[3];
+    int count;
+};
+
 namespace cpu {
 template <class T>
-void rope_move(const RopeMove<T>& a);
+void rope_move(const RopeMoves<T>& a);
 }  // namespace cpu
 
 namespace cuda {
 template <class T>
-SIEVE_CUDA_TWIN void rope_move(const RopeMove<T>& a);
+SIEVE_CUDA_TWIN void rope_move(const RopeMoves<T>& a);
 }  // namespace cuda
 
 }  // namespace sieve

@@ -17,6 +17,7 @@ struct TableKey {
     int64_t tokens, dims, first_position;
     double base;
     DType dtype;
+    Device device;
     bool operator==(const TableKey&) const = default;
 };
 
@@ -38,10 +39,12 @@ Table make_table(const TableKey& key) {
             s.data<double>()[at] = std::sin(angle);
             n.data<double>()[at] = -std::sin(angle);
         }
-    return {key, c.to(key.dtype), s.to(key.dtype), n.to(key.dtype)};
+    const auto placed = [&](const Tensor& t) { return t.to(key.dtype).to(key.device); };
+    return {key, placed(c), placed(s), placed(n)};
 }
 
-// The last few tables: a model asks for the same one or two in every layer of every step.
+// The last few tables: a model asks for the same one or two in every layer of every step. They are made on
+// the host: a CUDA graph can be recorded once they are there.
 Table table_for(const TableKey& key) {
     static std::mutex mutex;
     static auto* tables = new std::deque<Table>;
@@ -77,26 +80,36 @@ struct Move {
     bool rotate;
 };
 
-void run(const Move& m, const RopeConfig& config, int64_t dims, bool backwards) {
-    const Table table = table_for({m.tokens, dims, config.first_position, config.base, m.to.dtype()});
-    dispatch_float(op, m.to.dtype(), [&]<class T>() {
-        launch(op, m.to.device(), cpu::rope_move<T>, cuda::rope_move<T>,
-               RopeMove<T>{.x = m.from.defined() ? m.from.data<T>() + m.from_offset : nullptr,
-                           .y = m.to.data<T>() + m.to_offset,
-                           .x_batch = m.from_layout.batch,
-                           .x_token = m.from_layout.token,
-                           .x_head = m.from_layout.head,
-                           .y_batch = m.to_layout.batch,
-                           .y_token = m.to_layout.token,
-                           .y_head = m.to_layout.head,
-                           .cosines = table.cosines.data<T>(),
-                           .sines = (backwards ? table.negated_sines : table.sines).data<T>(),
-                           .batches = m.batches,
-                           .tokens = m.tokens,
-                           .heads = m.heads,
-                           .head_dim = m.head_dim,
-                           .rotary_dims = m.rotate ? dims : 0,
-                           .interleaved = config.layout == RopeLayout::interleaved});
+template <class T>
+RopeMove<T> arguments_of(const Move& m, const RopeConfig& config, const Table& table, bool backwards) {
+    return {.x = m.from.defined() ? m.from.data<T>() + m.from_offset : nullptr,
+            .y = m.to.data<T>() + m.to_offset,
+            .x_batch = m.from_layout.batch,
+            .x_token = m.from_layout.token,
+            .x_head = m.from_layout.head,
+            .y_batch = m.to_layout.batch,
+            .y_token = m.to_layout.token,
+            .y_head = m.to_layout.head,
+            .cosines = table.cosines.data<T>(),
+            .sines = (backwards ? table.negated_sines : table.sines).data<T>(),
+            .batches = m.batches,
+            .tokens = m.tokens,
+            .heads = m.heads,
+            .head_dim = m.head_dim,
+            .rotary_dims = m.rotate ? table.key.dims : 0,
+            .interleaved = config.layout == RopeLayout::interleaved};
+}
+
+// Moves of the same tokens and head size, three at most, in one launch.
+void run(const std::vector<Move>& moves, const RopeConfig& config, int64_t dims, bool backwards) {
+    const Tensor& to = moves[0].to;
+    const Table table =
+        table_for({moves[0].tokens, dims, config.first_position, config.base, to.dtype(), to.device()});
+    dispatch_float(op, to.dtype(), [&]<class T>() {
+        RopeMoves<T> args{.count = static_cast<int>(moves.size())};
+        for (size_t i = 0; i < moves.size(); ++i)
+            args.moves[i] = arguments_of<T>(moves[i], config, table, backwards);
+        launch(op, to.device(), cpu::rope_move<T>, cuda::rope_move<T>, args);
     });
 }
 
@@ -104,7 +117,7 @@ Tensor rotated(const Tensor& x, const RopeConfig& config, int64_t dims, bool bac
     const int64_t B = x.dim(0), T = x.dim(1), H = x.dim(2), dh = x.dim(3);
     const Layout layout{T * H * dh, H * dh, dh};
     const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
-    run({x, 0, layout, y, 0, layout, B, T, H, dh, true}, config, dims, backwards);
+    run({{x, 0, layout, y, 0, layout, B, T, H, dh, true}}, config, dims, backwards);
     return y;
 }
 
@@ -145,24 +158,20 @@ QkvHeads split_qkv_rope(const Tensor& qkv, int64_t heads, int64_t kv_heads, cons
     };
     const QkvHeads out{part(s.H), part(s.G), part(s.G)};
     const auto take = [&](const Tensor& to, int64_t first_head, int64_t count, bool rotate) {
-        run({qkv, first_head * s.dh, s.packed(), to, 0, s.split(count), s.B, s.T, count, s.dh, rotate},
-            config, dims, false);
+        return Move{qkv, first_head * s.dh, s.packed(), to, 0, s.split(count), s.B, s.T, count, s.dh, rotate};
     };
-    take(out.q, 0, s.H, true);
-    take(out.k, s.H, s.G, true);
-    take(out.v, s.H + s.G, s.G, false);
+    run({take(out.q, 0, s.H, true), take(out.k, s.H, s.G, true), take(out.v, s.H + s.G, s.G, false)}, config,
+        dims, false);
     record("split_qkv_rope", {qkv}, {out.q, out.k, out.v},
            [s, config, dims, like = qkv.shape(), dtype = qkv.dtype(),
             device = qkv.device()](const std::vector<Tensor>& d) -> std::vector<Tensor> {
                const Tensor dqkv = Tensor::empty(like, dtype, device);
                const auto put = [&](const Tensor& from, int64_t first_head, int64_t count, bool rotate) {
-                   run({from, 0, s.split(count), dqkv, first_head * s.dh, s.packed(), s.B, s.T, count, s.dh,
-                        rotate},
-                       config, dims, true);
+                   return Move{from, 0,     s.split(count), dqkv,  first_head * s.dh, s.packed(), s.B,
+                               s.T,  count, s.dh,           rotate};
                };
-               put(d[0], 0, s.H, true);
-               put(d[1], s.H, s.G, true);
-               put(d[2], s.H + s.G, s.G, false);
+               run({put(d[0], 0, s.H, true), put(d[1], s.H, s.G, true), put(d[2], s.H + s.G, s.G, false)},
+                   config, dims, true);
                return {dqkv};
            });
     return out;

@@ -18,6 +18,8 @@ struct RopeConfig {
     int64_t rotary_dims = 0;  // R: even, at most the head size; 0: all
     double base = 10000;
     int64_t first_position = 0;
+
+    RopeConfig starting_at(int64_t position) const { return {layout, rotary_dims, base, position}; }
 };
 
 // x [B,T,H,dh] -> the same shape.

@@ -61,11 +61,15 @@ SIEVE_CLONES void move_range(const RopeMove<double>& a, int64_t b, int64_t e) {
 }  // namespace
 
 template <class T>
-void rope_move(const RopeMove<T>& a) {
-    parallel_for(a.batches * a.tokens, 64, [&](int64_t begin, int64_t end) { move_range(a, begin, end); });
+void rope_move(const RopeMoves<T>& a) {
+    for (int i = 0; i < a.count; ++i) {
+        const RopeMove<T>& move = a.moves[i];
+        parallel_for(move.batches * move.tokens, 64,
+                     [&](int64_t begin, int64_t end) { move_range(move, begin, end); });
+    }
 }
 
-template void rope_move(const RopeMove<float>&);
-template void rope_move(const RopeMove<double>&);
+template void rope_move(const RopeMoves<float>&);
+template void rope_move(const RopeMoves<double>&);
 
 }  // namespace sieve::cpu

@@ -185,9 +185,9 @@ struct Rows {
 
     template <class Args>
     Rows(const Args& a, int64_t width)
-        : q(a.q, a.size.batch * a.size.heads * a.size.length, a.size.dim, width),
-          k(a.k, a.size.batch * a.size.kv_heads * a.size.length, a.size.dim, width),
-          v(a.v, a.size.batch * a.size.kv_heads * a.size.length, a.size.value_dim, width) {}
+        : q(a.q, a.size.batch * a.size.heads * a.size.queries(), a.size.dim, width),
+          k(a.k, a.size.batch * a.size.kv_heads * a.size.key_rows, a.size.dim, width),
+          v(a.v, a.size.batch * a.size.kv_heads * a.size.key_rows, a.size.value_dim, width) {}
 };
 
 // Scratch of one row.
@@ -236,22 +236,22 @@ struct GatheredForward {
     static SIEVE_INLINE void run(const AttentionForward<T>& a, const Rows<T>& rows, int64_t b, int64_t h,
                                  int64_t begin, int64_t end, const RowScratch<T>& s) {
         const AttentionSizes& z = a.size;
-        const int64_t first_q = (b * z.heads + h) * z.length;
-        const int64_t first_kv = (b * z.kv_heads + h / (z.heads / z.kv_heads)) * z.length;
+        const int64_t first_kv = (b * z.kv_heads + h / (z.heads / z.kv_heads)) * z.key_rows;
         for (int64_t t = begin; t < end; ++t) {
-            const int32_t* keys = a.keys.indices + (b * z.length + t) * a.keys.slots;
-            const int64_t count = a.keys.counts[b * z.length + t], padded = round_up(count, width);
-            T* out = a.out + ((b * z.length + t) * z.heads + h) * z.value_dim;
+            const int64_t row = z.token_row(b, t), q_row = z.head_row(b, h, t);
+            const int32_t* keys = a.keys.indices + row * a.keys.slots;
+            const int64_t count = a.keys.counts[row], padded = round_up(count, width);
+            T* out = a.out + (row * z.heads + h) * z.value_dim;
             if (count == 0) {
                 std::fill(out, out + z.value_dim, T(0));
-                a.lse[first_q + t] = -std::numeric_limits<T>::infinity();
+                a.lse[q_row] = -std::numeric_limits<T>::infinity();
                 continue;
             }
             const RowOffsets at = offsets_of(keys, count, padded, rows, s);
-            gathered_dots<T, width>(rows.q.row(first_q + t), rows.k.row(first_kv), rows.k.stride(), at.k,
-                                    padded, s.weights);
+            gathered_dots<T, width>(rows.q.row(q_row), rows.k.row(first_kv), rows.k.stride(), at.k, padded,
+                                    s.weights);
             const RowSum<T> r = softmax_row<T, width>(s.weights, count, padded, a.scale);
-            a.lse[first_q + t] = r.maximum + std::log(r.sum);
+            a.lse[q_row] = r.maximum + std::log(r.sum);
             gathered_sum<T, width>(s.weights, rows.v.row(first_kv), rows.v.stride(), at.v, padded,
                                    T(1) / r.sum, out, z.value_dim);
         }
@@ -322,11 +322,13 @@ int64_t heads_per_task(const AttentionSizes& z) {
 template <class T>
 void sparse_attention_forward(const AttentionForward<T>& a) {
     const AttentionSizes& z = a.size;
-    const int64_t tiled = std::min(z.length, a.keys.tiled_rows), gathered = z.length - tiled;
-    const int64_t tile_parts = (tiled + queries_per_task - 1) / queries_per_task;
+    // The queries before `tiled` go through tiles.
+    const int64_t tiled = std::max(z.first_query, std::min(z.length, a.keys.tiled_rows));
+    const int64_t tile_parts = (tiled - z.first_query + queries_per_task - 1) / queries_per_task;
+    const int64_t gathered = z.length - tiled;
     run_tasks(z.batch * tile_parts, attention_work(z), [&](int64_t task) {
-        const int64_t begin =
-            (tile_parts - 1 - task % tile_parts) * queries_per_task;  // the longest rows first
+        const int64_t part = tile_parts - 1 - task % tile_parts;  // the longest rows first
+        const int64_t begin = z.first_query + part * queries_per_task;
         attend_by_tiles(a, task / tile_parts, 0, z.heads, begin, std::min(tiled, begin + queries_per_task));
     });
     if (gathered == 0) return;

@@ -43,7 +43,14 @@ void sum_forward(const SumForward<T>& args) {
     *args.y = static_cast<T>(total);
 }
 
+template <class T>
+void sum_backward(const SumBackward<T>& args) {
+    std::fill(args.dx, args.dx + args.count, *args.dy);
+}
+
 template void sum_forward(const SumForward<float>&);
 template void sum_forward(const SumForward<double>&);
+template void sum_backward(const SumBackward<float>&);
+template void sum_backward(const SumBackward<double>&);
 
 }  // namespace sieve::cpu

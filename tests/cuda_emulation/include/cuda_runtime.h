@@ -6,11 +6,17 @@
 #define __device__
 #define __host__
 #define __constant__
-#define __shared__ static  // blocks run one after another, so that one copy serves them all
+// Blocks run one after another, so that one copy serves them all. The marker lets the engine find the
+// variable (tests/cuda_emulation/symbols.cpp), to fill it with nonsense before each block.
+#define SIEVE_SHARED_MARKER_NAMED(number) sieve_shared_marker_##number
+#define SIEVE_SHARED_MARKER(number) SIEVE_SHARED_MARKER_NAMED(number)
+#define __shared__                                                                \
+    __attribute__((used)) static const char SIEVE_SHARED_MARKER(__COUNTER__) = 0; \
+    static
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __grid_constant__
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 
 #include <assert.h>
 

@@ -208,3 +208,5 @@ inline void __nanosleep(unsigned int) {}
 [[noreturn]] inline void __trap(SIEVE_WHERE) {
     sieve::cuda_emulation::thread_error("__trap()", where);
 }
+
+#undef SIEVE_WHERE

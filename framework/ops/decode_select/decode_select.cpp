@@ -1,0 +1,85 @@
+#include "framework/ops/decode_select/decode_select.h"
+
+#include "framework/ops/decode_select/kernels.h"
+#include "framework/ops/dispatch.h"
+#include "framework/ops/lightning_indexer/score_block.h"
+#include "framework/ops/top_k/check.h"
+
+namespace sieve {
+namespace {
+
+void check_panels(const char* op, const Tensor& panels, int64_t batch, int64_t width, DType dtype) {
+    check_rank(op, "panels", panels, 4);
+    check_dtype(op, "panels", panels, dtype);
+    check_shape(op, "panels", panels, Shape{batch, panels.dim(1), width, indexer_panel_keys(dtype)});
+}
+
+int64_t capacity_of(const Tensor& panels) {
+    return panels.dim(1) * panels.dim(3);
+}
+
+}  // namespace
+
+int64_t indexer_panel_keys(DType dtype) {
+    return dispatch_float("indexer_panel_keys", dtype, []<class T>() { return cpu::panel_width<T>; });
+}
+
+void store_indexer_keys(const Tensor& k, const Tensor& panels, int64_t first) {
+    constexpr const char* op = "store_indexer_keys";
+    check_rank(op, "k", k, 3);
+    check_panels(op, panels, k.dim(0), k.dim(2), k.dtype());
+    if (first < 0 || first + k.dim(1) > capacity_of(panels))
+        fail(std::string(op) + ": " + std::to_string(k.dim(1)) + " keys from " + std::to_string(first) +
+             " on do not fit into panels of " + std::to_string(capacity_of(panels)));
+    dispatch_float(op, k.dtype(), [&]<class T>() {
+        launch_on_cpu(op, k.device(), cpu::store_indexer_keys<T>,
+               StoreIndexerKeys<T>{.k = k.data<T>(),
+                                   .panels = panels.data<T>(),
+                                   .batch = k.dim(0),
+                                   .keys = k.dim(1),
+                                   .width = k.dim(2),
+                                   .panels_each = panels.dim(1),
+                                   .first = first});
+    });
+}
+
+Selection decode_select(const Tensor& q, const Tensor& panels, const Tensor& w, int64_t length, double scale,
+                        int64_t top_k) {
+    constexpr const char* op = "decode_select";
+    check_rank(op, "indexer q", q, 4);
+    check_shape(op, "indexer q", q, Shape{q.dim(0), 1, q.dim(2), q.dim(3)}, "one token");
+    if (q.dim(2) == 0 || q.dim(3) == 0)
+        fail(std::string(op) + ": indexer q is " + to_string(q.shape()) +
+             ", want at least one head and one dim");
+    check_shape(op, "indexer w", w, Shape{q.dim(0), 1, q.dim(2)}, "indexer q is " + to_string(q.shape()));
+    check_dtype(op, "indexer w", w, q.dtype());
+    check_panels(op, panels, q.dim(0), q.dim(3), q.dtype());
+    if (length < 1 || length > capacity_of(panels))
+        fail(std::string(op) + ": length is " + std::to_string(length) + ", want 1 to the capacity " +
+             std::to_string(capacity_of(panels)));
+    if (top_k < 1) fail(std::string(op) + ": top_k is " + std::to_string(top_k) + ", want at least 1");
+    const int64_t slots = std::min(top_k, length);
+    const Selection selection{Tensor::empty({q.dim(0), 1, slots}, DType::int32, q.device()),
+                              Tensor::empty({q.dim(0), 1}, DType::int32, q.device())};
+    int64_t bad_row = -1;
+    dispatch_float(op, q.dtype(), [&]<class T>() {
+        launch_on_cpu(op, q.device(), cpu::decode_select<T>,
+               DecodeSelect<T>{.q = q.data<T>(),
+                               .panels = panels.data<T>(),
+                               .w = w.data<T>(),
+                               .indices = selection.indices.data<int32_t>(),
+                               .counts = selection.counts.data<int32_t>(),
+                               .bad_row = &bad_row,
+                               .batch = q.dim(0),
+                               .heads = q.dim(2),
+                               .width = q.dim(3),
+                               .panels_each = panels.dim(1),
+                               .length = length,
+                               .scale = scale,
+                               .slots = slots});
+    });
+    check_no_nan(op, bad_row, 1);
+    return selection;
+}
+
+}  // namespace sieve

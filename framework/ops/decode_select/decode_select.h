@@ -1,0 +1,28 @@
+// The lightning indexer for one new token: it scores every key that a cache holds and selects the top k.
+//
+//   I[b,s] = scale * sum_j w[b,j] ReLU(q[b,j] . k[b,s])       s < length: the last row of indexer_scores
+//   S[b]   = the min(k, length) keys that come first by (I descending, s ascending)
+//
+// Scores have the bits that indexer_scores gives them, so the selection is indexer_select's, to the last tie.
+// Work O(length) a token: keys are kept as the panels that scoring reads, and no key is repacked.
+#pragma once
+
+#include "framework/core/tensor.h"
+#include "framework/ops/top_k/selection.h"
+
+namespace sieve {
+
+// Keys that fit into one panel; a cache grows by whole ones.
+int64_t indexer_panel_keys(DType dtype);
+
+// Writes the indexer keys k [B,n,dI] as the keys first..first+n-1 of panels [B,P,dI,indexer_panel_keys].
+// Throws when they do not fit, or shapes or dtypes differ.
+void store_indexer_keys(const Tensor& k, const Tensor& panels, int64_t first);
+
+// q [B,1,HI,dI], w [B,1,HI], panels as above with `length` keys -> indices [B,1,min(k,length)], counts [B,1].
+// Records nothing. Throws when top_k < 1, length is not in [1, P * indexer_panel_keys], shapes or dtypes
+// differ, HI or dI is 0, and (kind diverged) when a score that is compared is NaN.
+Selection decode_select(const Tensor& q, const Tensor& panels, const Tensor& w, int64_t length, double scale,
+                        int64_t top_k);
+
+}  // namespace sieve

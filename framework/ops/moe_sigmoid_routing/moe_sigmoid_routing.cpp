@@ -1,0 +1,97 @@
+#include "framework/ops/moe_sigmoid_routing/moe_sigmoid_routing.h"
+
+#include "framework/autograd/autograd.h"
+#include "framework/ops/dispatch.h"
+#include "framework/ops/moe_sigmoid_routing/kernels.h"
+
+namespace sieve {
+namespace {
+
+constexpr const char* op = "moe_sigmoid_routing";
+
+struct Saved {
+    Tensor weights, experts;  // [N,K]
+    Tensor scores, shares;    // [N,E], [E]
+    double scaling;
+};
+
+void check(const Tensor& logits, const Tensor& bias, int64_t top_k, double scaling) {
+    check_rank(op, "logits", logits, 2);
+    check_shape(op, "bias", bias, {logits.dim(1)}, "one number per expert");
+    check_dtype(op, "bias", bias, logits.dtype());
+    if (top_k < 1 || top_k > logits.dim(1))
+        fail(std::string(op) + ": top_k is " + std::to_string(top_k) + ", want 1 to " +
+             std::to_string(logits.dim(1)) + " (the number of experts)");
+    if (!(scaling > 0))
+        fail(std::string(op) + ": scaling is " + std::to_string(scaling) + ", want more than 0");
+    if (bias.requires_grad())
+        fail(std::string(op) + ": the bias wants a gradient, but none reaches it: the load moves it");
+}
+
+template <class T>
+std::vector<Tensor> backward_of(const std::vector<Tensor>& grads, const Saved& s) {
+    const Tensor dlogits = Tensor::empty(s.scores.shape(), s.scores.dtype(), s.scores.device());
+    launch(op, dlogits.device(), cpu::moe_sigmoid_routing_backward<T>, cuda::moe_sigmoid_routing_backward<T>,
+           MoeSigmoidRoutingBackward<T>{.dweights = grads[0].defined() ? grads[0].data<T>() : nullptr,
+                                        .dload_balancing = grads[1].defined() ? grads[1].data<T>() : nullptr,
+                                        .weights = s.weights.data<T>(),
+                                        .selected = s.experts.data<int32_t>(),
+                                        .scores = s.scores.data<T>(),
+                                        .shares = s.shares.data<T>(),
+                                        .dlogits = dlogits.data<T>(),
+                                        .scaling = static_cast<T>(s.scaling),
+                                        .tokens = s.scores.dim(0),
+                                        .experts = s.scores.dim(1),
+                                        .top_k = s.weights.dim(1)});
+    return {dlogits};
+}
+
+}  // namespace
+
+Routing moe_sigmoid_routing(const Tensor& logits, const Tensor& bias, int64_t top_k, double scaling) {
+    check(logits, bias, top_k, scaling);
+    const int64_t tokens = logits.dim(0), experts = logits.dim(1);
+    const DType dtype = logits.dtype();
+    const Device device = logits.device();
+    const Routing out{.weights = Tensor::empty({tokens, top_k}, dtype, device),
+                      .experts = Tensor::empty({tokens, top_k}, DType::int32, device),
+                      .load_balancing = Tensor::empty({}, dtype, device)};
+    const Tensor scores = Tensor::empty({tokens, experts}, dtype, device);
+    const Tensor shares = Tensor::empty({experts}, dtype, device);
+    dispatch_float(op, dtype, [&]<class T>() {
+        launch(op, device, cpu::moe_sigmoid_routing_forward<T>, cuda::moe_sigmoid_routing_forward<T>,
+               MoeSigmoidRoutingForward<T>{.logits = logits.data<T>(),
+                                           .bias = bias.data<T>(),
+                                           .weights = out.weights.data<T>(),
+                                           .selected = out.experts.data<int32_t>(),
+                                           .scores = scores.data<T>(),
+                                           .shares = shares.data<T>(),
+                                           .load_balancing = out.load_balancing.data<T>(),
+                                           .scaling = static_cast<T>(scaling),
+                                           .tokens = tokens,
+                                           .experts = experts,
+                                           .top_k = top_k});
+    });
+    const Saved saved{out.weights.detach(), out.experts, scores, shares, scaling};
+    record(op, {logits}, {out.weights, out.load_balancing}, [saved](const std::vector<Tensor>& grads) {
+        return dispatch_float(op, saved.weights.dtype(),
+                              [&]<class T>() { return backward_of<T>(grads, saved); });
+    });
+    return out;
+}
+
+void move_balancing_bias(const Tensor& bias, const Tensor& offsets, double speed, const Tensor& guard) {
+    constexpr const char* name = "move_balancing_bias";
+    check_rank(name, "bias", bias, 1);
+    check_shape(name, "offsets", offsets, {bias.dim(0) + 1}, "one more than the experts");
+    dispatch_float(name, bias.dtype(), [&]<class T>() {
+        launch(name, bias.device(), cpu::move_balancing_bias<T>, cuda::move_balancing_bias<T>,
+               MoveBalancingBias<T>{.bias = bias.data<T>(),
+                                    .offsets = offsets.data<int64_t>(),
+                                    .guard = guard.defined() ? guard.data<double>() : nullptr,
+                                    .speed = static_cast<T>(speed),
+                                    .experts = bias.dim(0)});
+    });
+}
+
+}  // namespace sieve

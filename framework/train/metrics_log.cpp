@@ -1,0 +1,151 @@
+#include "framework/train/metrics_log.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <sstream>
+
+#include "framework/io/atomic_file.h"
+#include "framework/io/event_file.h"
+
+namespace sieve {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* event_file_prefix = "events.out.tfevents.";
+
+// One list of a row's numbers serves every format.
+struct Field {
+    const char* name;
+    const char* tag;  // of TensorBoard, outside of the warm-up
+    double MetricsRow::*value;
+};
+constexpr Field fields[] = {
+    {"loss", "train/loss", &MetricsRow::loss},
+    {"learning_rate", "train/learning_rate", &MetricsRow::learning_rate},
+    {"grad_norm", "train/grad_norm", &MetricsRow::grad_norm},
+    {"tokens_per_second", "train/tokens_per_second", &MetricsRow::tokens_per_second},
+    {"seconds", "train/seconds", &MetricsRow::seconds},
+    {"val_loss", "val/loss", &MetricsRow::val_loss},
+    {"val_accuracy", "val/accuracy", &MetricsRow::val_accuracy},
+    {"val_perplexity", "val/perplexity", &MetricsRow::val_perplexity},
+    {"indexer_kl", "indexer/kl", &MetricsRow::indexer_kl},
+    {"indexer_recall", "indexer/recall", &MetricsRow::indexer_recall},
+    {"indexer_covered_mass", "indexer/covered_mass", &MetricsRow::indexer_covered_mass},
+};
+
+std::string json_line(const MetricsRow& row) {
+    std::string line = fmt::format("{{\"stage\": \"{}\", \"step\": {}, \"time\": {:.3f}", name_of(row.stage),
+                                   row.step, row.time);
+    for (const Field& field : fields)
+        if (std::isfinite(row.*field.value))
+            line += fmt::format(", \"{}\": {}", field.name, row.*field.value);
+    return line + "}\n";
+}
+
+std::string csv_header() {
+    std::string line = "stage,step,time";
+    for (const Field& field : fields) line += fmt::format(",{}", field.name);
+    return line + "\n";
+}
+
+std::string csv_line(const MetricsRow& row) {
+    std::string line = fmt::format("{},{},{:.3f}", name_of(row.stage), row.step, row.time);
+    for (const Field& field : fields)
+        line += std::isfinite(row.*field.value) ? fmt::format(",{}", row.*field.value) : ",";
+    return line + "\n";
+}
+
+// Warm-up and training both count their steps from 1, so the warm-up has tags of its own.
+std::string event_of(const MetricsRow& row) {
+    std::vector<Scalar> scalars;
+    for (const Field& field : fields)
+        if (std::isfinite(row.*field.value))
+            scalars.push_back(
+                {row.stage == StageKind::warmup ? fmt::format("warm-up/{}", field.name) : field.tag,
+                 row.*field.value});
+    return scalar_event(row.time, row.step, scalars);
+}
+
+double seconds_since_1970() {
+    return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+template <class ToText>
+std::unique_ptr<AppendFile> begin_file(const std::string& path, std::string text,
+                                       const std::vector<MetricsRow>& rows, ToText to_text) {
+    for (const MetricsRow& row : rows) text += to_text(row);
+    write_file_atomic(path, text);
+    return std::make_unique<AppendFile>(path);
+}
+
+// The events of another run must not be shown as this one's.
+void remove_event_files(const std::string& folder) {
+    std::vector<fs::path> found;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder))
+        if (entry.path().filename().string().rfind(event_file_prefix, 0) == 0) found.push_back(entry.path());
+    for (const fs::path& path : found) fs::remove(path);
+}
+
+StageKind stage_of(const std::string& name) {
+    for (const StageKind kind : {StageKind::classic, StageKind::warmup, StageKind::sparse})
+        if (name == name_of(kind)) return kind;
+    throw std::invalid_argument(name);
+}
+
+std::optional<MetricsRow> parse_row(const std::string& line) {
+    try {
+        const auto json = nlohmann::json::parse(line);
+        MetricsRow row{.stage = stage_of(json.at("stage").get<std::string>()),
+                       .step = json.at("step").get<int64_t>(),
+                       .time = json.at("time").get<double>()};
+        for (const Field& field : fields) row.*field.value = json.value(field.name, static_cast<double>(NAN));
+        return row;
+    } catch (const std::exception&) {  // torn, or not ours
+        return std::nullopt;
+    }
+}
+
+}  // namespace
+
+std::vector<MetricsRow> read_metrics(const std::string& folder) {
+    const std::string path = folder + "/metrics.jsonl";
+    std::vector<MetricsRow> rows;
+    if (!fs::exists(path)) return rows;
+    std::istringstream lines(read_file(path));
+    for (std::string line; std::getline(lines, line);) {
+        if (lines.eof()) break;  // no line end: torn
+        if (const auto row = parse_row(line)) rows.push_back(*row);
+    }
+    return rows;
+}
+
+std::vector<MetricsRow> rows_until(std::vector<MetricsRow> rows, StageKind stage, int64_t step) {
+    std::erase_if(
+        rows, [&](const MetricsRow& row) { return std::pair(row.stage, row.step) > std::pair(stage, step); });
+    return rows;
+}
+
+MetricsLog::MetricsLog(const std::string& folder, bool tensorboard, const std::vector<MetricsRow>& kept)
+    : jsonl_(begin_file(folder + "/metrics.jsonl", "", kept, json_line)),
+      csv_(begin_file(folder + "/metrics.csv", csv_header(), kept, csv_line)) {
+    remove_event_files(folder);
+    if (!tensorboard) return;
+    const double now = seconds_since_1970();
+    events_ = begin_file(fmt::format("{}/{}{}.sieve", folder, event_file_prefix, static_cast<int64_t>(now)),
+                         event_file_header(now), kept, event_of);
+}
+
+void MetricsLog::append(MetricsRow row) {
+    row.time = seconds_since_1970();
+    jsonl_->append(json_line(row));
+    csv_->append(csv_line(row));
+    if (events_) events_->append(event_of(row));
+}
+
+}  // namespace sieve

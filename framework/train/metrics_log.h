@@ -1,0 +1,53 @@
+// What a variant's folder says about each training step, while it trains and afterwards:
+//
+//   metrics.jsonl            one JSON object a step; at evaluations it also holds the validation numbers
+//   metrics.csv              the same as a table; cells of steps that were not evaluated are empty
+//   events.out.tfevents.*    the same for TensorBoard, with --tensorboard; tags train/..., val/...,
+//   indexer/...
+//                            and warm-up/...
+//
+// metrics.jsonl is the record, the other two are written from the same rows. Resuming reads it back, keeps
+// the steps up to the checkpoint's, and writes all files anew: no step appears twice and a line that a kill
+// tore is gone.
+#pragma once
+
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "framework/io/append_file.h"
+#include "framework/train/trainer.h"
+
+namespace sieve {
+
+struct MetricsRow {
+    StageKind stage = StageKind::classic;
+    int64_t step = 0;  // within its stage, from 1
+    double time = 0;   // when it was logged, in seconds since 1970; append sets it
+    // warm-up: the indexer's alignment loss; otherwise the language model's, as StageRunner reports it.
+    double loss = NAN, learning_rate = NAN, grad_norm = NAN, tokens_per_second = NAN;
+    double seconds = NAN;  // of the step, without evaluation
+    // NaN where the step was not evaluated, or the model has no indexer: such numbers are left out.
+    double val_loss = NAN, val_accuracy = NAN, val_perplexity = NAN;
+    double indexer_kl = NAN, indexer_recall = NAN, indexer_covered_mass = NAN;
+};
+
+// The rows of folder/metrics.jsonl; lines that are torn or not of this program are left out. A missing file
+// has none.
+std::vector<MetricsRow> read_metrics(const std::string& folder);
+
+// The rows up to and including that step; a stage that comes later counts as a later step.
+std::vector<MetricsRow> rows_until(std::vector<MetricsRow> rows, StageKind stage, int64_t step);
+
+class MetricsLog {
+  public:
+    // Begins the files of `folder` anew, with the rows `kept` of an earlier part of the run.
+    MetricsLog(const std::string& folder, bool tensorboard, const std::vector<MetricsRow>& kept);
+    void append(MetricsRow row);
+
+  private:
+    std::unique_ptr<AppendFile> jsonl_, csv_, events_;  // events_: null without TensorBoard
+};
+
+}  // namespace sieve

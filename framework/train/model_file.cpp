@@ -1,0 +1,84 @@
+#include "framework/train/model_file.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "framework/core/error.h"
+#include "framework/io/onnx.h"
+#include "framework/io/safetensors.h"
+#include "models/onnx_graph.h"
+
+namespace sieve {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::map<std::string, std::string> texts_of(const FinalModel& model) {
+    return {{"config.json", config_to_json(model.config).dump(2)}, {"tokenizer.json", model.tokenizer_json}};
+}
+
+// results/sparse -> results/sparse/final_model.pt
+std::string file_in_folder(const std::string& folder) {
+    const fs::path file = fs::path(folder) / "final_model.pt";
+    if (fs::exists(file)) return file.string();
+    for (const char* variant : {"sparse", "classic"})
+        if (fs::exists(fs::path(folder) / variant / "final_model.pt"))
+            fail_bad_file(fmt::format("{}: has no final_model.pt; did you mean {}?", folder,
+                                      (fs::path(folder) / variant).string()));
+    fail_bad_file(fmt::format("{}: has no final_model.pt; a run writes it at its end", folder));
+}
+
+FinalModel read_safetensors_model(const std::string& path) {
+    const SafetensorsFile file = read_safetensors(path);
+    return make_final_model(file.tensors, file.metadata, path);
+}
+
+void write_safetensors_model(const std::string& path, const FinalModel& model) {
+    NamedTensors tensors;
+    for (const Parameter& p : model.model->state()) tensors.emplace_back(p.name, p.tensor);
+    std::map<std::string, std::string> metadata = texts_of(model);
+    metadata["format"] = "pt";
+    write_safetensors(path, tensors, metadata);
+}
+
+void write_onnx_model(const std::string& path, const FinalModel& model) {
+    OnnxModel graph = onnx_graph(*model.model);
+    graph.metadata = texts_of(model);
+    write_onnx(path, graph);
+}
+
+}  // namespace
+
+void check_model_format(const std::string& path) {
+    const std::string ending = fs::path(path).extension();
+    if (ending != ".pt" && ending != ".safetensors" && ending != ".onnx")
+        fail_usage(fmt::format("'{}': want a name that ends in .onnx, .safetensors or .pt", path));
+}
+
+FinalModel read_model(const std::string& path) {
+    if (!fs::exists(path))
+        fail_bad_file(
+            fmt::format("{}: no such file or folder; ./experiments/exp4 trains models into "
+                        "results/classic and results/sparse",
+                        path));
+    if (fs::is_directory(path)) return read_final_model(file_in_folder(path));
+    const std::string ending = fs::path(path).extension();
+    if (ending == ".onnx")
+        fail_bad_file(fmt::format("{}: ONNX is written, not read; give the .pt or .safetensors file", path));
+    return ending == ".safetensors" ? read_safetensors_model(path) : read_final_model(path);
+}
+
+void write_model(const std::string& path, const FinalModel& model) {
+    check_model_format(path);
+    const std::string ending = fs::path(path).extension();
+    if (ending == ".onnx")
+        write_onnx_model(path, model);
+    else if (ending == ".safetensors")
+        write_safetensors_model(path, model);
+    else
+        write_final_model(path, *model.model, model.config, model.tokenizer_json);
+}
+
+}  // namespace sieve

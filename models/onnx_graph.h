@@ -1,0 +1,25 @@
+// The language model as an ONNX graph of standard operators, for inference elsewhere:
+//
+//   tokens int64 [batch, sequence]  ->  logits float32 [batch, sequence, vocabulary]
+//
+// Any batch and length of at least 1; the weights keep their names and shapes. Selection is
+// TopK(min(k, sequence)) -> ScatterElements -> And causal, then Where(-inf) in front of the softmax, so the
+// work of attention is O(T^2) here. An expert sees only the tokens that chose it.
+//
+// Ties: ONNX's TopK puts the lower index first among equal scores, which is this project's rule. It decides
+// as here where scores are equal to the bit: ReLU zeros, and in the first layer equal tokens (ONNX Runtime's
+// CPU products give equal rows equal bits; tested). Below the first layer keys may tie mathematically and
+// differ by rounding alone, as the first two tokens of a text do when they are equal. Rounding is the
+// runtime's own, so such keys may be ranked differently, and then that token's logits differ visibly.
+#pragma once
+
+#include "framework/io/onnx.h"
+#include "models/transformer.h"
+
+namespace sieve {
+
+// The graph shares the model's weights. Throws when the model is not float32 or when its state holds a tensor
+// that the graph has no place for, naming it; a usage error for the model variants that it does not cover.
+OnnxModel onnx_graph(const Transformer& model);
+
+}  // namespace sieve

@@ -1,0 +1,1 @@
+#include "tests/cuda_emulation/tests/sample.cu"

@@ -1,0 +1,145 @@
+#include "models/decoder.h"
+
+#include "framework/autograd/autograd.h"
+#include "framework/core/error.h"
+#include "framework/core/threads.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+ModelConfig tiny(const std::string& attention, const std::string& indexer, int64_t top_k) {
+    ModelConfig c;
+    c.attention = attention;
+    c.indexer = indexer;
+    c.vocab_size = 37;
+    c.d_model = 24, c.n_heads = 2, c.n_layers = 3, c.d_ff = 20;
+    c.max_seq_len = 16;  // the texts below are longer
+    c.num_experts = 3, c.expert_top_k = 2;
+    c.indexer_heads = 3, c.indexer_dim = 8, c.sparse_top_k = top_k;
+    return c;
+}
+
+std::vector<int32_t> text(int64_t length, uint64_t seed) {
+    return random_tokens({length}, seed, 37).to_vector<int32_t>();
+}
+
+// Keys of each layer for each token: selections[layer][t], empty where every key is read.
+using Selections = std::vector<std::vector<std::vector<int32_t>>>;
+
+void note_selection(Selections& all, int64_t layer, const AttentionTrace& trace) {
+    if (!trace.selection.indices.defined()) return;
+    const int64_t T = trace.selection.indices.dim(1), slots = trace.selection.indices.dim(2);
+    for (int64_t t = 0; t < T; ++t) {
+        const int32_t* first = trace.selection.indices.data<int32_t>() + t * slots;
+        all[static_cast<size_t>(layer)].emplace_back(first,
+                                                     first + trace.selection.counts.data<int32_t>()[t]);
+    }
+}
+
+struct Reading {
+    Tensor logits;  // [T,V]
+    Selections selections;
+};
+
+Reading read_whole(const Transformer& model, const std::vector<int32_t>& tokens) {
+    const NoGrad guard;
+    Reading r{{}, Selections(3)};
+    ForwardOptions options;
+    options.observe = [&](int64_t layer, const AttentionTrace& trace) {
+        note_selection(r.selections, layer, trace);
+    };
+    r.logits = model.forward(Tensor::from(tokens, {1, static_cast<int64_t>(tokens.size())}), options).logits;
+    return r;
+}
+
+// The first `prompt` tokens together, the rest one at a time. Logits before prompt - 1 stay zero.
+Reading read_by_token(const Transformer& model, const std::vector<int32_t>& tokens, int64_t prompt) {
+    const auto T = static_cast<int64_t>(tokens.size());
+    Reading r{Tensor::zeros({T, 37}, model.state().front().tensor.dtype()), Selections(3)};
+    Decoder decoder(model, [&](int64_t layer, const AttentionTrace& trace) {
+        note_selection(r.selections, layer, trace);
+    });
+    const std::span<const int32_t> all(tokens);
+    for (int64_t t = prompt - 1; t < T; ++t) {
+        const Tensor logits = t == prompt - 1 ? decoder.read(all.first(static_cast<size_t>(prompt)))
+                                              : decoder.read(all.subspan(static_cast<size_t>(t), 1));
+        r.logits.rows(t, t + 1).copy_from(logits.alias({1, 37}));
+        CHECK(decoder.length() == t + 1);
+    }
+    return r;
+}
+
+void check_decoding(const ModelConfig& config, DType dtype) {
+    INFO(config.attention << " " << config.indexer << " k " << config.sparse_top_k << " "
+                          << std::string(name_of(dtype)));
+    const Transformer model(config, ParameterInit{.std = 0.3, .dtype = dtype});
+    for (const int64_t T : {1, 2, 40, 131}) {
+        const std::vector<int32_t> tokens = text(T, static_cast<uint64_t>(T));
+        const Reading whole = read_whole(model, tokens);
+        for (const int64_t prompt : {int64_t{1}, T / 2, T}) {
+            if (prompt < 1) continue;
+            INFO("T " << T << " prompt " << prompt);
+            const Reading decoded = read_by_token(model, tokens, prompt);
+            CHECK(bit_identical(decoded.logits.rows(prompt - 1, T), whole.logits.rows(prompt - 1, T)));
+            CHECK(decoded.selections == whole.selections);
+        }
+    }
+}
+
+}  // namespace
+
+TEST_CASE("decoder: cached decoding gives the bits of the whole forward pass, logits and selections") {
+    for (const DType dtype : {DType::float32, DType::float64}) {
+        check_decoding(tiny("classic", "plain", 4), dtype);
+        for (const char* indexer : {"plain", "deepseek"})
+            for (const int64_t k : {1, 4, 20, 100}) check_decoding(tiny("sparse", indexer, k), dtype);
+    }
+}
+
+TEST_CASE("decoder: the bits do not depend on threads") {
+    const Transformer model(tiny("sparse", "deepseek", 5), ParameterInit{.std = 0.3});
+    const std::vector<int32_t> tokens = text(50, 1);
+    const int before = thread_count();
+    set_thread_count(1);
+    const Reading one = read_by_token(model, tokens, 20);
+    set_thread_count(3);
+    CHECK(bit_identical(read_by_token(model, tokens, 20).logits, one.logits));
+    set_thread_count(before);
+}
+
+TEST_CASE("decoder: a second read of several tokens goes on where the first ended") {
+    const Transformer model(tiny("sparse", "plain", 5), ParameterInit{.std = 0.3});
+    const std::vector<int32_t> tokens = text(30, 2);
+    const std::span<const int32_t> all(tokens);
+    Decoder decoder(model), other(model);
+    decoder.read(all.first(9));
+    other.read(all.first(9));
+    Tensor last;
+    for (size_t t = 9; t < 30; ++t) last = other.read(all.subspan(t, 1));
+    CHECK(bit_identical(decoder.read(all.subspan(9)), last));
+    CHECK(decoder.length() == 30);
+}
+
+TEST_CASE("decoder: what it cannot do is refused by name") {
+    const Transformer model(tiny("sparse", "plain", 5), ParameterInit{});
+    Decoder decoder(model);
+    check_error("decoder: no tokens to read", [&] { decoder.read({}); });
+    std::vector<AttentionCache> cache(3), short_cache(2);
+    const Tensor three = random_tokens({1, 3}, 1, 37);
+    Generator rng(1);
+    check_error("forward: 2 attention caches for 3 layers",
+                [&] { model.forward(three, {.cache = &short_cache}); });
+    const std::string inference =
+        "forward: a cache is for inference; it goes with neither dropout nor the indexer's loss";
+    check_error(inference, [&] { model.forward(three, {.rng = &rng, .cache = &cache}); });
+    check_error(inference, [&] { model.forward(three, {.indexer_loss = true, .cache = &cache}); });
+    model.forward(three, {.cache = &cache});
+    check_error("forward: 3 tokens after 3 cached ones; give them one at a time",
+                [&] { model.forward(three, {.cache = &cache}); });
+    check_error("decode_attention: has no gradient; call it under NoGrad", [&] {
+        model.forward(random_tokens({1, 1}, 1, 37), {.cache = &cache});
+    });
+}

@@ -1,0 +1,79 @@
+// The model variants that the configuration offers, at a size at which everything can be differentiated.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "models/config.h"
+
+namespace sieve::testing {
+
+struct Variant {
+    std::string name;
+    std::function<void(ModelConfig&)> apply;
+};
+
+inline std::vector<Variant> model_variants() {
+    const auto gqa = [](int64_t kv_heads) {
+        return [kv_heads](ModelConfig& c) {
+            c.attention_type = "gqa";
+            c.n_kv_heads = kv_heads;
+        };
+    };
+    const auto mla = [](int64_t q_rank) {
+        return [q_rank](ModelConfig& c) {
+            c.attention_type = "mla";
+            c.n_heads = 3, c.q_lora_rank = q_rank, c.kv_lora_rank = 5;
+            c.qk_nope_head_dim = 3, c.qk_rope_head_dim = 2, c.v_head_dim = 4;
+        };
+    };
+    return {{"mha", [](ModelConfig&) {}},
+            {"gqa, 1 key head", gqa(1)},
+            {"gqa, 2 key heads", gqa(2)},
+            {"mla", mla(0)},
+            {"mla, query latent", mla(6)},
+            {"mla, query latent, deepseek",
+             [mla](ModelConfig& c) {
+                 mla(6)(c);
+                 c.indexer = "deepseek";
+             }},
+            {"mla, deepseek",
+             [mla](ModelConfig& c) {
+                 mla(0)(c);
+                 c.indexer = "deepseek";
+             }},
+            {"top k per layer",
+             [](ModelConfig& c) {
+                 c.sparse_top_k = PerLayer({2, 4});
+             }},
+            {"swiglu", [](ModelConfig& c) { c.ffn = "swiglu"; }},
+            {"2 shared experts", [](ModelConfig& c) { c.shared_experts = 2; }},
+            {"sigmoid_bias",
+             [](ModelConfig& c) {
+                 c.router = "sigmoid_bias";
+                 c.routed_scaling_factor = 1.5;
+             }},
+            {"gqa, swiglu, shared, sigmoid_bias, deepseek", [gqa](ModelConfig& c) {
+                 gqa(2)(c);
+                 c.ffn = "swiglu";
+                 c.shared_experts = 1;
+                 c.router = "sigmoid_bias";
+                 c.indexer = "deepseek";
+             }}};
+}
+
+inline ModelConfig tiny_variant(const Variant& variant, const std::string& attention) {
+    ModelConfig c;
+    c.attention = attention;
+    c.vocab_size = 13;
+    c.d_model = 8, c.n_heads = 4, c.n_layers = 2, c.d_ff = 5;
+    c.max_seq_len = 8;
+    c.num_experts = 3, c.expert_top_k = 2;
+    c.indexer_heads = 2, c.indexer_dim = 4, c.sparse_top_k = 3;
+    c.init_std = 0.4;
+    variant.apply(c);
+    return c;
+}
+
+}  // namespace sieve::testing

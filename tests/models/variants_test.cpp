@@ -1,0 +1,303 @@
+// What every variant of the model must do: gradients by finite differences, causality, state.
+#include "tests/models/variants.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "framework/autograd/autograd.h"
+#include "framework/core/error.h"
+#include "framework/ops/add/add.h"
+#include "framework/ops/cross_entropy/cross_entropy.h"
+#include "framework/train/config.h"
+#include "models/transformer.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+using State = std::vector<std::pair<std::string, Tensor>>;
+
+// Buffers start at zero: random ones, so that they matter.
+std::unique_ptr<Transformer> random_model(const ModelConfig& config, DType dtype = DType::float32) {
+    auto model = std::make_unique<Transformer>(config, ParameterInit{.std = config.init_std, .dtype = dtype});
+    uint64_t seed = 50;
+    for (const Parameter& b : model->buffers())
+        b.tensor.copy_from(random_normal(b.tensor.shape(), ++seed, DType::float64, 0.1));
+    return model;
+}
+
+// d loss / d parameter, for every element of every parameter, against central differences.
+void check_all_gradients(const std::vector<Parameter>& parameters, const std::function<Tensor()>& loss) {
+    for (const Parameter& p : parameters) p.tensor.set_grad({});
+    backward(loss());
+    const NoGrad guard;
+    constexpr double step = 1e-5;
+    for (const Parameter& p : parameters) {
+        REQUIRE_MESSAGE(p.tensor.grad().defined(), p.name);
+        double worst = 0, largest = 0;
+        for (int64_t i = 0; i < p.tensor.numel(); ++i) {
+            double& x = p.tensor.data<double>()[i];
+            const double before = x;
+            x = before + step;
+            const double above = loss().item();
+            x = before - step;
+            const double below = loss().item();
+            x = before;
+            const double numeric = (above - below) / (2 * step);
+            largest = std::max(largest, std::abs(numeric));
+            worst = std::max(worst, std::abs(numeric - p.tensor.grad().data<double>()[i]));
+        }
+        CHECK_MESSAGE(worst <= 1e-6 * std::max(largest, 1e-2), p.name << " " << worst << " of " << largest);
+    }
+}
+
+Tensor logits_of(const Transformer& model, const Tensor& tokens, AttentionStage stage) {
+    const NoGrad guard;
+    return model.forward(tokens, {.stage = stage}).logits;
+}
+
+// Every token after t replaced by another.
+Tensor with_other_future(const Tensor& tokens, int64_t t, int64_t vocabulary) {
+    const Tensor changed = tokens.clone();
+    for (int64_t s = t + 1; s < tokens.dim(1); ++s) {
+        int32_t& token = changed.data<int32_t>()[s];
+        token = (token + 1 + static_cast<int32_t>(s % 5)) % static_cast<int32_t>(vocabulary);
+    }
+    return changed;
+}
+
+// FNV-1a over names and bytes.
+uint64_t hash_of(const std::vector<Parameter>& parameters) {
+    uint64_t hash = 0xcbf29ce484222325;
+    const auto add_byte = [&](unsigned char byte) { hash = (hash ^ byte) * 0x100000001b3; };
+    for (const Parameter& p : parameters) {
+        for (const char c : p.name) add_byte(static_cast<unsigned char>(c));
+        const auto* bytes = static_cast<const unsigned char*>(p.tensor.raw());
+        for (int64_t i = 0; i < p.tensor.bytes(); ++i) add_byte(bytes[i]);
+    }
+    return hash;
+}
+
+}  // namespace
+
+TEST_CASE("variants: every gradient of the whole model agrees with finite differences") {
+    const Tensor tokens = random_tokens({1, 6}, 6, 13), targets = random_tokens({6}, 7, 13);
+    for (const Variant& variant : model_variants())
+        for (const char* attention : {"classic", "sparse"}) {
+            INFO(variant.name << ", " << attention);
+            const auto model = random_model(tiny_variant(variant, attention), DType::float64);
+            check_all_gradients(model->main_parameters(), [&] {
+                const ModelOutput out = model->forward(tokens, {});
+                return add(cross_entropy(out.logits, targets), out.load_balancing);
+            });
+        }
+}
+
+TEST_CASE("variants: every gradient of the indexers agrees with finite differences") {
+    const Tensor tokens = random_tokens({1, 6}, 6, 13);
+    for (const Variant& variant : model_variants())
+        for (const AttentionStage stage : {AttentionStage::dense, AttentionStage::sparse}) {
+            INFO(variant.name << ", " << (stage == AttentionStage::dense ? "dense" : "sparse") << " stage");
+            const auto model = random_model(tiny_variant(variant, "sparse"), DType::float64);
+            check_all_gradients(model->indexer_parameters(), [&] {
+                return model->forward(tokens, {.stage = stage, .indexer_loss = true, .logits = false})
+                    .indexer_loss;
+            });
+        }
+}
+
+TEST_CASE("variants: no logit sees a later token") {
+    for (const Variant& variant : model_variants())
+        for (const char* attention : {"classic", "sparse"}) {
+            const auto model = random_model(tiny_variant(variant, attention));
+            for (const int64_t T : {2, 3, 5, 31, 33, 67}) {
+                const Tensor tokens = random_tokens({1, T}, static_cast<uint64_t>(T), 13);
+                const Tensor logits = logits_of(*model, tokens, AttentionStage::sparse);
+                for (const int64_t t : {int64_t{0}, (T - 1) / 2, T - 2}) {
+                    const Tensor other =
+                        logits_of(*model, with_other_future(tokens, t, 13), AttentionStage::sparse);
+                    CHECK_MESSAGE(bit_identical(logits.rows(0, t + 1), other.rows(0, t + 1)),
+                                  variant.name << ", " << attention << ", T " << T << " t " << t);
+                    CHECK(!bit_identical(logits.rows(t + 1, T), other.rows(t + 1, T)));
+                }
+            }
+        }
+}
+
+TEST_CASE("variants: a sparse model that may select every key equals its dense stage") {
+    for (const Variant& variant : model_variants()) {
+        ModelConfig config = tiny_variant(variant, "sparse");
+        config.sparse_top_k = config.sparse_top_k.values().size() == 1 ? PerLayer(40) : PerLayer({40, 50});
+        const auto model = random_model(config);
+        const Tensor tokens = random_tokens({2, 37}, 3, 13);
+        CHECK_MESSAGE(relative_difference(logits_of(*model, tokens, AttentionStage::sparse),
+                                          logits_of(*model, tokens, AttentionStage::dense)) <= 1e-6,
+                      variant.name);
+    }
+}
+
+TEST_CASE("variants: the losses reach disjoint parameters") {
+    const Tensor tokens = random_tokens({2, 7}, 4, 13), targets = random_tokens({14}, 5, 13);
+    for (const Variant& variant : model_variants()) {
+        INFO(variant.name);
+        const auto model = random_model(tiny_variant(variant, "sparse"));
+        backward(cross_entropy(model->forward(tokens, {}).logits, targets));
+        for (const Parameter& p : model->indexer_parameters())
+            CHECK_MESSAGE(!p.tensor.grad().defined(), p.name);
+        for (const Parameter& p : model->main_parameters()) p.tensor.set_grad({});
+        backward(model->forward(tokens, {.indexer_loss = true}).indexer_loss);
+        for (const Parameter& p : model->main_parameters()) CHECK_MESSAGE(!p.tensor.grad().defined(), p.name);
+    }
+}
+
+TEST_CASE("variants: names of the state, each once, and a state loads into another model of its kind alone") {
+    const auto names_of = [](const char* name) {
+        for (const Variant& variant : model_variants())
+            if (variant.name == name) {
+                std::set<std::string> names;
+                for (const Parameter& p : random_model(tiny_variant(variant, "sparse"))->state())
+                    CHECK_MESSAGE(names.insert(p.name).second, p.name);
+                return names;
+            }
+        FAIL("no variant " << name);
+        return std::set<std::string>{};
+    };
+    CHECK(names_of("swiglu").count("blocks.1.feed_forward.experts.2.linear3.weight"));
+    CHECK(names_of("2 shared experts").count("blocks.1.feed_forward.shared_experts.linear2.weight"));
+    CHECK(!names_of("2 shared experts").count("blocks.1.feed_forward.shared_experts.linear3.weight"));
+    CHECK(names_of("sigmoid_bias").count("blocks.1.feed_forward.router.gate.e_score_correction_bias"));
+    CHECK(names_of("gqa, 2 key heads").count("blocks.0.attention.qkv.weight"));
+
+    const Tensor tokens = random_tokens({1, 7}, 9, 13);
+    for (const Variant& variant : model_variants()) {
+        const ModelConfig config = tiny_variant(variant, "sparse");
+        const auto model = random_model(config);
+        State state;
+        for (const Parameter& p : model->state()) state.emplace_back(p.name, p.tensor);
+        const Transformer other(config, ParameterInit{.seed = 5});
+        other.load_state(state, "w.pt");
+        CHECK(bit_identical(logits_of(other, tokens, AttentionStage::sparse),
+                            logits_of(*model, tokens, AttentionStage::sparse)));
+        if (variant.name == "mha" || variant.name == "top k per layer") continue;  // the same tensors
+        const Transformer plain(tiny_variant(model_variants()[0], "sparse"), ParameterInit{});
+        CHECK_THROWS_AS(plain.load_state(state, "w.pt"), Error);
+    }
+}
+
+TEST_CASE("variants: shapes of the attention's parameters") {
+    const auto shape_of = [](const std::string& variant_name, const std::string& name) {
+        for (const Variant& variant : model_variants())
+            if (variant.name == variant_name)
+                for (const Parameter& p : random_model(tiny_variant(variant, "sparse"))->state())
+                    if (p.name == "blocks.1.attention." + name) return p.tensor.shape();
+        FAIL(variant_name << " has no " << name);
+        return Shape{};
+    };
+    CHECK(shape_of("gqa, 2 key heads", "qkv.weight") == Shape{16, 8});
+    CHECK(shape_of("mla", "q_proj.weight") == Shape{15, 8});
+    CHECK(shape_of("mla", "kv_a_proj_with_mqa.weight") == Shape{7, 8});
+    CHECK(shape_of("mla", "kv_a_layernorm.weight") == Shape{5});
+    CHECK(shape_of("mla", "kv_b_proj.weight") == Shape{21, 5});
+    CHECK(shape_of("mla", "w_o.weight") == Shape{8, 12});
+    CHECK(shape_of("mla, query latent", "q_a_proj.weight") == Shape{6, 8});
+    CHECK(shape_of("mla, query latent", "q_a_layernorm.weight") == Shape{6});
+    CHECK(shape_of("mla, query latent", "q_b_proj.weight") == Shape{15, 6});
+    CHECK(shape_of("mla, query latent", "indexer.q_proj.weight") == Shape{8, 8});
+    CHECK(shape_of("mla, query latent, deepseek", "indexer.q_proj.weight") == Shape{8, 6});
+    CHECK(shape_of("mla, query latent, deepseek", "indexer.k_proj.weight") == Shape{4, 8});
+}
+
+TEST_CASE("variants: every layer selects its own number of keys") {
+    ModelConfig config = tiny_variant(model_variants()[0], "sparse");
+    config.sparse_top_k = PerLayer({2, 4});
+    const Transformer model(config, ParameterInit{});
+    std::vector<int64_t> slots, last_counts;
+    ForwardOptions options;
+    options.observe = [&](int64_t, const AttentionTrace& t) {
+        slots.push_back(t.selection.indices.dim(2));
+        last_counts.push_back(t.selection.counts.data<int32_t>()[7]);
+    };
+    model.forward(random_tokens({1, 8}, 3, 13), options);
+    CHECK(slots == std::vector<int64_t>{2, 4});
+    CHECK(last_counts == std::vector<int64_t>{2, 4});
+}
+
+// Numbers of the model before it had variants: whatever is added must leave the presets alone.
+TEST_CASE("the small preset's weights and outputs are what they always were") {
+    struct Pinned {
+        const char *attention, *indexer;
+        uint64_t weights;
+        double first, squares, balancing, alignment;
+    };
+    for (const Pinned& want :
+         {Pinned{"classic", "plain", 0x972a66ab4d7e30fd, -1.16042924, 50122.9539, 4.04266167, 0},
+          Pinned{"sparse", "plain", 0xafe07fe7343d796d, -1.16042924, 50167.4092, 4.043365, 5.93000221},
+          Pinned{"sparse", "deepseek", 0xcc8ac9e0295c411d, -1.16042924, 50273.5098, 4.03884792,
+                 0.341737717}}) {
+        INFO(want.attention << ", " << want.indexer);
+        ExperimentConfig c;
+        apply_preset(c, "small");
+        c.model.vocab_size = 300, c.model.attention = want.attention, c.model.indexer = want.indexer;
+        const Transformer model(c.model, ParameterInit{.std = 0.1});
+        CHECK(hash_of(model.state()) == want.weights);
+        const NoGrad guard;
+        const ModelOutput out =
+            model.forward(random_tokens({2, 64}, 1, 300), {.indexer_loss = c.model.is_sparse()});
+        double squares = 0;
+        for (const float l : out.logits.to_vector<float>()) squares += static_cast<double>(l) * l;
+        // Other machines round differently, and a router or a selection may then choose otherwise somewhere.
+        CHECK(out.logits.data<float>()[0] == doctest::Approx(want.first).epsilon(1e-5));
+        CHECK(squares == doctest::Approx(want.squares).epsilon(1e-4));
+        CHECK(out.load_balancing.item() == doctest::Approx(want.balancing).epsilon(1e-4));
+        if (out.indexer_loss.defined())
+            CHECK(out.indexer_loss.item() == doctest::Approx(want.alignment).epsilon(1e-4));
+    }
+}
+
+namespace {
+
+// As a DispatchPlan has them: where each expert begins, and the end.
+Tensor offsets(const std::vector<int64_t>& counts) {
+    std::vector<int64_t> sums{0};
+    for (const int64_t count : counts) sums.push_back(sums.back() + count);
+    return Tensor::from(sums, {static_cast<int64_t>(sums.size())});
+}
+
+}  // namespace
+
+TEST_CASE("sigmoid_bias: the bias falls where the load is above the mean and rises where it is below") {
+    ModelConfig config = tiny_variant(model_variants()[0], "classic");
+    config.router = "sigmoid_bias";
+    const Transformer model(config, ParameterInit{});
+    model.balance_routers({offsets({5, 3, 1}), offsets({3, 3, 3})}, 0.25);
+    CHECK(model.buffers()[0].tensor.to_vector<float>() == std::vector<float>{-0.25f, 0, 0.25f});
+    CHECK(model.buffers()[1].tensor.to_vector<float>() == std::vector<float>{0, 0, 0});
+    model.balance_routers({offsets({0, 2, 1}), offsets({0, 0, 9})}, 0.25);
+    CHECK(model.buffers()[0].tensor.to_vector<float>() == std::vector<float>{0, -0.25f, 0.25f});
+    CHECK(model.buffers()[1].tensor.to_vector<float>() == std::vector<float>{0.25f, 0.25f, -0.25f});
+}
+
+TEST_CASE("sigmoid_bias: updates even out a skewed load, without a gradient") {
+    ModelConfig config = tiny_variant(model_variants()[0], "classic");
+    config.router = "sigmoid_bias";
+    config.n_layers = 1;
+    const Transformer model(config, ParameterInit{.std = 0.4});
+    const Tensor tokens = random_tokens({8, 64}, 21, 13);
+    const auto imbalance = [&](const Tensor& assignments) {
+        const std::vector<int64_t> ends = assignments.to_vector<int64_t>();
+        std::vector<int64_t> counts;
+        for (size_t e = 0; e + 1 < ends.size(); ++e) counts.push_back(ends[e + 1] - ends[e]);
+        const auto [low, high] = std::minmax_element(counts.begin(), counts.end());
+        return static_cast<double>(*high) / static_cast<double>(std::max<int64_t>(*low, 1));
+    };
+    const NoGrad guard;
+    const double before = imbalance(model.forward(tokens, {}).assignments[0]);
+    for (int step = 0; step < 200; ++step)
+        model.balance_routers(model.forward(tokens, {}).assignments, 0.005);
+    const double after = imbalance(model.forward(tokens, {}).assignments[0]);
+    CHECK(before > 1.5);
+    CHECK(after < 1.3);
+}

@@ -1,0 +1,298 @@
+// generate and export_model as a user meets them.
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <sstream>
+
+#include "framework/autograd/autograd.h"
+#include "framework/data/tokenizer.h"
+#include "framework/data/utf8_stream.h"
+#include "framework/io/atomic_file.h"
+#include "framework/io/pt.h"
+#include "framework/io/safetensors.h"
+#include "framework/train/model_file.h"
+#include "tests/support/python.h"
+#include "tests/support/source_dir.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::string tools = source_dir() + "/tools/";
+
+const Tokenizer& tokenizer() {
+    static const Tokenizer trained =
+        Tokenizer::train(read_file(source_dir() + "/data/excerpt/persuasion.txt").substr(0, 20000), 300);
+    return trained;
+}
+
+// A model of random weights, as exp4 would leave it.
+FinalModel random_model(const std::string& attention, const std::string& indexer = "plain") {
+    FinalModel m;
+    ModelConfig& c = m.config.model;
+    c.attention = attention;
+    c.indexer = indexer;
+    c.vocab_size = tokenizer().vocab_size();
+    c.d_model = 32, c.n_heads = 2, c.n_layers = 2, c.d_ff = 24, c.max_seq_len = 16;
+    c.num_experts = 3, c.indexer_heads = 2, c.indexer_dim = 8, c.sparse_top_k = 6;
+    m.tokenizer_json = tokenizer().to_json();
+    m.model = std::make_unique<Transformer>(c, ParameterInit{.std = 0.3});
+    return m;
+}
+
+// folder/final_model.pt, and its path.
+std::string write_run(const TemporaryFolder& folder, const FinalModel& model) {
+    write_model(folder / "final_model.pt", model);
+    return folder / "final_model.pt";
+}
+
+// Runs and checks the exit code and that what it printed holds `text`.
+std::string check_run(const std::string& command, int status, const std::string& text) {
+    std::string output;
+    const int got = run_command(command, output);
+    INFO(command << "\n" << output);
+    CHECK(got == status);
+    CHECK(output.find(text) != std::string::npos);
+    return output;
+}
+
+// What generate writes to standard output.
+std::string generated(const std::string& arguments) {
+    return check_run(tools + "generate " + arguments + " 2>/dev/null", 0, "");
+}
+
+// The most likely continuation as generate shows it, by a forward pass over the whole text for every token.
+std::string greedy_text(const Transformer& model, const std::string& prompt, int64_t tokens) {
+    const NoGrad guard;
+    std::vector<int32_t> ids = tokenizer().encode(prompt);
+    for (int64_t i = 0; i < tokens; ++i) {
+        const auto T = static_cast<int64_t>(ids.size());
+        const std::vector<float> last =
+            model.forward(Tensor::from(ids, {1, T}), {}).logits.rows(T - 1, T).to_vector<float>();
+        ids.push_back(static_cast<int32_t>(std::max_element(last.begin(), last.end()) - last.begin()));
+    }
+    Utf8Stream stream;
+    std::string text = stream.push(tokenizer().decode(ids));
+    return text + stream.finish() + "\n";
+}
+
+void check_same_bits(const NamedTensors& a, const NamedTensors& b) {
+    REQUIRE(a.size() == b.size());
+    for (size_t i = 0; i < a.size(); ++i) {
+        CHECK(a[i].first == b[i].first);
+        CHECK_MESSAGE(bit_identical(a[i].second, b[i].second), a[i].first);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("generate: the text of greedy forward passes over everything, from any of the files") {
+    for (const char* attention : {"classic", "sparse"}) {
+        INFO(attention);
+        const TemporaryFolder folder;
+        const FinalModel model = random_model(attention, "deepseek");
+        const std::string file = write_run(folder, model);
+        write_model(folder / "model.safetensors", model);
+        const std::string rest = " --prompt 'She had been' --max_new_tokens 40 --temperature 0 --threads 1";
+        const std::string want = greedy_text(*model.model, "She had been", 40);
+        CHECK(generated("--checkpoint " + folder.path().string() + rest) == want);
+        CHECK(generated("--checkpoint " + file + rest) == want);
+        CHECK(generated("--checkpoint " + (folder / "model.safetensors") + rest) == want);
+    }
+}
+
+TEST_CASE("generate: a seed gives one text for any number of threads, another seed another") {
+    const TemporaryFolder folder;
+    const std::string file = write_run(folder, random_model("sparse"));
+    const std::string command = "--checkpoint " + file + " --prompt 'Anne said' --max_new_tokens 30";
+    const std::string text = generated(command + " --seed 7 --threads 1");
+    CHECK(text.starts_with("Anne said"));
+    CHECK(generated(command + " --seed 7 --threads 2") == text);
+    CHECK(generated(command + " --seed 8") != text);
+    check_run(tools + "generate " + command, 0, "then 30 tokens in ");
+    check_run(tools + "generate " + command, 0,
+              "trained on windows of 16 tokens; a longer text is new to it");
+    check_run(tools + "generate " + command, 0, " tokens/s");
+}
+
+TEST_CASE("generate: the text ends where the model ends it") {
+    const TemporaryFolder folder;
+    const FinalModel model = random_model("classic");
+    for (const Parameter& p : model.model->parameters()) {
+        const NoGrad guard;
+        p.tensor.fill(0);  // all logits are 0: the first token, <|endoftext|>, is the most likely one
+    }
+    const std::string command =
+        "--checkpoint " + write_run(folder, model) + " --prompt 'The end.' --temperature 0";
+    CHECK(generated(command) == "The end.\n");
+    check_run(tools + "generate " + command, 0, "then 0 tokens in ");
+}
+
+TEST_CASE("generate: bad input gets one clear line and the documented exit code") {
+    const TemporaryFolder folder;
+    const std::string file = write_run(folder, random_model("sparse"));
+    const auto refuse = [&](const std::string& arguments, int status, const std::string& text) {
+        const std::string output = check_run(tools + "generate " + arguments, status, text);
+        CHECK_MESSAGE(std::count(output.begin(), output.end(), '\n') == 1, output);
+    };
+    const std::string model = "--checkpoint " + file;
+    refuse(model, 2, "prompt: empty");
+    refuse(model + " --prompt ''", 2, "prompt: empty");
+    refuse(model + " --prompt a --max_new_tokens 0", 2, "max_new_tokens: 0, want at least 1");
+    refuse(model + " --prompt a --max_new_tokens -3", 2, "max_new_tokens: -3, want at least 1");
+    refuse(model + " --prompt a --max_new_tokens many", 2, "max_new_tokens");
+    refuse(model + " --prompt a --temperature -1", 2, "temperature: -1, want at least 0");
+    refuse(model + " --prompt a --top_p 0", 2, "top_p: 0, want 0 < top_p <= 1");
+    refuse(model + " --prompt a --top_p 1.1", 2, "top_p: 1.1, want 0 < top_p <= 1");
+    refuse(model + " --prompt a --seed -1", 2, "seed: -1, want at least 0");
+    refuse(model + " --prompt a --threads -1", 2, "threads: -1, want at least 0");
+    refuse(model + " --promt a", 2, "did you mean --prompt?");
+    refuse(model + " --prompt a --max_new_tokens 3 > /dev/full", 3, "standard output: cannot write");
+}
+
+TEST_CASE("model tools: what is no model is refused, whichever tool reads it") {
+    const TemporaryFolder folder;
+    const FinalModel model = random_model("sparse");
+    fs::create_directories(folder.path() / "results/sparse");
+    fs::create_directories(folder.path() / "empty");
+    const std::string file = folder / "results/sparse/final_model.pt";
+    write_model(file, model);
+    write_model(folder / "x.safetensors", model);
+    write_model(folder / "x.onnx", model);
+    const std::string bytes = read_file(file), tensors = read_file(folder / "x.safetensors");
+    write_file_atomic(folder / "short.pt", bytes.substr(0, bytes.size() / 2));
+    write_file_atomic(folder / "short.safetensors", tensors.substr(0, tensors.size() / 2));
+    write_file_atomic(folder / "text.pt", "no model");
+    NamedTensors state = read_pt(file).tensors;
+    write_pt(folder / "bare.pt", state);  // as torch.save(model.state_dict()) leaves it
+    write_safetensors(folder / "bare.safetensors", state);
+    write_pt(folder / "checkpoint.pt", state, {{"config.json", "{}"}, {"progress.json", "{}"}});
+    state.pop_back();  // lm_head, which may be missing
+    state.pop_back();
+    write_pt(folder / "part.pt", state, read_pt(file).extra);
+
+    const auto refuse = [&](const std::string& name, const std::string& text) {
+        for (const char* rest :
+             {"generate --prompt a --checkpoint ", "export_model --output /nowhere/x.pt --checkpoint "}) {
+            const std::string output = check_run(tools + std::string(rest) + (folder / name), 3, text);
+            CHECK_MESSAGE(std::count(output.begin(), output.end(), '\n') == 1, output);
+            CHECK_MESSAGE(output.find(folder / name) != std::string::npos, output);
+        }
+    };
+    refuse("missing", "no such file or folder; ./experiments/exp4 trains models");
+    refuse("empty", "has no final_model.pt; a run writes it at its end");
+    refuse("results", "did you mean " + (folder / "results/sparse") + "?");
+    refuse("short.pt", "short.pt");
+    refuse("short.safetensors", "short.safetensors");
+    refuse("text.pt", "not a PyTorch zip checkpoint");
+    refuse("bare.pt", "has no config.json; it was not written by this program");
+    refuse("bare.safetensors", "has no config.json; it was not written by this program");
+    refuse("checkpoint.pt", "the checkpoint of a run that was not finished");
+    refuse("part.pt", "has no tensor norm.weight");
+    refuse("x.onnx", "ONNX is written, not read");
+}
+
+TEST_CASE("export_model: through safetensors and back, the very bytes that a run left") {
+    for (const char* attention : {"classic", "sparse"}) {
+        const TemporaryFolder folder;
+        const std::string file = write_run(folder, random_model(attention, "deepseek"));
+        const auto convert = [&](const std::string& from, const std::string& to) {
+            check_run(tools + "export_model --checkpoint " + from + " --output " + to, 0,
+                      "wrote " + to + ": " + attention + " model, ");
+        };
+        convert(folder.path().string(), folder / "a.safetensors");
+        convert(folder / "a.safetensors", folder / "b.pt");
+        convert(folder / "b.pt", folder / "c.safetensors");
+        CHECK(read_file(folder / "b.pt") == read_file(file));
+        CHECK(read_file(folder / "c.safetensors") == read_file(folder / "a.safetensors"));
+        const SafetensorsFile tensors = read_safetensors(folder / "a.safetensors");
+        check_same_bits(tensors.tensors, read_pt(file).tensors);
+        CHECK(tensors.metadata.at("format") == "pt");
+        CHECK(tensors.metadata.at("config.json") == read_pt(file).extra.at("config.json"));
+        CHECK(tensors.metadata.at("tokenizer.json") == tokenizer().to_json());
+    }
+}
+
+TEST_CASE("export_model: an output stays as it was unless a whole new one takes its place") {
+    const TemporaryFolder folder;
+    const std::string file = write_run(folder, random_model("sparse"));
+    const std::string bytes = read_file(file);
+    write_file_atomic(folder / "short.pt", bytes.substr(0, bytes.size() / 2));
+    for (const char* name : {"x.onnx", "x.safetensors", "x.pt"}) {
+        write_file_atomic(folder / name, "old");
+        check_run(
+            tools + "export_model --checkpoint " + (folder / "short.pt") + " --output " + (folder / name), 3,
+            "short.pt");
+        CHECK(read_file(folder / name) == "old");
+        check_run(tools + "export_model --checkpoint " + file + " --output " + (folder / name), 0, "wrote");
+        CHECK(read_file(folder / name).size() > 10000);
+    }
+    size_t files = 0;
+    for ([[maybe_unused]] const auto& entry : fs::directory_iterator(folder.path())) ++files;
+    CHECK(files == 5);  // nothing temporary is left
+}
+
+TEST_CASE("export_model: bad input gets one clear line and the documented exit code") {
+    const TemporaryFolder folder;
+    const std::string model = "--checkpoint " + write_run(folder, random_model("sparse"));
+    fs::create_directories(folder.path() / "folder.pt");
+    const auto refuse = [&](const std::string& arguments, int status, const std::string& text) {
+        const std::string output = check_run(tools + "export_model " + arguments, status, text);
+        CHECK_MESSAGE(std::count(output.begin(), output.end(), '\n') == 1, output);
+    };
+    refuse(model, 2, "output: empty; which file?");
+    for (const char* name : {"model.h5", "model", "model.onnx.gz"})
+        refuse(model + " --output " + name, 2,
+               std::string("'") + name + "': want a name that ends in .onnx, .safetensors or .pt");
+    for (const char* name : {"/nowhere/x.onnx", "/nowhere/x.safetensors", "/nowhere/x.pt"})
+        refuse(model + " --output " + name, 3, std::string(name) + ": cannot write");
+    refuse(model + " --output " + (folder / "folder.pt"), 3, "folder.pt: cannot write");
+    refuse(model + " --ouput x.pt", 2, "did you mean --output?");
+}
+
+TEST_CASE("model tools: --help has headings, every option and its default") {
+    for (const char* text :
+         {"Text:", "Model:", "Sampling:", "Running:", "--prompt", "--max_new_tokens INT=200",
+          "--checkpoint TEXT=results/sparse", "--temperature FLOAT=0.8", "--top_p FLOAT=0.95",
+          "--seed INT=42", "--threads INT=0", "Exit codes"})
+        check_run(tools + "generate --help", 0, text);
+    for (const char* text : {"Files:", "--checkpoint TEXT=results/sparse", "--output", ".onnx", "Exit codes"})
+        check_run(tools + "export_model --help", 0, text);
+}
+
+TEST_CASE("export_model: the safetensors package reads the file") {
+    const auto python = python_with("safetensors.numpy, numpy");
+    if (!python) return skip("no Python with safetensors (.ci/run makes one)");
+    const TemporaryFolder folder;
+    const FinalModel model = random_model("sparse");
+    write_model(folder / "m.safetensors", model);
+    std::string output;
+    const int status = run_python(
+        *python,
+        "import json\n"
+        "from safetensors import safe_open\n"
+        "with safe_open('m.safetensors', 'np') as f:\n"
+        "    m = f.metadata()\n"
+        "    assert m['format'] == 'pt' and json.loads(m['tokenizer.json'])['model']['type'] == 'BPE'\n"
+        "    assert json.loads(m['config.json'])['d_model'] == 32\n"
+        "    total = sum(f.get_tensor(k).astype('f8').sum() for k in f.keys())\n"
+        "    print(len(list(f.keys())), f.get_tensor('embed.weight').shape, repr(float(total)))\n",
+        folder.path().string(), output);
+    INFO(output);
+    REQUIRE(status == 0);
+    double total = 0;
+    for (const Parameter& p : model.model->state())
+        for (const float x : p.tensor.to_vector<float>()) total += static_cast<double>(x);
+    std::istringstream words(output);
+    size_t count = 0;
+    std::string rows, columns;
+    double theirs = 0;
+    words >> count >> rows >> columns >> theirs;
+    CHECK(count == model.model->state().size());
+    CHECK(columns == "32)");
+    CHECK(std::abs(theirs - total) < 1e-6);
+}

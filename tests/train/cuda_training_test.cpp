@@ -1,0 +1,208 @@
+// Training on a CUDA device, real or emulated.
+#include <cmath>
+
+#include "framework/autograd/autograd.h"
+#include "framework/core/allocator.h"
+#include "framework/core/cuda/runtime.h"
+#include "framework/core/error.h"
+#include "framework/train/checkpoint.h"
+#include "framework/train/evaluate.h"
+#include "framework/train/trainer.h"
+#include "tests/support/source_dir.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+ExperimentConfig tiny(const std::string& attention) {
+    ExperimentConfig c;
+    c.model.attention = attention;
+    c.model.vocab_size = 300;
+    c.model.d_model = 16, c.model.n_heads = 2, c.model.n_layers = 2, c.model.d_ff = 24;
+    c.model.max_seq_len = 12;
+    c.model.num_experts = 3, c.model.expert_top_k = 2;
+    c.model.indexer_heads = 2, c.model.indexer_dim = 8, c.model.sparse_top_k = 5;
+    c.batch_size = 2;
+    c.classic_steps = 12, c.warmup_steps = 4, c.sparse_steps = 12;
+    c.eval_every = 6, c.eval_batches = 1, c.checkpoint_every = 5;
+    return c;
+}
+
+const Dataset& excerpt() {
+    static const Dataset data = load_dataset({.data = testing::source_dir() + "/data/excerpt",
+                                              .vocab_size = 300,
+                                              .max_tokens = 5000,
+                                              .cache_dir = "",
+                                              .seq_len = 12,
+                                              .batch_size = 2});
+    return data;
+}
+
+std::vector<Tensor> weights_of(const Transformer& model) {
+    std::vector<Tensor> weights;
+    for (const Parameter& p : model.parameters()) weights.push_back(p.tensor.to(Device{}));
+    return weights;
+}
+
+struct Run {
+    std::vector<double> losses, norms;
+    std::vector<Tensor> weights;
+};
+
+// `steps` steps of the stage on a fresh model, whose weights are large enough for an alignment loss above
+// rounding.
+Run run_stage(const ExperimentConfig& config, size_t stage, Device device, int64_t steps) {
+    const Transformer model(config.model, ParameterInit{.std = 0.2, .device = device});
+    StageRunner runner(config, model, stages_of(config)[stage]);
+    Run run;
+    for (int64_t i = 0; i < steps; ++i) {
+        const StageRunner::StepResult result = runner.step(i, excerpt().batch(i));
+        run.losses.push_back(result.loss);
+        run.norms.push_back(result.grad_norm);
+    }
+    run.weights = weights_of(model);
+    return run;
+}
+
+void check_same(const Run& a, const Run& b) {
+    CHECK(a.losses == b.losses);
+    CHECK(a.norms == b.norms);
+    for (size_t i = 0; i < a.weights.size(); ++i) CHECK(bit_identical(a.weights[i], b.weights[i]));
+}
+
+struct NamedStage {
+    const char* attention;
+    size_t index;
+};
+constexpr NamedStage stages[] = {{"classic", 0}, {"sparse", 0}, {"sparse", 1}};
+
+}  // namespace
+
+DEVICE_TEST_CASE("training on a device: follows the CPU, in every stage", device) {
+    if (device.is_cpu()) return;
+    const int64_t steps = is_emulated(device) ? 6 : 50;
+    for (const NamedStage& stage : stages) {
+        INFO(std::string(stage.attention) << " stage " << stage.index);
+        const ExperimentConfig config = tiny(stage.attention);
+        const Run want = run_stage(config, stage.index, Device{}, steps);
+        const Run got = run_stage(config, stage.index, device, steps);
+        for (size_t i = 0; i < want.losses.size(); ++i) {
+            INFO("step " << i << ": " << got.losses[i] << ", on the CPU " << want.losses[i]);
+            CHECK(std::abs(got.losses[i] - want.losses[i]) <= 1e-3 * want.losses[i]);
+            CHECK(std::abs(got.norms[i] - want.norms[i]) <= 1e-2 * want.norms[i]);
+        }
+    }
+}
+
+DEVICE_TEST_CASE("training on a device: two runs give the same bits, in every precision", device) {
+    if (device.is_cpu()) return;
+    for (const cuda::Precision precision :
+         {cuda::Precision::fp32, cuda::Precision::tf32, cuda::Precision::bf16}) {
+        cuda::set_precision(precision);
+        const ExperimentConfig config = tiny("sparse");
+        check_same(run_stage(config, 1, device, 4), run_stage(config, 1, device, 4));
+    }
+    cuda::set_precision(cuda::Precision::fp32);
+}
+
+DEVICE_TEST_CASE("training on a device: a step waits once, and takes no memory from the system", device) {
+    if (device.is_cpu()) return;
+    for (const NamedStage& stage : stages) {
+        const ExperimentConfig config = tiny(stage.attention);
+        const Transformer model(config.model, ParameterInit{.device = device});
+        StageRunner runner(config, model, stages_of(config)[stage.index]);
+        for (int64_t i = 0; i < 2; ++i) runner.step(i, excerpt().batch(i));
+        for (int64_t i = 2; i < 5; ++i) {  // the recording, and two replays
+            const int64_t waits = cuda::synchronizations(), calls = memory_stats(device).system_calls;
+            runner.step(i, excerpt().batch(i));
+            CHECK(cuda::synchronizations() == waits + 1);
+            CHECK(memory_stats(device).system_calls == calls);
+        }
+    }
+}
+
+DEVICE_TEST_CASE("training on a device: a loss that is not finite changes nothing and ends the run", device) {
+    for (const int64_t good_steps : {0, 4}) {  // launch by launch, and replayed
+        const ExperimentConfig config = tiny("classic");
+        const Transformer model(config.model, ParameterInit{.device = device});
+        StageRunner runner(config, model, stages_of(config)[0]);
+        for (int64_t i = 0; i < good_steps; ++i) runner.step(i, excerpt().batch(i));
+        const Tensor norm = model.parameters().back().tensor;
+        norm.fill(std::numeric_limits<double>::quiet_NaN());
+        const std::vector<Tensor> before = weights_of(model);
+        try {
+            runner.step(good_steps, excerpt().batch(good_steps));
+            FAIL("nothing was thrown");
+        } catch (const Error& e) {
+            CHECK(e.kind() == ErrorKind::diverged);
+        }
+        const std::vector<Tensor> after = weights_of(model);
+        for (size_t i = 0; i < before.size(); ++i) CHECK(bit_identical(after[i], before[i]));
+    }
+}
+
+DEVICE_TEST_CASE("training on a device: a whole run, resumed, gives the bits of one that was not stopped",
+                 device) {
+    if (device.is_cpu()) return;
+    const ExperimentConfig config = tiny("sparse");
+    const auto train_in = [&](const std::string& folder, bool resume, TrainingHistory& history) {
+        const Transformer model(config.model, ParameterInit{.device = device});
+        REQUIRE(train({.config = config,
+                       .data = excerpt(),
+                       .model = model,
+                       .folder = folder,
+                       .estimated_step_seconds = {0, 0},
+                       .quiet = true},
+                      resume, history) == TrainingOutcome::finished);
+        write_final_model(folder + "/final_model.pt", model, config, excerpt().tokenizer().to_json());
+        return weights_of(model);
+    };
+    const TemporaryFolder folder;
+    TrainingHistory whole, resumed;
+    const std::vector<Tensor> want = train_in(folder.path().string(), false, whole);
+    const std::vector<Tensor> got = train_in(folder.path().string(), true, resumed);  // from step 10
+    for (size_t i = 0; i < want.size(); ++i) CHECK(bit_identical(got[i], want[i]));
+    CHECK(resumed.step_loss == whole.step_loss);
+    CHECK(resumed.val_loss == whole.val_loss);
+    CHECK(whole.peak_memory_bytes > 0);
+
+    // What was trained on the device and saved is the same model on the CPU.
+    const FinalModel saved = read_final_model(folder.path().string() + "/final_model.pt");
+    const Evaluation e = evaluate(*saved.model, excerpt(), config.eval_batches);
+    CHECK(std::abs(e.loss - whole.val_loss.back()) <= 1e-4 * e.loss);
+    CHECK(std::abs(e.mean_recall() - whole.indexer_recall.back()) <= 0.02);
+    CHECK(std::abs(e.mean_covered_mass() - whole.indexer_covered_mass.back()) <= 1e-3);
+}
+
+DEVICE_TEST_CASE("causality on a device: no logit sees a later token", device) {
+    const cuda::Precision precisions[] = {cuda::Precision::fp32, cuda::Precision::tf32,
+                                          cuda::Precision::bf16};
+    for (const char* attention : {"classic", "sparse"})
+        for (const char* indexer : {"plain", "deepseek"})
+            for (const cuda::Precision precision : precisions) {
+                if (device.is_cpu() && precision != cuda::Precision::fp32) continue;
+                cuda::set_precision(precision);
+                ModelConfig config = tiny(attention).model;
+                config.indexer = indexer;
+                const Transformer model(config, ParameterInit{.std = 0.2, .device = device});
+                const NoGrad guard;
+                for (const int64_t T : {2, 7, 33})
+                    for (const int64_t t : {int64_t{0}, T / 2, T - 2}) {
+                        const Tensor tokens = random_tokens({1, T}, static_cast<uint64_t>(T), 300);
+                        const Tensor changed = tokens.clone();
+                        for (int64_t s = t + 1; s < T; ++s) {
+                            int32_t& token = changed.data<int32_t>()[s];
+                            token = (token + 1 + static_cast<int32_t>(s % 5)) % 300;
+                        }
+                        const auto logits = [&](const Tensor& x) {
+                            return model.forward(x.to(device), {}).logits.to(Device{}).rows(0, t + 1);
+                        };
+                        INFO(attention << " " << indexer << " T " << T << " t " << t);
+                        CHECK(bit_identical(logits(tokens), logits(changed)));
+                    }
+            }
+    cuda::set_precision(cuda::Precision::fp32);
+}

@@ -1,0 +1,164 @@
+#include "framework/train/metrics_log.h"
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "framework/io/atomic_file.h"
+#include "tests/support/python.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+namespace fs = std::filesystem;
+
+namespace {
+
+MetricsRow row_of(StageKind stage, int64_t step) {
+    MetricsRow row{.stage = stage,
+                   .step = step,
+                   .loss = 5.0 - static_cast<double>(step) / 8,
+                   .learning_rate = 3e-3,
+                   .grad_norm = 0.1,
+                   .tokens_per_second = 1e6 / 3,
+                   .seconds = 0.1};
+    if (stage == StageKind::sparse && step % 2 == 0) {
+        row.val_loss = 4, row.val_accuracy = 0.25, row.val_perplexity = 54.6;
+        row.indexer_kl = 0.5, row.indexer_recall = 0.75, row.indexer_covered_mass = 0.875;
+    }
+    return row;
+}
+
+void log_run(MetricsLog& log, int64_t warmup_steps, int64_t sparse_from, int64_t sparse_to) {
+    for (int64_t step = 1; step <= warmup_steps; ++step) log.append(row_of(StageKind::warmup, step));
+    for (int64_t step = sparse_from; step <= sparse_to; ++step) log.append(row_of(StageKind::sparse, step));
+}
+
+std::vector<std::string> lines_of(const std::string& path) {
+    std::istringstream text(read_file(path));
+    std::vector<std::string> lines;
+    for (std::string line; std::getline(text, line);) lines.push_back(line);
+    return lines;
+}
+
+// "warm-up 1", "warm-up 2", "sparse 1", ...
+std::vector<std::string> steps_in(const std::string& folder) {
+    std::vector<std::string> steps;
+    for (const MetricsRow& row : read_metrics(folder))
+        steps.push_back(std::string(name_of(row.stage)) + " " + std::to_string(row.step));
+    return steps;
+}
+
+std::vector<std::string> event_files(const std::string& folder) {
+    std::vector<std::string> found;
+    for (const auto& entry : fs::directory_iterator(folder))
+        if (entry.path().filename().string().find("tfevents") != std::string::npos)
+            found.push_back(entry.path().string());
+    return found;
+}
+
+}  // namespace
+
+TEST_CASE("metrics log: one line a step, in JSON and in CSV, with the validation numbers where evaluated") {
+    const TemporaryFolder temporary;
+    const std::string folder = temporary.path().string();
+    {
+        MetricsLog log(folder, false, {});
+        log_run(log, 1, 1, 2);
+    }
+    const auto lines = lines_of(folder + "/metrics.jsonl");
+    REQUIRE(lines.size() == 3);
+    const auto first = nlohmann::json::parse(lines[0]), last = nlohmann::json::parse(lines[2]);
+    CHECK(first.at("stage") == "warm-up");
+    CHECK(first.at("step") == 1);
+    CHECK(first.at("loss") == 4.875);
+    CHECK(first.at("learning_rate") == 3e-3);
+    CHECK(first.at("tokens_per_second") == 1e6 / 3);  // every bit of it
+    CHECK(first.at("time").get<double>() > 1e9);
+    CHECK(!first.contains("val_loss"));
+    CHECK(last.at("stage") == "sparse");
+    CHECK(last.at("indexer_covered_mass") == 0.875);
+    const auto table = lines_of(folder + "/metrics.csv");
+    REQUIRE(table.size() == 4);
+    CHECK(table[0] ==
+          "stage,step,time,loss,learning_rate,grad_norm,tokens_per_second,seconds,val_loss,val_accuracy,"
+          "val_perplexity,indexer_kl,indexer_recall,indexer_covered_mass");
+    CHECK(table[1].substr(table[1].find(",4.875")) == ",4.875,0.003,0.1,333333.3333333333,0.1,,,,,,");
+    CHECK(table[3].substr(table[3].find(",4.75")) ==
+          ",4.75,0.003,0.1,333333.3333333333,0.1,4,0.25,54.6,0.5,0.75,0.875");
+    CHECK(event_files(folder).empty());
+}
+
+TEST_CASE("metrics log: going on keeps the checkpoint's steps only, and drops a torn line") {
+    const TemporaryFolder temporary;
+    const std::string folder = temporary.path().string();
+    {
+        MetricsLog log(folder, false, {});
+        log_run(log, 2, 1, 5);
+    }
+    std::ofstream(folder + "/metrics.jsonl", std::ios::app) << "{\"stage\": \"sparse\", \"step\": 6, \"ti";
+    CHECK(read_metrics(folder).size() == 7);
+    {
+        MetricsLog log(folder, false, rows_until(read_metrics(folder), StageKind::sparse, 3));
+        log_run(log, 0, 4, 6);
+    }
+    const std::vector<std::string> all = {"warm-up 1", "warm-up 2", "sparse 1", "sparse 2",
+                                          "sparse 3",  "sparse 4",  "sparse 5", "sparse 6"};
+    CHECK(steps_in(folder) == all);
+    CHECK(lines_of(folder + "/metrics.csv").size() == 9);
+    for (const std::string& line : lines_of(folder + "/metrics.jsonl"))
+        CHECK_NOTHROW(nlohmann::json::parse(line));
+    // A row that was read back and written again is the same row.
+    const auto rows = read_metrics(folder);
+    CHECK(rows[3].indexer_recall == 0.75);
+    CHECK(rows[3].loss == 4.75);
+    CHECK(std::isnan(rows[2].val_loss));
+    // A checkpoint inside the warm-up: what the sparse stage logged is later.
+    CHECK(rows_until(rows, StageKind::warmup, 1).size() == 1);
+    CHECK(rows_until(rows, StageKind::classic, 9).empty());
+}
+
+TEST_CASE("metrics log: damaged lines, zeros of a power cut and missing files are no obstacle") {
+    const TemporaryFolder temporary;
+    const std::string folder = temporary.path().string();
+    CHECK(read_metrics(folder).empty());
+    write_file_atomic(folder + "/metrics.jsonl",
+                      "[1, 2]\n{\"stage\": \"other\", \"step\": 1, \"time\": 1}\n" + std::string(9, '\0') +
+                          "\n{\"stage\": \"sparse\", \"step\": 4, \"time\": 1}\n{\"stage\": \"sparse\", "
+                          "\"step\": 5, \"time\": 1}");
+    CHECK(steps_in(folder) == std::vector<std::string>{"sparse 4"});
+}
+
+TEST_CASE("metrics log: TensorBoard shows each step once, also after going on") {
+    const auto python = python_with("tensorboard");
+    if (!python) return skip("no Python with tensorboard (PyPI: tensorboard)");
+    const TemporaryFolder temporary;
+    const std::string folder = temporary.path().string();
+    {
+        MetricsLog log(folder, true, {});
+        log_run(log, 2, 1, 5);
+    }
+    write_file_atomic(folder + "/events.out.tfevents.1.sieve", "what another run left");
+    {
+        MetricsLog log(folder, true, rows_until(read_metrics(folder), StageKind::sparse, 3));
+        log_run(log, 0, 4, 6);
+    }
+    CHECK(event_files(folder).size() == 1);
+    std::string output;
+    const std::string program =
+        "from tensorboard.backend.event_processing.event_accumulator import EventAccumulator\n"
+        "events = EventAccumulator('.').Reload()\n"
+        "steps = lambda tag: [s.step for s in events.Scalars(tag)]\n"
+        "assert steps('train/loss') == [1, 2, 3, 4, 5, 6], steps('train/loss')\n"
+        "assert steps('warm-up/loss') == [1, 2]\n"
+        "assert steps('val/accuracy') == [2, 4, 6]\n"
+        "assert [s.value for s in events.Scalars('indexer/recall')] == [0.75] * 3\n"
+        "assert [s.value for s in events.Scalars('train/loss')] == [5 - s / 8 for s in range(1, 7)]\n"
+        "print(events.Tags()['scalars'])\n";
+    const int status = run_python(*python, program, folder, output);
+    INFO(output);
+    CHECK(status == 0);
+    CHECK(output.find("warm-up/grad_norm") != std::string::npos);
+}

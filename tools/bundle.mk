@@ -1,0 +1,49 @@
+# The Makefile of a bundle (tools/make_bundle.sh): g++, make and, for the GPU, the CUDA toolkit are all it needs.
+#   make            the programs            make test       the tests, on the CPU and on a GPU if there is one
+#   make test-gpu   the tests that need a GPU
+CXX ?= g++
+CUDA ?= /usr/local/cuda
+NVCC := $(or $(shell command -v nvcc 2> /dev/null),$(wildcard $(CUDA)/bin/nvcc))
+MAKEFLAGS += -j$(shell nproc)
+
+INCLUDES := -I. -isystem deps/include
+DEFINES := -DFMT_HEADER_ONLY -DSIEVE_FONT='"$(CURDIR)/deps/fonts/DejaVuSans.ttf"'
+CXXFLAGS := -std=c++20 -O3 -fopenmp -fno-math-errno -fno-trapping-math $(DEFINES) $(INCLUDES)
+NVCCFLAGS := -std=c++20 -O3 --extended-lambda -lineinfo -gencode arch=compute_80,code=sm_80 \
+             -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90 -I.
+LIBRARIES := -fopenmp deps/lib/libdeflate.a -ldl
+
+library := $(shell find framework models -name '*.cpp')
+tests := $(filter-out tests/cuda_emulation/%,$(shell find tests -name '*.cpp'))
+programs := $(basename $(wildcard experiments/*.cpp tools/*.cpp))
+objects := $(library:%.cpp=build/%.o)
+ifneq ($(NVCC),)
+objects += $(patsubst %.cu,build/%.cu.o,$(shell find framework -name '*.cu'))
+LIBRARIES += -L$(dir $(NVCC))../lib64 -Wl,-rpath,$(abspath $(dir $(NVCC))../lib64) -lcublas -lcudart_static -lrt -lpthread
+endif
+
+.PHONY: all test test-gpu
+.SECONDARY:
+all: $(programs) build/sieve_tests
+
+$(programs): %: build/%.o $(objects)
+	$(CXX) $^ -o $@ $(LIBRARIES)
+
+build/sieve_tests: $(tests:%.cpp=build/%.o) $(objects)
+	$(CXX) $^ -o $@ $(LIBRARIES)
+
+build/tests/support/source_dir.o: CXXFLAGS += -DSIEVE_SOURCE_DIR='"$(CURDIR)"'
+
+build/%.o: %.cpp
+	@mkdir -p $(dir $@)
+	$(CXX) $(CXXFLAGS) -c $< -o $@
+
+build/%.cu.o: %.cu
+	@mkdir -p $(dir $@)
+	$(NVCC) $(NVCCFLAGS) -c $< -o $@
+
+test: all
+	./tests/run.sh ./build/sieve_tests
+
+test-gpu: build/sieve_tests
+	./tests/gpu.sh ./build/sieve_tests

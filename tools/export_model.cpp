@@ -1,0 +1,41 @@
+// export_model: a trained model as an ONNX, safetensors or PyTorch file.
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "framework/core/error.h"
+#include "framework/train/command_line.h"
+#include "framework/train/model_file.h"
+
+namespace sieve {
+namespace {
+
+int main_of(int argc, char** argv) {
+    std::string checkpoint = "results/sparse", output;
+    ToolCommand command(
+        "export_model",
+        "Writes a trained model in the format that the output's name ends in:\n"
+        "  .onnx         a graph from tokens to logits, any batch and length (ONNX Runtime)\n"
+        "  .safetensors  weights; configuration and tokenizer as metadata\n"
+        "  .pt           weights; configuration and tokenizer beside them (PyTorch, these tools)");
+    command.group("Files");
+    command.option("checkpoint", checkpoint,
+                   "a folder of results, or a .pt or .safetensors file of a trained model");
+    command.option("output", output,
+                   "the file to write (required); an existing one is replaced when all went well");
+    if (!command.parse(argc, argv)) return 0;
+    if (output.empty()) fail_usage("output: empty; which file? for example --output model.onnx");
+    check_model_format(output);
+    const FinalModel trained = read_model(checkpoint);
+    write_model(output, trained);
+    fmt::print("wrote {}: {} model, {:.1f} MB\n", output, trained.config.model.attention,
+               static_cast<double>(std::filesystem::file_size(output)) / 1e6);
+    return 0;
+}
+
+}  // namespace
+}  // namespace sieve
+
+int main(int argc, char** argv) {
+    return sieve::run_program("export_model", [&] { return sieve::main_of(argc, argv); });
+}
