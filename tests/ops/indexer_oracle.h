@@ -7,20 +7,12 @@
 #include <numeric>
 #include <vector>
 
-#include "framework/core/cuda/runtime.h"
 #include "framework/ops/top_k/selection.h"
+#include "tests/support/attention_testing.h"
 #include "tests/support/testing.h"
 
 namespace sieve::testing {
 
-// Until it goes, float32 products on the device are computed with this precision.
-class PrecisionScope {
-  public:
-    explicit PrecisionScope(cuda::Precision precision) { cuda::set_precision(precision); }
-    ~PrecisionScope() { cuda::set_precision(cuda::Precision::fp32); }
-    PrecisionScope(const PrecisionScope&) = delete;
-    PrecisionScope& operator=(const PrecisionScope&) = delete;
-};
 // Precisions that round, with the normalised squared error that they may cause.
 struct Rounding {
     cuda::Precision precision;

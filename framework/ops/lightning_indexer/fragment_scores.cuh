@@ -40,8 +40,8 @@ __device__ uint4 packed_piece(const float* row, int d, int width, bool whole) {
     if (whole) {
 #pragma unroll
         for (int i = 0; i < n; i += 4) {
-            const Pack<float> pack =
-                d + i < width ? *reinterpret_cast<const Pack<float>*>(row + d + i) : Pack<float>{};
+            const FullPack<float> pack =
+                d + i < width ? load_pack<full_pack<float>>(row + d + i) : FullPack<float>{};
 #pragma unroll
             for (int e = 0; e < 4; ++e) x[i + e] = pack.at[e];
         }

@@ -34,16 +34,17 @@ T* chunk_of(T* scores, const RowChunk& chunk, int64_t length) {
 template <class T>
 struct ExactScorer {
     using Score = T;
-    static constexpr int most_threads = HeadTile<T>::threads, queries = HeadTile<T>::queries;
+    static constexpr int most_threads = HeadTile<T>::threads, blocks_at_once = 4;
+    static constexpr int queries = HeadTile<T>::queries;
     static constexpr int keys = HeadTile<T>::keys;  // a step, which all warps compute together
 
     IndexerRows<T> rows;
 
     size_t shared_bytes() const { return sizeof(typename HeadTile<T>::Shared); }
     __device__ int step_keys() const { return keys; }
-    __device__ void start(int64_t, int64_t, void*) const {}
+    __device__ void start(int, int, void*) const {}
     // scores [queries, pitch] of keys s0...
-    __device__ void score(int64_t b, int64_t t0, int64_t s0, void* shared, T* scores, int pitch) const {
+    __device__ void score(int b, int t0, int s0, void* shared, T* scores, int pitch) const {
         T sum[4][4] = {};
         score_tile(rows, b, t0, s0, *static_cast<typename HeadTile<T>::Shared*>(shared), sum,
                    [](int, const uint32_t(&)[4][4]) {});
@@ -59,7 +60,7 @@ struct FragmentScorer {
     using Score = float;
     using Keys = FragmentKeys<Words, chunks, tiles>;
     using Queries = FragmentQueries<Words, chunks>;
-    static constexpr int most_threads = 512;
+    static constexpr int most_threads = 384, blocks_at_once = 1;  // on a multiprocessor
 
     IndexerRows<float> rows;
     const uint4* packed;  // keys [B,T]
@@ -67,15 +68,15 @@ struct FragmentScorer {
 
     size_t shared_bytes() const { return Queries::bytes(queries, rows.sizes.heads); }
     __device__ int step_keys() const { return static_cast<int>(blockDim.x) / warp_size * Keys::keys; }
-    __device__ void start(int64_t b, int64_t t0, void* shared) const {
+    __device__ void start(int b, int t0, void* shared) const {
         Queries(shared, queries, rows.sizes.heads).load(rows, b, t0, queries, rows.sizes.length);
     }
-    __device__ void score(int64_t b, int64_t t0, int64_t s0, void* shared, float* scores, int pitch) const {
-        const int64_t length = rows.sizes.length;
+    __device__ void score(int b, int t0, int s0, void* shared, float* scores, int pitch) const {
+        const int length = static_cast<int>(rows.sizes.length);
         const int first = static_cast<int>(threadIdx.x) / warp_size * Keys::keys;
         if (s0 + first >= t0 + queries || s0 + first >= length) return;
-        const Keys keys(packed + b * length * chunks * 4, [&](int i) {
-            const int64_t s = s0 + first + i;
+        const Keys keys(packed + static_cast<int64_t>(b) * length * chunks * 4, [&](int i) {
+            const int s = s0 + first + i;
             return s < length ? s : length - 1;
         });
         const Queries all(shared, queries, rows.sizes.heads);
@@ -94,7 +95,7 @@ struct SelectLayout {
     template <class Scorer>
     SelectLayout(const Scorer& scorer, int step_keys, int threads)
         : pitch(step_keys +
-                8) {  // 8: the 4 rows that a warp of ExactScorer writes together are in different banks
+                8) {  // puts the 4 rows that a warp of ExactScorer writes together into other banks
         using T = typename Scorer::Score;
         const size_t queries = static_cast<size_t>(scorer.queries);
         scores = (scorer.shared_bytes() + 15) / 16 * 16;
@@ -105,9 +106,9 @@ struct SelectLayout {
 };
 
 // The i-th tile of this block when tiles are dealt in turns, to and fro.
-__device__ inline int64_t dealt_tile(int64_t i) {
-    const int64_t block = i % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-    return i * gridDim.x + block;
+__device__ inline int64_t dealt_tile(int i) {
+    const unsigned block = i % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+    return static_cast<int64_t>(i) * gridDim.x + block;
 }
 
 template <class Scorer>
@@ -119,7 +120,7 @@ struct Selecting {
     const SelectLayout& layout;
     unsigned char* shared;
 
-    __device__ T* scores(int64_t step) const {
+    __device__ T* scores(int step) const {
         return reinterpret_cast<T*>(shared + layout.scores) + step % 2 * scorer.queries * layout.pitch;
     }
     __device__ CandidateState<T>* states() const {
@@ -131,15 +132,15 @@ struct Selecting {
 
     // Calls f(row of the tile, t) for the rows of this warp.
     template <class F>
-    __device__ void for_rows(int64_t t0, const F& f) const {
+    __device__ void for_rows(int t0, const F& f) const {
         const int warps = static_cast<int>(blockDim.x) / warp_size;
         for (int row = static_cast<int>(threadIdx.x) / warp_size; row < scorer.queries; row += warps)
             if (t0 + row < a.sizes.length) f(row, t0 + row);
     }
 
     // Rows that take all their keys.
-    __device__ void take_all(int64_t b, int64_t t0) const {
-        for_rows(t0, [&](int, int64_t t) {
+    __device__ void take_all(int b, int t0) const {
+        for_rows(t0, [&](int, int t) {
             const int64_t row = b * a.sizes.length + t;
             if (threadIdx.x % warp_size == 0)
                 a.counts[row] = static_cast<int32_t>(t < a.slots ? t + 1 : a.slots);
@@ -149,8 +150,8 @@ struct Selecting {
 
     // The others: calls f(candidates, row, t).
     template <class F>
-    __device__ void for_candidates(int64_t t0, const F& f) const {
-        for_rows(t0, [&](int row, int64_t t) {
+    __device__ void for_candidates(int t0, const F& f) const {
+        for_rows(t0, [&](int row, int t) {
             if (t < a.slots) return;
             __syncwarp();
             Candidates<T> candidates(lists, static_cast<int64_t>(blockIdx.x) * scorer.queries + row, bins(),
@@ -160,23 +161,24 @@ struct Selecting {
         });
     }
 
-    __device__ void choose(int64_t b, int64_t t0) const {
-        const int64_t past = t0 + scorer.queries, end = past < a.sizes.length ? past : a.sizes.length;
+    __device__ void choose(int b, int t0) const {
+        const int length = static_cast<int>(a.sizes.length), past = t0 + scorer.queries;
+        const int end = past < length ? past : length;
         const int keys = scorer.step_keys(), lane = threadIdx.x % warp_size;
         if (static_cast<int>(threadIdx.x) < scorer.queries) states()[threadIdx.x] = {};
         scorer.start(b, t0, shared);
         __syncthreads();
-        for (int64_t step = 0; step * keys < end; ++step) {
-            const int64_t s0 = step * keys;
+        for (int step = 0; step * keys < end; ++step) {
+            const int s0 = step * keys;
             scorer.score(b, t0, s0, shared, scores(step), layout.pitch);
             __syncthreads();
-            for_candidates(t0, [&](Candidates<T>& candidates, int row, int64_t t) {
+            for_candidates(t0, [&](Candidates<T>& candidates, int row, int t) {
                 const T* score = scores(step) + row * layout.pitch;
                 for (int at = lane; at - lane < keys && s0 + at - lane <= t; at += warp_size)
-                    candidates.offer(score[at], static_cast<int32_t>(s0 + at), s0 + at <= t);
+                    candidates.offer(score[at], s0 + at, s0 + at <= t);
             });
         }
-        for_candidates(t0, [&](Candidates<T>& candidates, int, int64_t t) {
+        for_candidates(t0, [&](Candidates<T>& candidates, int, int t) {
             candidates.write(a.indices + (b * a.sizes.length + t) * a.slots);
         });
         __syncthreads();
@@ -184,15 +186,16 @@ struct Selecting {
 };
 
 template <class Scorer>
-__global__ void __launch_bounds__(Scorer::most_threads)
+__global__ void __launch_bounds__(Scorer::most_threads, Scorer::blocks_at_once)
     select_kernel(IndexerSelect<typename Scorer::Score> a, Scorer scorer,
                   CandidateLists<typename Scorer::Score> lists, SelectLayout layout, int64_t tiles) {
     const Selecting<Scorer> selecting{a, scorer, lists, layout, dynamic_shared<unsigned char>()};
     const int64_t length = a.sizes.length, batch = a.sizes.batch, queries = scorer.queries;
-    for (int64_t i = 0; i * gridDim.x < tiles; ++i) {
+    for (int i = 0; static_cast<int64_t>(i) * gridDim.x < tiles; ++i) {
         const int64_t tile = dealt_tile(i);
         if (tile >= tiles) continue;
-        const int64_t b = tile % batch, t0 = ((length + queries - 1) / queries - 1 - tile / batch) * queries;
+        const int b = static_cast<int>(tile % batch);
+        const int t0 = static_cast<int>(((length + queries - 1) / queries - 1 - tile / batch) * queries);
         selecting.take_all(b, t0);
         if (t0 + queries > a.slots && length > a.slots) selecting.choose(b, t0);
     }
@@ -200,10 +203,10 @@ __global__ void __launch_bounds__(Scorer::most_threads)
 
 template <class Scorer>
 void launch_select(const IndexerSelect<typename Scorer::Score>& a, const Scorer& scorer, int step_keys,
-                   int threads, int64_t blocks_at_once) {
+                   int threads) {
     using T = typename Scorer::Score;
     const int64_t tiles = a.sizes.batch * ((a.sizes.length + scorer.queries - 1) / scorer.queries);
-    const int64_t blocks = std::min(tiles, multiprocessors() * blocks_at_once);
+    const int64_t blocks = std::min(tiles, multiprocessors() * Scorer::blocks_at_once);
     const CandidateMemory<T> memory = candidate_memory<T>(blocks * scorer.queries, a.slots);
     const SelectLayout layout(scorer, step_keys, threads);
     launch_kernel(select_kernel<Scorer>,
@@ -217,8 +220,8 @@ void launch_select(const IndexerSelect<typename Scorer::Score>& a, const Scorer&
 template <class Shape>
 bool select_by_fragments(const IndexerSelect<float>& a, const IndexerRows<float>& rows) {
     using Scorer = FragmentScorer<typename Shape::Words, Shape::chunks, Shape::tiles>;
-    const int64_t warps =
-        std::clamp<int64_t>((a.sizes.length + Scorer::Keys::keys - 1) / Scorer::Keys::keys, 1, 16);
+    const int64_t warps = std::clamp<int64_t>((a.sizes.length + Scorer::Keys::keys - 1) / Scorer::Keys::keys,
+                                              1, Scorer::most_threads / warp_size);
     const int threads = static_cast<int>(warps) * warp_size,
               step_keys = static_cast<int>(warps) * Scorer::Keys::keys;
     Scorer scorer{.rows = rows, .packed = nullptr, .queries = 16};
@@ -228,7 +231,7 @@ bool select_by_fragments(const IndexerSelect<float>& a, const IndexerRows<float>
     const Tensor packed =
         packed_rows<typename Shape::Words, Shape::chunks>(a.k, a.sizes.batch * a.sizes.length, a.sizes.width);
     scorer.packed = static_cast<const uint4*>(packed.raw());
-    launch_select(a, scorer, step_keys, threads, 1);
+    launch_select(a, scorer, step_keys, threads);
     return true;
 }
 
@@ -277,7 +280,7 @@ void indexer_select(const IndexerSelect<T>& a) {
     if constexpr (std::is_same_v<T, float>)
         with_fragments(a.sizes.width,
                        [&]<class Shape>(Shape) { done = select_by_fragments<Shape>(a, rows); });
-    if (!done) launch_select(a, ExactScorer<T>{rows}, HeadTile<T>::keys, HeadTile<T>::threads, 4);
+    if (!done) launch_select(a, ExactScorer<T>{rows}, HeadTile<T>::keys, HeadTile<T>::threads);
 }
 
 template void indexer_scores_forward(const IndexerScoresForward<float>&);
