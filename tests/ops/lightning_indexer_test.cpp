@@ -233,23 +233,39 @@ DEVICE_TEST_CASE("indexer_scores: the device agrees with the CPU", device) {
     }
 }
 
-DEVICE_TEST_CASE("lightning indexer: tf32 and bf16", device) {
+DEVICE_TEST_CASE("indexer_scores: tf32 and bf16", device) {
     if (device.is_cpu()) return;
     for (const Rounding& rounding : roundings)
         for (const IndexerShape& n : indexer_shapes) {
             INFO("T " << n.length << " HI " << n.heads << " dI " << n.width << " bound " << rounding.error);
             const IndexerInput in = as_float32(random_indexer(n.batch, n.length, n.heads, n.width, 92));
-            const std::vector<Tensor> want = scores_and_gradients(in, {});
+            const Tensor want = scores_of(in, 0.5);
             const PrecisionScope scope(rounding.precision);
-            const std::vector<Tensor> got = scores_and_gradients(in, device);
-            const Tensor scores = got[0].to(Device{});
-            for (const Tensor& x : {scores, want[0]})
+            const Tensor scores = scores_of(on(device, in), 0.5), got = scores.to(Device{});
+            for (const Tensor& x : {got, want})
                 for (int64_t i = 0; i < x.numel(); ++i)
                     if (std::isinf(x.data<float>()[i])) x.data<float>()[i] = 0;
-            CHECK(normalised_squared_error(scores, want[0]) < rounding.error);
-            for (size_t i = 1; i < 4; ++i) CHECK(normalised_squared_error(got[i], want[i]) < rounding.error);
+            CHECK(normalised_squared_error(got, want) < rounding.error);
+            CHECK((n.width > 128 || normalised_squared_error(got, want) > rounding.error * 1e-5));
             for (const int64_t k : {1, 20})
-                CHECK(same_selection(select_of(on(device, in), 0.5, k), top_k_select(got[0], k)));
+                CHECK(same_selection(select_of(on(device, in), 0.5, k), top_k_select(scores, k)));
+        }
+}
+
+DEVICE_TEST_CASE("indexer_scores: gradients in tf32 and bf16", device) {
+    if (device.is_cpu()) return;
+    for (const Rounding& rounding : roundings)
+        for (const IndexerShape& n : indexer_shapes) {
+            INFO("T " << n.length << " HI " << n.heads << " dI " << n.width << " bound " << rounding.error);
+            if (is_emulated(device) && n.width > 64) continue;
+            const IndexerInput in = as_float32(random_indexer(n.batch, n.length, n.heads, n.width, 92));
+            const IndexerInput rounded{coarse(in.q), coarse(in.k), in.w};
+            const std::vector<Tensor> want = scores_and_gradients(rounded, {});
+            const PrecisionScope scope(rounding.precision);
+            const std::vector<Tensor> got = scores_and_gradients(rounded, device);
+            CHECK(causal_difference(got[0], want[0].to(DType::float64)) < 1e-3);
+            for (size_t i = 1; i < 4; ++i)
+                CHECK(normalised_squared_error(got[i], want[i]) < rounding.error * 1e-1);
         }
 }
 
