@@ -8,7 +8,7 @@
 
 #include "framework/nn/attention_cache.h"
 #include "framework/nn/attention_projections.h"
-#include "framework/ops/top_k/selection.h"
+#include "framework/ops/lightning_indexer/lightning_indexer.h"
 
 namespace sieve {
 
@@ -21,6 +21,7 @@ struct IndexerConfig {
     IndexerKind kind = IndexerKind::plain;
     int64_t heads = 0, dim = 0, top_k = 0;
     double scale = 1;
+    IndexerPrecision precision = IndexerPrecision::fp32;  // of the scores that select
 };
 
 struct AttentionConfig {
@@ -42,6 +43,9 @@ struct IndexerProjections {
     Tensor k;  // [B,T,dI]
     Tensor w;  // [B,T,HI]
 };
+
+// The keys of each query, [B,T,...], at the precision of the indexer.
+Selection select_keys(const IndexerProjections& projections, const IndexerConfig& config);
 
 class Indexer : public Module {
   public:

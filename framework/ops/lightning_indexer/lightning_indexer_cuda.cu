@@ -12,6 +12,7 @@
 #include "framework/core/allocator.h"
 #include "framework/ops/lightning_indexer/fragment_scores.cuh"
 #include "framework/ops/lightning_indexer/score_tile.cuh"
+#include "framework/ops/quantize_rows/kernels.h"
 #include "framework/ops/top_k/candidates.cuh"
 
 namespace sieve::cuda {
@@ -30,6 +31,11 @@ T* chunk_of(T* scores, const RowChunk& chunk, int64_t length) {
     return scores + (chunk.batch * length + chunk.first) * length;
 }
 
+template <class T>
+__device__ inline T key_factor(const T* key_scales, int64_t length, int64_t b, int s) {
+    return key_scales && s < length ? key_scales[b * length + s] : T(1);
+}
+
 // Scores of a tile of 32 queries, exactly.
 template <class T>
 struct ExactScorer {
@@ -39,6 +45,7 @@ struct ExactScorer {
     static constexpr int keys = HeadTile<T>::keys;  // a step, which all warps compute together
 
     IndexerRows<T> rows;
+    const T* key_scales;  // [B,T], factors on the scores of each key; or null
 
     size_t shared_bytes() const { return sizeof(typename HeadTile<T>::Shared); }
     __device__ int step_keys() const { return keys; }
@@ -48,9 +55,11 @@ struct ExactScorer {
         T sum[4][4] = {};
         score_tile(rows, b, t0, s0, *static_cast<typename HeadTile<T>::Shared*>(shared), sum,
                    [](int, const uint32_t(&)[4][4]) {});
-        for (int i = 0; i < 4; ++i)
-            for (int j = 0; j < 4; ++j)
-                scores[HeadTile<T>::query(i) * pitch + HeadTile<T>::key(j)] = sum[i][j];
+        for (int j = 0; j < 4; ++j) {
+            const T factor = key_factor(key_scales, rows.sizes.length, b, s0 + HeadTile<T>::key(j));
+            for (int i = 0; i < 4; ++i)
+                scores[HeadTile<T>::query(i) * pitch + HeadTile<T>::key(j)] = sum[i][j] * factor;
+        }
     }
 };
 
@@ -63,7 +72,8 @@ struct FragmentScorer {
     static constexpr int most_threads = 384, blocks_at_once = 1;  // on a multiprocessor
 
     IndexerRows<float> rows;
-    const uint4* packed;  // keys [B,T]
+    const uint4* packed;      // keys [B,T]
+    const float* key_scales;  // as above
     int queries;
 
     size_t shared_bytes() const { return Queries::bytes(queries, rows.sizes.heads); }
@@ -80,9 +90,10 @@ struct FragmentScorer {
             return s < length ? s : length - 1;
         });
         const Queries all(shared, queries, rows.sizes.heads);
+        const float factor = key_factor(key_scales, length, b, s0 + first + Keys::own());
         for (int i = 0; i < queries; ++i) {
             const float score = keys.score(all, i, [](int, const uint32_t(&)[2 * tiles]) {});
-            if (Keys::owns()) scores[i * pitch + first + Keys::own()] = score;
+            if (Keys::owns()) scores[i * pitch + first + Keys::own()] = score * factor;
         }
     }
 };
@@ -218,13 +229,14 @@ void launch_select(const IndexerSelect<typename Scorer::Score>& a, const Scorer&
 
 // False where there is no room for a single query.
 template <class Shape>
-bool select_by_fragments(const IndexerSelect<float>& a, const IndexerRows<float>& rows) {
+bool select_by_fragments(const IndexerSelect<float>& a, const IndexerRows<float>& rows,
+                         const float* key_scales) {
     using Scorer = FragmentScorer<typename Shape::Words, Shape::chunks, Shape::tiles>;
     const int64_t warps = std::clamp<int64_t>((a.sizes.length + Scorer::Keys::keys - 1) / Scorer::Keys::keys,
                                               1, Scorer::most_threads / warp_size);
     const int threads = static_cast<int>(warps) * warp_size,
               step_keys = static_cast<int>(warps) * Scorer::Keys::keys;
-    Scorer scorer{.rows = rows, .packed = nullptr, .queries = 16};
+    Scorer scorer{.rows = rows, .packed = nullptr, .key_scales = key_scales, .queries = 16};
     while (scorer.queries > 0 && SelectLayout(scorer, step_keys, threads).all > most_shared_bytes())
         --scorer.queries;
     if (scorer.queries == 0) return false;
@@ -233,6 +245,31 @@ bool select_by_fragments(const IndexerSelect<float>& a, const IndexerRows<float>
     scorer.packed = static_cast<const uint4*>(packed.raw());
     launch_select(a, scorer, step_keys, threads);
     return true;
+}
+
+// key_scales [B,T]: factors on the scores of each key; or null.
+template <class T>
+void select(const IndexerSelect<T>& a, const T* key_scales) {
+    const MemoryScope scope({"the selection of keys", "--sparse_top_k"});
+    const IndexerRows<T> rows = rows_of(a.q, a.k, a.w, a.sizes, a.scale);
+    bool done = false;
+    if constexpr (std::is_same_v<T, float>)
+        with_fragments(a.sizes.width,
+                       [&]<class Shape>(Shape) { done = select_by_fragments<Shape>(a, rows, key_scales); });
+    if (!done)
+        launch_select(a, ExactScorer<T>{.rows = rows, .key_scales = key_scales}, HeadTile<T>::keys,
+                      HeadTile<T>::threads);
+}
+
+Tensor int8_codes(const uint8_t* codes, int64_t rows, int64_t width) {
+    const Tensor values = Tensor::empty({rows, width}, DType::float32, device);
+    decode_rows({.codes = codes,
+                 .scales = nullptr,
+                 .values = values.data<float>(),
+                 .rows = rows,
+                 .width = width,
+                 .format = RowFormat::int8});
+    return values;
 }
 
 }  // namespace
@@ -274,13 +311,26 @@ void indexer_scores_backward(const IndexerScoresBackward<T>& a) {
 
 template <class T>
 void indexer_select(const IndexerSelect<T>& a) {
+    select(a, static_cast<const T*>(nullptr));
+}
+
+// On the kernels of float32: it holds the codes and, for up to 1024 dims, sums of their products exactly; so
+// do bfloat16 and tf32 the codes.
+void indexer_select_int8(const IndexerSelectInt8& a) {
     const MemoryScope scope({"the selection of keys", "--sparse_top_k"});
-    const IndexerRows<T> rows = rows_of(a.q, a.k, a.w, a.sizes, a.scale);
-    bool done = false;
-    if constexpr (std::is_same_v<T, float>)
-        with_fragments(a.sizes.width,
-                       [&]<class Shape>(Shape) { done = select_by_fragments<Shape>(a, rows); });
-    if (!done) launch_select(a, ExactScorer<T>{rows}, HeadTile<T>::keys, HeadTile<T>::threads);
+    const IndexerSizes& n = a.sizes;
+    const Tensor q = int8_codes(a.q, n.batch * n.length * n.heads, n.width),
+                 k = int8_codes(a.k, n.batch * n.length, n.width);
+    select(IndexerSelect<float>{.q = q.data<float>(),
+                                .k = k.data<float>(),
+                                .w = a.w,
+                                .indices = a.indices,
+                                .counts = a.counts,
+                                .bad_row = a.bad_row,
+                                .sizes = n,
+                                .scale = a.scale,
+                                .slots = a.slots},
+           a.key_scales);
 }
 
 template void indexer_scores_forward(const IndexerScoresForward<float>&);
