@@ -205,7 +205,7 @@ TEST_CASE("tools: usage errors") {
     check_run(root + "/tools/visualize", 2, "results/sparse");
     check_run(root + "/tools/visualize /nowhere", 3, "/nowhere/final_model.pt");
     check_run(root + "/tools/parity", 2, "--checkpoint is required");
-    check_run(root + "/tools/bench walk", 2, "'walk', want step or gemm");
+    check_run(root + "/tools/bench walk", 2, "'walk', want step, gemm or indexer");
     check_run(root + "/tools/bench step --preste small", 2, "did you mean --preset?");
     for (const char* program : {"/experiments/exp4", "/tools/visualize", "/tools/parity", "/tools/bench"})
         check_run(root + program + " --help", 0, "Exit codes");
