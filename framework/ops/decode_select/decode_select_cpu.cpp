@@ -13,21 +13,20 @@ namespace {
 // Multiplications that are worth waking a thread.
 constexpr int64_t products_a_thread = 1 << 19;
 
-template <class T>
-SIEVE_INLINE void score(const ScoreBlock<T>& a, int64_t begin, int64_t end, T* x, T* scores) {
-    for (int64_t c = begin; c < end; ++c) {
-        dot_panel(a, c, x);
-        sum_heads(a, x, c, scores, 0);
+struct ScorePanels {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const ScoreBlock<T>& a, int64_t begin, int64_t end, T* x, T* scores) {
+        for (int64_t c = begin; c < end; ++c) {
+            dot_panel<T, width>(a, c, x);
+            sum_heads<T, width>(a, x, c, scores, 0);
+        }
     }
-}
+};
 
-#define SIEVE_DECODE_CLONES(T)                                                                            \
-    SIEVE_CLONES void score_panels(const ScoreBlock<T>& a, int64_t begin, int64_t end, T* x, T* scores) { \
-        score(a, begin, end, x, scores);                                                                  \
-    }                                                                                                     \
-    SIEVE_CLONES bool select(const T* scores, int64_t count, int64_t slots, const SelectScratch<T>& s,    \
-                             int32_t* indices, int32_t* chosen) {                                         \
-        return select_into(scores, count, slots, s, indices, chosen);                                     \
+#define SIEVE_DECODE_CLONES(T)                                                                         \
+    SIEVE_CLONES bool select(const T* scores, int64_t count, int64_t slots, const SelectScratch<T>& s, \
+                             int32_t* indices, int32_t* chosen) {                                      \
+        return select_into(scores, count, slots, s, indices, chosen);                                  \
     }
 SIEVE_DECODE_CLONES(float)
 SIEVE_DECODE_CLONES(double)
@@ -48,7 +47,7 @@ void score_row(const DecodeSelect<T>& a, int64_t b, T* scores) {
     parallel_for(panel_count<T>(a.length), products_a_thread / products_a_panel + 1,
                  [&](int64_t begin, int64_t end) {
                      const Tensor x = Tensor::empty({a.heads, panel_width<T>}, dtype_of<T>);
-                     score_panels(block, begin, end, x.template data<T>(), scores);
+                     run_best<ScorePanels, T>(block, begin, end, x.template data<T>(), scores);
                  });
     if (!a.key_scales) return;
     const T* factors = a.key_scales + b * a.scales_each;

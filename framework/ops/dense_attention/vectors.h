@@ -1,62 +1,21 @@
-// Fixed-width vectors for the attention kernels, and the choice of instruction set when the program runs.
-//
-// Register-blocked kernels need a vector width known when they are compiled, so each is a template over it:
-// run_best calls the instantiation for the widest vectors the machine has, compiled for that instruction set.
-// Everything it calls must be inlined into it, hence SIEVE_INLINE (core/vector_math.h).
+// Vectors for the attention kernels.
 #pragma once
 
 #include <cstdint>
 #include <limits>
-#include <type_traits>
 
 #include "framework/core/vector_math.h"
+#include "framework/core/vectors.h"
 
 namespace sieve::cpu {
-
-template <class T, int width>
-struct VectorTypes {
-    typedef T Vector __attribute__((vector_size(width * sizeof(T)), may_alias));
-    typedef T Loose __attribute__((vector_size(width * sizeof(T)), aligned(sizeof(T)), may_alias));
-    using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-    typedef Integer Integers __attribute__((vector_size(width * sizeof(T))));
-};
-
-template <class T, int width>
-using Vector = typename VectorTypes<T, width>::Vector;
-template <class T, int width>
-using Integers = typename VectorTypes<T, width>::Integers;
-
-constexpr int64_t round_up(int64_t n, int64_t step) {
-    return (n + step - 1) / step * step;
-}
 
 // The score of a key that is not attended to: finite, so that a difference of two of them is 0 and not NaN.
 template <class T>
 constexpr T no_score = std::numeric_limits<T>::lowest() / 2;
 
-// `pointer` must be a multiple of the vector's size.
-template <class T, int width>
-SIEVE_INLINE const Vector<T, width>& load(const T* pointer) {
-    return *reinterpret_cast<const Vector<T, width>*>(pointer);
-}
-template <class T, int width>
-SIEVE_INLINE Vector<T, width>& at(T* pointer) {
-    return *reinterpret_cast<Vector<T, width>*>(pointer);
-}
-
 template <class T, int width>
 SIEVE_INLINE void max_into(Vector<T, width>& x, const Vector<T, width>& y) {
     x = x > y ? x : y;
-}
-
-// The same for a pointer anywhere.
-template <class T, int width>
-SIEVE_INLINE const typename VectorTypes<T, width>::Loose& load_anywhere(const T* pointer) {
-    return *reinterpret_cast<const typename VectorTypes<T, width>::Loose*>(pointer);
-}
-template <class T, int width>
-SIEVE_INLINE void store_anywhere(T* pointer, const Vector<T, width>& x) {
-    *reinterpret_cast<typename VectorTypes<T, width>::Loose*>(pointer) = x;
 }
 
 template <class T>
@@ -78,19 +37,6 @@ SIEVE_INLINE void keep(uint32_t bits, Vector<T, width>& x, T otherwise) {
     x = chosen ? x : others;
 }
 
-// One step of a width x width transpose: swaps the off-diagonal blocks of `block` lanes of rows a and b.
-template <class T, int width, int block>
-SIEVE_INLINE void exchange(Vector<T, width>& a, Vector<T, width>& b) {
-    Integers<T, width> low, high;
-    for (int l = 0; l < width; ++l) {
-        low[l] = (l & block) ? width + l - block : l;
-        high[l] = (l & block) ? width + l : l + block;
-    }
-    const Vector<T, width> a_new = __builtin_shuffle(a, b, low);
-    b = __builtin_shuffle(a, b, high);
-    a = a_new;
-}
-
 template <class T, int width, int block = width / 2>
 SIEVE_INLINE void transpose(Vector<T, width>* rows) {
     if constexpr (block >= 1) {
@@ -99,58 +45,6 @@ SIEVE_INLINE void transpose(Vector<T, width>* rows) {
             if (!(i & block)) exchange<T, width, block>(rows[i], rows[i + block]);
         transpose<T, width, block / 2>(rows);
     }
-}
-
-// rows[0][l] = sum of the lanes of rows[l], in an order that does not depend on l. Destroys the other rows.
-template <class T, int width, int block = 1>
-SIEVE_INLINE void sum_each(Vector<T, width>* rows) {
-    if constexpr (block < width) {
-#pragma GCC unroll 16
-        for (int i = 0; i < width / (2 * block); ++i) {
-            Vector<T, width> a = rows[2 * i], b = rows[2 * i + 1];
-            exchange<T, width, block>(a, b);
-            rows[i] = a + b;
-        }
-        sum_each<T, width, 2 * block>(rows);
-    }
-}
-
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && !defined(SIEVE_NO_CLONES)
-template <class Body, class T, class... A>
-__attribute__((target("arch=x86-64-v4,prefer-vector-width=512"))) void run_64_bytes(const A&... arguments) {
-    Body::template run<T, 64 / sizeof(T)>(arguments...);
-}
-template <class Body, class T, class... A>
-__attribute__((target("arch=x86-64-v3"))) void run_32_bytes(const A&... arguments) {
-    Body::template run<T, 32 / sizeof(T)>(arguments...);
-}
-inline int vector_bytes() {
-    static const int bytes = __builtin_cpu_supports("x86-64-v4")   ? 64
-                             : __builtin_cpu_supports("x86-64-v3") ? 32
-                                                                   : 16;
-    return bytes;
-}
-// Body::run<T, width>(arguments...), width being the number of T in the machine's widest vectors.
-template <class Body, class T, class... A>
-void run_best(const A&... arguments) {
-    if (vector_bytes() == 64) return run_64_bytes<Body, T>(arguments...);
-    if (vector_bytes() == 32) return run_32_bytes<Body, T>(arguments...);
-    Body::template run<T, 16 / sizeof(T)>(arguments...);
-}
-#else
-inline int vector_bytes() {
-    return 16;
-}
-template <class Body, class T, class... A>
-void run_best(const A&... arguments) {
-    Body::template run<T, 16 / sizeof(T)>(arguments...);
-}
-#endif
-
-// The width that run_best chooses.
-template <class T>
-int64_t widest() {
-    return vector_bytes() / static_cast<int64_t>(sizeof(T));
 }
 
 }  // namespace sieve::cpu

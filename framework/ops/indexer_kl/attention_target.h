@@ -51,12 +51,12 @@ SIEVE_INLINE void add_probabilities(const T* __restrict z, int64_t n, T scale, T
 
 // H p[t][s] for all keys s < end into p [queries, row_stride]; what lies at s > t means nothing. z is one
 // tile [queries, panel_width].
-template <class T>
+template <class T, int width>
 SIEVE_INLINE void target_rows(const TargetBlock<T>& a, T* z, T* p, int64_t row_stride) {
     for (int64_t c = 0; c < panel_count<T>(a.end); ++c)
         for (int64_t h = 0; h < a.heads; ++h) {
             const int64_t key_head = h / (a.heads / a.key_heads);
-            tile_product(
+            tile_product<T, width>(
                 TileProduct<T>{.a = a.q + (h * a.length + a.begin) * a.width,
                                .a_row = a.width,
                                .a_step = 1,

@@ -6,22 +6,22 @@
 namespace sieve::cpu {
 namespace {
 
-SIEVE_CLONES void run_block(const ScoreBlock<float>& score, const TargetBlock<float>& target,
-                            const KlRows<float>& rows, float* z, const ScoreGradients<float>& gradients) {
-    kl_block(score, target, rows, z, gradients);
-}
-SIEVE_CLONES void run_block(const ScoreBlock<double>& score, const TargetBlock<double>& target,
-                            const KlRows<double>& rows, double* z, const ScoreGradients<double>& gradients) {
-    kl_block(score, target, rows, z, gradients);
-}
-SIEVE_CLONES void run_gather(const GatherRows<float>& a, const GatherScratch<float>& s, int64_t begin,
-                             int64_t end) {
-    gather_queries(a, s, begin, end);
-}
-SIEVE_CLONES void run_gather(const GatherRows<double>& a, const GatherScratch<double>& s, int64_t begin,
-                             int64_t end) {
-    gather_queries(a, s, begin, end);
-}
+struct TileBlock {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const ScoreBlock<T>& score, const TargetBlock<T>& target,
+                                 const KlRows<T>& rows, T* z, const ScoreGradients<T>& gradients) {
+        kl_block<T, width>(score, target, rows, z, gradients);
+    }
+};
+
+struct GatherQueries {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const GatherRows<T>& a, const GatherScratch<T>& s, int64_t begin,
+                                 int64_t end) {
+        gather_queries<T, width>(a, s, begin, end);
+    }
+};
+
 SIEVE_CLONES void scale_by(float* x, int64_t begin, int64_t end, float factor) {
     for (int64_t i = begin; i < end; ++i) x[i] *= factor;
 }
@@ -80,9 +80,10 @@ void tile_queries(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int
                          .loss = row_loss + b * n.length};
     for (int64_t t = begin; t < end; t += step) {
         const int64_t stop = std::min(end, t + step);
-        run_block(score_block(a.index_q, a.index_w, keys.index_panels, n, a.index_scale, b, t, stop),
-                  target_block(a.target, keys.target, n.length, b, t, stop), rows, z.template data<T>(),
-                  scratch.gradients(keys.index_rows, n, b, a.dq, a.dw, dk));
+        run_best<TileBlock, T>(
+            score_block(a.index_q, a.index_w, keys.index_panels, n, a.index_scale, b, t, stop),
+            target_block(a.target, keys.target, n.length, b, t, stop), rows, z.template data<T>(),
+            scratch.gradients(keys.index_rows, n, b, a.dq, a.dw, dk));
     }
 }
 
@@ -127,17 +128,17 @@ void gather_range(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int
     const Tensor vectors = Tensor::empty({2 * a.sizes.heads * wide + group * target_wide}, dtype_of<T>);
     T* row = rows.template data<T>();
     T* vector = vectors.template data<T>();
-    run_gather(gather_rows(a, keys, b, dk, row_loss),
-               {.x = row + 2 * stride,
-                .z = row + (2 + a.sizes.heads) * stride,
-                .scores = row,
-                .p = row + (2 + a.sizes.heads + group) * stride,
-                .g = row + stride,
-                .q = vector,
-                .target_q = vector + 2 * a.sizes.heads * wide,
-                .d = vector + a.sizes.heads * wide,
-                .stride = stride},
-               begin, end);
+    run_best<GatherQueries, T>(gather_rows(a, keys, b, dk, row_loss),
+                               GatherScratch<T>{.x = row + 2 * stride,
+                                                .z = row + (2 + a.sizes.heads) * stride,
+                                                .scores = row,
+                                                .p = row + (2 + a.sizes.heads + group) * stride,
+                                                .g = row + stride,
+                                                .q = vector,
+                                                .target_q = vector + 2 * a.sizes.heads * wide,
+                                                .d = vector + a.sizes.heads * wide,
+                                                .stride = stride},
+                               begin, end);
 }
 
 template <class T>

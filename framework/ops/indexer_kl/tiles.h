@@ -53,14 +53,14 @@ SIEVE_INLINE void kl_rows(const KlRows<T>& a, int64_t begin, int64_t end) {
     }
 }
 
-template <class T>
+template <class T, int width>
 SIEVE_INLINE void kl_block(const ScoreBlock<T>& score, const TargetBlock<T>& target, const KlRows<T>& rows,
                            T* z, const ScoreGradients<T>& gradients) {
     const bool wanted = gradients.dq != nullptr;
-    score_rows(score, gradients.x, wanted, rows.scores, rows.row_stride);
-    target_rows(target, z, rows.p, rows.row_stride);
+    score_rows<T, width>(score, gradients.x, wanted, rows.scores, rows.row_stride);
+    target_rows<T, width>(target, z, rows.p, rows.row_stride);
     kl_rows(rows, score.begin, score.end);
-    if (wanted) score_gradients(score, gradients);
+    if (wanted) score_gradients<T, width>(score, gradients);
 }
 
 }  // namespace sieve::cpu

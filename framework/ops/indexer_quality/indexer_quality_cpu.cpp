@@ -56,25 +56,18 @@ SIEVE_INLINE bool judge_row(const T* p, int64_t heads, int64_t t, const QualityR
     return true;
 }
 
-template <class T>
-SIEVE_INLINE void judge(const TargetBlock<T>& target, const QualityRows& a, const QualityScratch<T>& s,
-                        std::atomic<int64_t>& lowest_bad) {
-    bool needed = false;
-    for (int64_t t = target.begin; t < target.end; ++t) needed |= a.counts[t] <= t;
-    if (needed) target_rows(target, s.z, s.p, s.row_stride);
-    for (int64_t t = target.begin; t < target.end; ++t)
-        if (!judge_row(s.p + (t - target.begin) * s.row_stride, target.heads, t, a, s))
-            note_bad_row(lowest_bad, a.first_row + t);
-}
-
-SIEVE_CLONES void judge_block(const TargetBlock<float>& target, const QualityRows& a,
-                              const QualityScratch<float>& s, std::atomic<int64_t>& lowest_bad) {
-    judge(target, a, s, lowest_bad);
-}
-SIEVE_CLONES void judge_block(const TargetBlock<double>& target, const QualityRows& a,
-                              const QualityScratch<double>& s, std::atomic<int64_t>& lowest_bad) {
-    judge(target, a, s, lowest_bad);
-}
+struct JudgeBlock {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const TargetBlock<T>& target, const QualityRows& a,
+                                 const QualityScratch<T>& s, std::atomic<int64_t>* lowest_bad) {
+        bool needed = false;
+        for (int64_t t = target.begin; t < target.end; ++t) needed |= a.counts[t] <= t;
+        if (needed) target_rows<T, width>(target, s.z, s.p, s.row_stride);
+        for (int64_t t = target.begin; t < target.end; ++t)
+            if (!judge_row(s.p + (t - target.begin) * s.row_stride, target.heads, t, a, s))
+                note_bad_row(*lowest_bad, a.first_row + t);
+    }
+};
 
 template <class T>
 void sum_rows(const IndexerQualityRows<T>& a) {
@@ -104,15 +97,16 @@ void indexer_quality(const IndexerQualityRows<T>& a) {
         const Tensor p = Tensor::empty({block_queries, row_stride}, dtype_of<T>);
         const Tensor keys = Tensor::empty({end}, dtype_of<T>), marks = Tensor::empty({end + 8}, DType::uint8);
         const Tensor best = Tensor::empty({a.slots}, DType::int32);
-        judge_block(target_block(a.target, panels, a.length, b, begin, end),
-                    {a.indices + b * a.length * a.slots, a.counts + b * a.length, a.recall + b * a.length,
-                     a.covered + b * a.length, a.slots, b * a.length},
-                    {z.template data<T>(),
-                     p.template data<T>(),
-                     row_stride,
-                     {static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()},
-                     best.data<int32_t>()},
-                    lowest_bad);
+        run_best<JudgeBlock, T>(
+            target_block(a.target, panels, a.length, b, begin, end),
+            QualityRows{a.indices + b * a.length * a.slots, a.counts + b * a.length, a.recall + b * a.length,
+                        a.covered + b * a.length, a.slots, b * a.length},
+            QualityScratch<T>{z.template data<T>(),
+                              p.template data<T>(),
+                              row_stride,
+                              {static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()},
+                              best.data<int32_t>()},
+            &lowest_bad);
     });
     *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
     sum_rows(a);

@@ -13,28 +13,32 @@ namespace {
 
 constexpr int64_t none = std::numeric_limits<int64_t>::max();
 
-template <class T>
-SIEVE_INLINE void write_scores(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride, T* out,
-                               int64_t length) {
-    score_rows(a, x, false, scores, row_stride);
-    for (int64_t t = a.begin; t < a.end; ++t) {
-        const T* from = scores + (t - a.begin) * row_stride;
-        std::copy(from, from + t + 1, out + t * length);
-        std::fill(out + t * length + t + 1, out + (t + 1) * length, -std::numeric_limits<T>::infinity());
+struct WriteScores {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride, T* out,
+                                 int64_t length) {
+        score_rows<T, width>(a, x, false, scores, row_stride);
+        for (int64_t t = a.begin; t < a.end; ++t) {
+            const T* from = scores + (t - a.begin) * row_stride;
+            std::copy(from, from + t + 1, out + t * length);
+            std::fill(out + t * length + t + 1, out + (t + 1) * length, -std::numeric_limits<T>::infinity());
+        }
     }
-}
+};
 
-template <class T>
-SIEVE_INLINE void gradients_of(const ScoreBlock<T>& a, const ScoreGradients<T>& b, const T* dscores,
-                               int64_t length, T* scores, T* g) {
-    score_rows(a, b.x, true, scores, b.row_stride);
-    for (int64_t t = a.begin; t < a.end; ++t) {
-        T* row = g + (t - a.begin) * b.row_stride;
-        std::copy(dscores + t * length, dscores + t * length + t + 1, row);
-        std::fill(row + t + 1, row + b.row_stride, T(0));
+struct BlockGradients {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const ScoreBlock<T>& a, const ScoreGradients<T>& b, const T* dscores,
+                                 int64_t length, T* scores, T* g) {
+        score_rows<T, width>(a, b.x, true, scores, b.row_stride);
+        for (int64_t t = a.begin; t < a.end; ++t) {
+            T* row = g + (t - a.begin) * b.row_stride;
+            std::copy(dscores + t * length, dscores + t * length + t + 1, row);
+            std::fill(row + t + 1, row + b.row_stride, T(0));
+        }
+        score_gradients<T, width>(a, b);
     }
-    score_gradients(a, b);
-}
+};
 
 // Where a block of queries writes its selection.
 struct ChosenRows {
@@ -43,34 +47,18 @@ struct ChosenRows {
     int64_t slots, first_row;
 };
 
-template <class T>
-SIEVE_INLINE void choose(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride,
-                         const SelectScratch<T>& scratch, const ChosenRows& out,
-                         std::atomic<int64_t>& lowest_bad) {
-    if (a.end > out.slots) score_rows(a, x, false, scores, row_stride);
-    for (int64_t t = a.begin; t < a.end; ++t)
-        if (!select_into(scores + (t - a.begin) * row_stride, t + 1, out.slots, scratch,
-                         out.indices + t * out.slots, out.counts + t))
-            note_bad_row(lowest_bad, out.first_row + t);
-}
-
-#define SIEVE_INDEXER_CLONES(T)                                                                            \
-    SIEVE_CLONES void write_block(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride, T* out,     \
-                                  int64_t length) {                                                        \
-        write_scores(a, x, scores, row_stride, out, length);                                               \
-    }                                                                                                      \
-    SIEVE_CLONES void gradient_block(const ScoreBlock<T>& a, const ScoreGradients<T>& b, const T* dscores, \
-                                     int64_t length, T* scores, T* g) {                                    \
-        gradients_of(a, b, dscores, length, scores, g);                                                    \
-    }                                                                                                      \
-    SIEVE_CLONES void choose_block(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride,            \
-                                   const SelectScratch<T>& scratch, const ChosenRows& out,                 \
-                                   std::atomic<int64_t>& lowest_bad) {                                     \
-        choose(a, x, scores, row_stride, scratch, out, lowest_bad);                                        \
+struct ChooseBlock {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride,
+                                 const SelectScratch<T>& scratch, const ChosenRows& out,
+                                 std::atomic<int64_t>* lowest_bad) {
+        if (a.end > out.slots) score_rows<T, width>(a, x, false, scores, row_stride);
+        for (int64_t t = a.begin; t < a.end; ++t)
+            if (!select_into(scores + (t - a.begin) * row_stride, t + 1, out.slots, scratch,
+                             out.indices + t * out.slots, out.counts + t))
+                note_bad_row(*lowest_bad, out.first_row + t);
     }
-SIEVE_INDEXER_CLONES(float)
-SIEVE_INDEXER_CLONES(double)
-#undef SIEVE_INDEXER_CLONES
+};
 
 }  // namespace
 
@@ -88,8 +76,8 @@ void indexer_scores_forward(const IndexerScoresForward<T>& a) {
     for_query_blocks(n, [&](int64_t b, int64_t begin, int64_t end) {
         const ScoreBlock<T> block = score_block(a.q, a.w, panels, n, a.scale, b, begin, end);
         const ScoreScratch<T> scratch(block, false);
-        write_block(block, scratch.x(), scratch.scores(), scratch.row_stride,
-                    a.scores + b * n.length * n.length, n.length);
+        run_best<WriteScores, T>(block, scratch.x(), scratch.scores(), scratch.row_stride,
+                                 a.scores + b * n.length * n.length, n.length);
     });
 }
 
@@ -105,8 +93,9 @@ void indexer_scores_backward(const IndexerScoresBackward<T>& a) {
             for (int64_t t = begin; t < end; t += block_queries) {
                 const ScoreBlock<T> block =
                     score_block(a.q, a.w, panels, n, a.scale, b, t, std::min(end, t + block_queries));
-                gradient_block(block, scratch.gradients(rows, n, b, a.dq, a.dw, dk),
-                               a.dscores + b * n.length * n.length, n.length, scratch.scores(), scratch.g());
+                run_best<BlockGradients, T>(block, scratch.gradients(rows, n, b, a.dq, a.dw, dk),
+                                            a.dscores + b * n.length * n.length, n.length, scratch.scores(),
+                                            scratch.g());
             }
         });
 }
@@ -121,10 +110,11 @@ void indexer_select(const IndexerSelect<T>& a) {
         const ScoreBlock<T> block = score_block(a.q, a.w, panels, n, a.scale, b, begin, end);
         const ScoreScratch<T> scratch(block, false);
         const Tensor keys = Tensor::empty({end}, dtype_of<T>), marks = Tensor::empty({end + 8}, DType::uint8);
-        choose_block(block, scratch.x(), scratch.scores(), scratch.row_stride,
-                     {static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()},
-                     {a.indices + b * n.length * a.slots, a.counts + b * n.length, a.slots, b * n.length},
-                     lowest_bad);
+        run_best<ChooseBlock, T>(
+            block, scratch.x(), scratch.scores(), scratch.row_stride,
+            SelectScratch<T>{static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()},
+            ChosenRows{a.indices + b * n.length * a.slots, a.counts + b * n.length, a.slots, b * n.length},
+            &lowest_bad);
     });
     *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
 }

@@ -67,50 +67,50 @@ struct ScoreBlock {
 };
 
 // x[(t,j)][s] = q[t,j] . k[s] for the keys of panel c; x is [rows, panel_width].
-template <class T>
+template <class T, int width>
 SIEVE_INLINE void dot_panel(const ScoreBlock<T>& a, int64_t c, T* x) {
-    tile_product(TileProduct<T>{.a = a.q + a.begin * a.heads * a.width,
-                                .a_row = a.width,
-                                .a_step = 1,
-                                .b = a.k_panels + c * a.width * panel_width<T>,
-                                .ldb = panel_width<T>,
-                                .c = x,
-                                .ldc = panel_width<T>,
-                                .rows = a.rows(),
-                                .cols = panel_width<T>,
-                                .depth = a.width,
-                                .add = false});
+    tile_product<T, width>(TileProduct<T>{.a = a.q + a.begin * a.heads * a.width,
+                                          .a_row = a.width,
+                                          .a_step = 1,
+                                          .b = a.k_panels + c * a.width * panel_width<T>,
+                                          .ldb = panel_width<T>,
+                                          .c = x,
+                                          .ldc = panel_width<T>,
+                                          .rows = a.rows(),
+                                          .cols = panel_width<T>,
+                                          .depth = a.width,
+                                          .add = false});
 }
 
 // scores[t][c * panel_width + s] = sum_j (scale w[t,j]) ReLU(x[(t,j)][s]). Sums start at +0, so no score is
 // -0; ReLU is written so that a NaN stays one.
-template <class T>
+template <class T, int width>
 SIEVE_INLINE void sum_heads(const ScoreBlock<T>& a, const T* x, int64_t c, T* scores, int64_t row_stride) {
-    using Vector = typename Wide<T>::Vector;
-    using Unaligned = typename Wide<T>::Unaligned;
     for (int64_t t = 0; t < a.queries(); ++t) {
         const T* w = a.w + (a.begin + t) * a.heads;
         const T* row = x + t * a.heads * panel_width<T>;
-        Vector sum[4] = {};
-        for (int64_t j = 0; j < a.heads; ++j)
-            for (int v = 0; v < 4; ++v) {
-                const Vector dot =
-                    *reinterpret_cast<const Unaligned*>(row + j * panel_width<T> + v * lanes<T>);
-                sum[v] += (a.scale * w[j]) * (dot < T(0) ? Vector{} : dot);
-            }
         T* out = scores + t * row_stride + c * panel_width<T>;
-        for (int v = 0; v < 4; ++v) *reinterpret_cast<Unaligned*>(out + v * lanes<T>) = sum[v];
+        for (int64_t s = 0; s < panel_width<T>; s += 4 * width) {
+            Vector<T, width> sum[4] = {};
+            for (int64_t j = 0; j < a.heads; ++j)
+                for (int v = 0; v < 4; ++v) {
+                    const Vector<T, width> dot =
+                        load_anywhere<T, width>(row + j * panel_width<T> + s + v * width);
+                    sum[v] += (a.scale * w[j]) * (dot < T(0) ? Vector<T, width>{} : dot);
+                }
+            for (int v = 0; v < 4; ++v) store_anywhere<T, width>(out + s + v * width, sum[v]);
+        }
     }
 }
 
 // Scores of all keys s < a.end into scores [queries, row_stride]; row_stride is score_stride(keys) or more.
 // `x` is one tile, or (keep) one per panel, all of which the gradients will read.
-template <class T>
+template <class T, int width>
 SIEVE_INLINE void score_rows(const ScoreBlock<T>& a, T* x, bool keep, T* scores, int64_t row_stride) {
     for (int64_t c = 0; c < panel_count<T>(a.end); ++c) {
         T* tile = keep ? x + c * a.rows() * panel_width<T> : x;
-        dot_panel(a, c, tile);
-        sum_heads(a, tile, c, scores, row_stride);
+        dot_panel<T, width>(a, c, tile);
+        sum_heads<T, width>(a, tile, c, scores, row_stride);
     }
 }
 
@@ -162,7 +162,7 @@ SIEVE_INLINE void finish_query_gradients(const ScoreBlock<T>& a, const ScoreGrad
 }
 
 //   d[(t,j)] = sum_s [x>0] g[t,s] k[s]        dk[s] += sum_(t,j) [x>0] g[t,s] (scale w[t,j] q[t,j])
-template <class T>
+template <class T, int width>
 SIEVE_INLINE void score_gradients(const ScoreBlock<T>& a, const ScoreGradients<T>& b) {
     const int64_t wide = round_up(a.width, lanes<T>);
     pad_rows(a.q + a.begin * a.heads * a.width, a.rows(), a.width, b.weighted_q);
@@ -172,28 +172,28 @@ SIEVE_INLINE void score_gradients(const ScoreBlock<T>& a, const ScoreGradients<T
         T* tile = b.x + c * a.rows() * panel_width<T>;
         mask_tile(a, b.g + c * panel_width<T>, b.row_stride, tile);
         const int64_t keys = std::min(panel_width<T>, a.end - c * panel_width<T>);
-        tile_product(TileProduct<T>{.a = tile,
-                                    .a_row = panel_width<T>,
-                                    .a_step = 1,
-                                    .b = b.k_rows + c * panel_width<T> * wide,
-                                    .ldb = wide,
-                                    .c = b.d,
-                                    .ldc = wide,
-                                    .rows = a.rows(),
-                                    .cols = wide,
-                                    .depth = keys,
-                                    .add = c > 0});
-        tile_product(TileProduct<T>{.a = tile,
-                                    .a_row = 1,
-                                    .a_step = panel_width<T>,
-                                    .b = b.weighted_q,
-                                    .ldb = wide,
-                                    .c = b.dk + c * panel_width<T> * wide,
-                                    .ldc = wide,
-                                    .rows = keys,
-                                    .cols = wide,
-                                    .depth = a.rows(),
-                                    .add = true});
+        tile_product<T, width>(TileProduct<T>{.a = tile,
+                                              .a_row = panel_width<T>,
+                                              .a_step = 1,
+                                              .b = b.k_rows + c * panel_width<T> * wide,
+                                              .ldb = wide,
+                                              .c = b.d,
+                                              .ldc = wide,
+                                              .rows = a.rows(),
+                                              .cols = wide,
+                                              .depth = keys,
+                                              .add = c > 0});
+        tile_product<T, width>(TileProduct<T>{.a = tile,
+                                              .a_row = 1,
+                                              .a_step = panel_width<T>,
+                                              .b = b.weighted_q,
+                                              .ldb = wide,
+                                              .c = b.dk + c * panel_width<T> * wide,
+                                              .ldc = wide,
+                                              .rows = keys,
+                                              .cols = wide,
+                                              .depth = a.rows(),
+                                              .add = true});
     }
     finish_query_gradients(a, b);
 }

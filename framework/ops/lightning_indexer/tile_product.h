@@ -3,40 +3,24 @@
 //
 //   C[i][j] = (add ? C[i][j] : 0) + A(i,0) B[0][j] + A(i,1) B[1][j] + ...      added from left to right
 //
-// Tile picture: 4 rows by 4 vectors of 64 bytes are held in registers while the depth runs; A is read one
-// element at a time (any strides, so a transposed A costs nothing), B by whole vectors. The caller keeps B in
-// the L1 cache. Everything here is inlined into the function clones of its callers (framework/core/simd.h).
+// Tile picture: 4 rows by 4 vectors of 64 bytes (or 6 rows by 2 shorter ones) are held in registers while the
+// depth runs; A is read one element at a time (any strides, so a transposed A costs nothing), B by whole
+// vectors. The caller keeps B in the L1 cache. The callers are instantiated for each width of vectors
+// (framework/core/vectors.h).
 #pragma once
 
 #include <cstdint>
 
-#include "framework/core/simd.h"
+#include "framework/core/vectors.h"
 
 namespace sieve::cpu {
 
-// 64 bytes of T. The same type with the alignment of T reads and writes at any address.
-template <class T>
-struct Wide;
-template <>
-struct Wide<float> {
-    typedef float Vector __attribute__((vector_size(64)));
-    typedef float Unaligned __attribute__((vector_size(64), aligned(4), may_alias));
-};
-template <>
-struct Wide<double> {
-    typedef double Vector __attribute__((vector_size(64)));
-    typedef double Unaligned __attribute__((vector_size(64), aligned(8), may_alias));
-};
-
+// Rows are padded to whole lines of 64 bytes and keys are handled in panels of four lines, whatever the width
+// of the machine's vectors.
 template <class T>
 constexpr int64_t lanes = 64 / static_cast<int64_t>(sizeof(T));
-// Keys are handled in panels of this many.
 template <class T>
 constexpr int64_t panel_width = 4 * lanes<T>;
-
-constexpr int64_t round_up(int64_t n, int64_t multiple) {
-    return (n + multiple - 1) / multiple * multiple;
-}
 
 template <class T>
 struct TileProduct {
@@ -55,41 +39,42 @@ struct TileProduct {
     const T* b_row(int64_t p) const { return b + (b_rows ? b_rows[p] : p) * ldb; }
 };
 
-template <class T, int R, int V>
+template <class T, int width, int R, int V>
 SIEVE_INLINE void tile_product_block(const TileProduct<T>& g, int64_t i, int64_t j) {
-    using Vector = typename Wide<T>::Vector;
-    using Unaligned = typename Wide<T>::Unaligned;
-    Vector sum[R][V];
+    Vector<T, width> sum[R][V];
     for (int r = 0; r < R; ++r)
         for (int v = 0; v < V; ++v)
-            sum[r][v] = g.add ? Vector(*reinterpret_cast<const Unaligned*>(g.c_row(i + r) + j + v * lanes<T>))
-                              : Vector{};
+            sum[r][v] = g.add ? Vector<T, width>(load_anywhere<T, width>(g.c_row(i + r) + j + v * width))
+                              : Vector<T, width>{};
     const T* a = g.a + i * g.a_row;
     for (int64_t p = 0; p < g.depth; ++p) {
         const T* b = g.b_row(p) + j;
-        Vector right[V];
-        for (int v = 0; v < V; ++v) right[v] = *reinterpret_cast<const Unaligned*>(b + v * lanes<T>);
+        Vector<T, width> right[V];
+        for (int v = 0; v < V; ++v) right[v] = load_anywhere<T, width>(b + v * width);
         for (int r = 0; r < R; ++r)
             for (int v = 0; v < V; ++v) sum[r][v] += a[r * g.a_row] * right[v];
         a += g.a_step;
     }
     for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v)
-            *reinterpret_cast<Unaligned*>(g.c_row(i + r) + j + v * lanes<T>) = sum[r][v];
+        for (int v = 0; v < V; ++v) store_anywhere<T, width>(g.c_row(i + r) + j + v * width, sum[r][v]);
 }
 
-template <class T, int R>
+template <class T, int width, int R, int V>
 SIEVE_INLINE void tile_product_rows(const TileProduct<T>& g, int64_t i) {
     int64_t j = 0;
-    for (; j + 4 * lanes<T> <= g.cols; j += 4 * lanes<T>) tile_product_block<T, R, 4>(g, i, j);
-    for (; j < g.cols; j += lanes<T>) tile_product_block<T, R, 1>(g, i, j);
+    for (; j + V * width <= g.cols; j += V * width) tile_product_block<T, width, R, V>(g, i, j);
+    for (; j < g.cols; j += width) tile_product_block<T, width, R, 1>(g, i, j);
 }
 
-template <class T>
+// `width`: elements of a vector register, of which there are 32 when it holds 64 bytes and 16 otherwise.
+template <class T, int width>
 SIEVE_INLINE void tile_product(const TileProduct<T>& g) {
+    constexpr bool wide = width * sizeof(T) == 64;
+    constexpr int R = wide ? 4 : 6, V = wide ? 4 : 2;
     int64_t i = 0;
-    for (; i + 4 <= g.rows; i += 4) tile_product_rows<T, 4>(g, i);
-    for (; i < g.rows; ++i) tile_product_rows<T, 1>(g, i);
+    for (; i + R <= g.rows; i += R) tile_product_rows<T, width, R, V>(g, i);
+    for (; i + 2 <= g.rows; i += 2) tile_product_rows<T, width, 2, V>(g, i);
+    for (; i < g.rows; ++i) tile_product_rows<T, width, 1, V>(g, i);
 }
 
 }  // namespace sieve::cpu

@@ -2,13 +2,15 @@
 // of one head at a time:
 //
 //   scores   `width` selected keys at once: a vector of partial products each, then a tree of shuffles adds
-//   up the
-//            lanes of all of them together
+//   up
+//            the lanes of all of them together
 //   out      sum_s a[s] v[s], rows of v in vectors
 //
+// A block of queries passes over the keys of its head part by part, each part small enough for the L2 cache:
+// gathering from the whole head instead waits for the L3 cache, and took three times as long.
+//
 // Rows are padded with zeros to whole vectors where dh or dv needs it. The order of every sum depends on the
-// row's number of keys alone. In the backward a task owns the dk and dv of its keys and takes the queries in
-// order.
+// row's own keys alone. In the backward a task owns the dk and dv of its keys and takes the queries in order.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -90,19 +92,20 @@ SIEVE_INLINE void gathered_dots(const T* x, const T* rows, int64_t stride, const
             if (d < stride) add_products<T, width, 1>(x + d, rows + d, offsets + j, sums);
         }
         sum_each<T, width>(sums);
-        at<T, width>(scores + j) = sums[0];
+        store_anywhere<T, width>(scores + j, sums[0]);
     }
 }
 
-// to[d..) = factor * sum_j weights[j] * (row at offsets[j])[d..), `vectors` vectors of it, for j < padded.
+// to[d..) (+)= factor * sum_j weights[j] * (row at offsets[j])[d..), `vectors` vectors of it, for j < count.
 // Four partial sums hide the latency of the additions.
 template <class T, int width, int vectors>
-SIEVE_INLINE void gathered_sum_block(const T* weights, const T* rows, const int64_t* offsets, int64_t padded,
-                                     T factor, T* to, int64_t columns, int64_t d) {
+SIEVE_INLINE void gathered_sum_block(const T* weights, const T* rows, const int64_t* offsets, int64_t count,
+                                     T factor, bool add, T* to, int64_t columns, int64_t d) {
     using V = Vector<T, width>;
-    constexpr int ways = width < 4 ? width : 4;
+    constexpr int ways = 4;
     V sum[ways][vectors] = {};
-    for (int64_t j = 0; j < padded; j += ways) {
+    int64_t j = 0;
+    for (; j + ways <= count; j += ways) {
 #pragma GCC unroll 4
         for (int w = 0; w < ways; ++w) {
             const T* row = rows + offsets[j + w] + d;
@@ -111,26 +114,32 @@ SIEVE_INLINE void gathered_sum_block(const T* weights, const T* rows, const int6
                 sum[w][v] += weights[j + w] * load_anywhere<T, width>(row + v * width);
         }
     }
+    for (; j < count; ++j)
+        for (int v = 0; v < vectors; ++v)
+            sum[0][v] += weights[j] * load_anywhere<T, width>(rows + offsets[j] + d + v * width);
     for (int v = 0; v < vectors; ++v) {
         V total = sum[0][v];
         for (int w = 1; w < ways; ++w) total += sum[w][v];
         total *= factor;
         const int64_t start = d + v * width;
         if (start + width <= columns) {
+            if (add) total += load_anywhere<T, width>(to + start);
             store_anywhere<T, width>(to + start, total);
         } else {
-            for (int64_t l = 0; start + l < columns; ++l) to[start + l] = total[l];
+            for (int64_t l = 0; start + l < columns; ++l)
+                to[start + l] = (add ? to[start + l] : T(0)) + total[l];
         }
     }
 }
 
 template <class T, int width>
 SIEVE_INLINE void gathered_sum(const T* weights, const T* rows, int64_t stride, const int64_t* offsets,
-                               int64_t padded, T factor, T* to, int64_t columns) {
+                               int64_t count, T factor, bool add, T* to, int64_t columns) {
     int64_t d = 0;
     for (; d + 2 * width <= stride; d += 2 * width)
-        gathered_sum_block<T, width, 2>(weights, rows, offsets, padded, factor, to, columns, d);
-    if (d < stride) gathered_sum_block<T, width, 1>(weights, rows, offsets, padded, factor, to, columns, d);
+        gathered_sum_block<T, width, 2>(weights, rows, offsets, count, factor, add, to, columns, d);
+    if (d < stride)
+        gathered_sum_block<T, width, 1>(weights, rows, offsets, count, factor, add, to, columns, d);
 }
 
 // (row at offsets[j])[d..) += weights[j] * factor * x[d..) for j < count.
@@ -160,12 +169,12 @@ struct RowSum {
     T maximum, sum;
 };
 
-// scores[0..count) -> exp(scale * scores - maximum), 0 from there to `padded`; the scores there repeat the
-// last one.
+// scores[0..count) -> exp(scale * scores - maximum), 0 from there to `padded`.
 template <class T, int width>
 SIEVE_INLINE RowSum<T> softmax_row(T* __restrict scores, int64_t count, int64_t padded, T scale) {
     using V = Vector<T, width>;
     V high = V{} + no_score<T>, sum = {};
+    std::fill(scores + count, scores + padded, scores[0]);
     for (int64_t j = 0; j < padded; j += width) max_into<T, width>(high, load<T, width>(scores + j) * scale);
     RowSum<T> r{high[0], 0};
     for (int l = 1; l < width; ++l) r.maximum = std::max<T>(r.maximum, high[l]);
@@ -190,125 +199,224 @@ struct Rows {
           v(a.v, a.size.batch * a.size.kv_heads * a.size.key_rows, a.size.value_dim, width) {}
 };
 
-// Scratch of one row.
+// Keys of one pass: the rows gathered from in it take half an L2 cache of 512 KiB.
+inline int64_t pass_keys(int64_t elements_a_key, size_t element_size) {
+    const int64_t bytes = std::max<int64_t>(1, elements_a_key) * static_cast<int64_t>(element_size);
+    return std::max<int64_t>(64, (int64_t{1} << 40) / bytes);
+}
+
+// How many of the keys [keys, last), which ascend, lie below `end`.
+SIEVE_INLINE int64_t keys_below(const int32_t* keys, const int32_t* last, int64_t end) {
+    return std::lower_bound(keys, last, end) - keys;
+}
+
+// A block of queries of one head, and the scratch for it.
 template <class T>
-struct RowScratch {
-    T *weights, *dscores;            // [slots, whole vectors]
-    int64_t *k_offsets, *v_offsets;  // the same
+struct QueryBlock {
+    int64_t b, h, begin, end;
+    T* scores;         // [end - begin, stride]
+    T* over_sum;       // [end - begin]
+    int64_t* offsets;  // [stride]
+    int32_t* done;     // [end - begin]: selected keys of the passes so far
+    int64_t stride;    // slots in whole vectors, and one vector more over which a pass may write
 };
 
-// Where the rows of k and v (dk and dv) of the selected keys start.
-struct RowOffsets {
-    const int64_t *k, *v;
+// Calls body(t, first, n) for every query t of the block and every pass in which the selected keys [first,
+// first + n) of t lie, n > 0; one pass after the other.
+template <class T, class F>
+SIEVE_INLINE void for_passes(const AttentionForward<T>& a, const QueryBlock<T>& block, int64_t keys_a_pass,
+                             F&& body) {
+    std::fill(block.done, block.done + (block.end - block.begin), 0);
+    for (int64_t first = 0; first < block.end; first += keys_a_pass)
+        for (int64_t t = std::max(block.begin, first); t < block.end; ++t) {
+            const int64_t row = a.size.token_row(block.b, t);
+            const int32_t* keys = a.keys.indices + row * a.keys.slots;
+            const int64_t done = block.done[t - block.begin];
+            const int64_t n = keys_below(keys + done, keys + a.keys.counts[row], first + keys_a_pass);
+            if (n == 0) continue;
+            body(t, done, n);
+            block.done[t - block.begin] = static_cast<int32_t>(done + n);
+        }
+}
+
+// out and lse of a block of queries.
+struct GatheredForward {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const AttentionForward<T>& a, const Rows<T>& rows,
+                                 const QueryBlock<T>& block) {
+        const AttentionSizes& z = a.size;
+        const int64_t b = block.b, h = block.h;
+        const int64_t first_kv = (b * z.kv_heads + h / (z.heads / z.kv_heads)) * z.key_rows;
+        const auto keys_of = [&](int64_t t) { return a.keys.indices + z.token_row(b, t) * a.keys.slots; };
+        const auto scores_of = [&](int64_t t) { return block.scores + (t - block.begin) * block.stride; };
+        const auto out_of = [&](int64_t t) {
+            return a.out + (z.token_row(b, t) * z.heads + h) * z.value_dim;
+        };
+        for_passes(a, block, pass_keys(rows.k.stride(), sizeof(T)), [&](int64_t t, int64_t first, int64_t n) {
+            const int64_t padded = round_up(n, width);
+            row_offsets(keys_of(t) + first, n, padded, rows.k.stride(), block.offsets);
+            gathered_dots<T, width>(rows.q.row(z.head_row(b, h, t)), rows.k.row(first_kv), rows.k.stride(),
+                                    block.offsets, padded, scores_of(t) + first);
+        });
+        for (int64_t t = block.begin; t < block.end; ++t) {
+            const int64_t count = a.keys.counts[z.token_row(b, t)];
+            T* lse = a.lse + z.head_row(b, h, t);
+            std::fill(out_of(t), out_of(t) + z.value_dim, T(0));
+            *lse = -std::numeric_limits<T>::infinity();
+            if (count == 0) continue;
+            const RowSum<T> r = softmax_row<T, width>(scores_of(t), count, round_up(count, width), a.scale);
+            *lse = r.maximum + std::log(r.sum);
+            block.over_sum[t - block.begin] = T(1) / r.sum;
+        }
+        for_passes(a, block, pass_keys(rows.v.stride(), sizeof(T)), [&](int64_t t, int64_t first, int64_t n) {
+            row_offsets(keys_of(t) + first, n, n, rows.v.stride(), block.offsets);
+            gathered_sum<T, width>(scores_of(t) + first, rows.v.row(first_kv), rows.v.stride(), block.offsets,
+                                   n, block.over_sum[t - block.begin], true, out_of(t), z.value_dim);
+        });
+    }
 };
 
-template <class T>
-SIEVE_INLINE RowOffsets offsets_of(const int32_t* keys, int64_t count, int64_t padded, const Rows<T>& rows,
-                                   const RowScratch<T>& s) {
-    row_offsets(keys, count, padded, rows.k.stride(), s.k_offsets);
-    if (rows.v.stride() == rows.k.stride()) return {s.k_offsets, s.k_offsets};
-    row_offsets(keys, count, padded, rows.v.stride(), s.v_offsets);
-    return {s.k_offsets, s.v_offsets};
+// Queries of a block: so many that the keys of a pass are used often, so few that their scores stay in the
+// cache beside them.
+int64_t block_queries(int64_t slots) {
+    return std::clamp<int64_t>((1 << 15) / std::max<int64_t>(1, slots), 8, queries_per_task);
 }
 
 template <class T>
-class RowScratchTensors {
+void gather_block(const AttentionForward<T>& a, const Rows<T>& rows, int64_t b, int64_t h, int64_t begin,
+                  int64_t end) {
+    const int64_t stride = round_up(a.keys.slots, widest<T>()) + widest<T>(), queries = end - begin;
+    const Tensor numbers = Tensor::empty(Shape{queries * (stride + 1)}, dtype_of<T>);
+    const Tensor offsets = Tensor::empty(Shape{stride}, DType::int64);
+    const Tensor done = Tensor::empty(Shape{queries}, DType::int32);
+    T* scores = numbers.data<T>();
+    run_best<GatheredForward, T>(a, rows,
+                                 QueryBlock<T>{.b = b,
+                                               .h = h,
+                                               .begin = begin,
+                                               .end = end,
+                                               .scores = scores,
+                                               .over_sum = scores + queries * stride,
+                                               .offsets = offsets.data<int64_t>(),
+                                               .done = done.data<int32_t>(),
+                                               .stride = stride});
+}
+
+// weights: dots q.k -> a; dscores: dots dout.v -> dz, for the first `count`.
+template <class T>
+SIEVE_INLINE void softmax_row_backward(T* __restrict weights, T* __restrict dscores, int64_t count, T scale,
+                                       T lse, T delta) {
+#pragma omp simd
+    for (int64_t j = 0; j < count; ++j) {
+        weights[j] = simd_exp(scale * weights[j] - lse);
+        dscores[j] = weights[j] * (dscores[j] - delta);
+    }
+}
+
+// What the gathering backward of a task works with.
+template <class T>
+struct BackwardScratch {
+    T *weights, *dscores;            // [slots in whole vectors]
+    int64_t *k_offsets, *v_offsets;  // the same
+    int32_t* done;                   // [T]: selected keys of the passes so far, and those before the task's
+};
+
+template <class T>
+class BackwardScratchTensors {
   public:
-    explicit RowScratchTensors(int64_t slots)
+    BackwardScratchTensors(int64_t slots, int64_t length)
         : size_(round_up(slots, widest<T>())),
           scores_(Tensor::empty(Shape{2, size_}, dtype_of<T>)),
-          offsets_(Tensor::empty(Shape{2, size_}, DType::int64)) {}
-    RowScratch<T> pointers() const {
+          offsets_(Tensor::empty(Shape{2, size_}, DType::int64)),
+          done_(Tensor::empty(Shape{length}, DType::int32)) {}
+    BackwardScratch<T> pointers() const {
         T* scores = scores_.data<T>();
         int64_t* offsets = offsets_.data<int64_t>();
-        return {
-            .weights = scores, .dscores = scores + size_, .k_offsets = offsets, .v_offsets = offsets + size_};
+        return {.weights = scores,
+                .dscores = scores + size_,
+                .k_offsets = offsets,
+                .v_offsets = offsets + size_,
+                .done = done_.data<int32_t>()};
     }
 
   private:
     int64_t size_;
-    Tensor scores_, offsets_;
+    Tensor scores_, offsets_, done_;
 };
 
-// out and lse of the queries [begin, end) of one head.
-struct GatheredForward {
+// What the gathering backward reads beside the arguments.
+template <class T>
+struct BackwardRows {
+    Rows<T> rows;
+    PaddedRows<T> dout;
+    Tensor delta;  // [B,T,H], dout . out
+};
+
+// One query of one head and n of its keys: its dq from them, and what it sends to their dk and dv.
+template <class T, int width>
+SIEVE_INLINE void gathered_backward_row(const AttentionBackward<T>& a, const BackwardRows<T>& r,
+                                        const KeyTask<T>& task, int64_t h, int64_t t, const int32_t* keys,
+                                        int64_t n, bool add, const BackwardScratch<T>& s) {
+    const AttentionSizes& z = a.size;
+    const int64_t g = h / (z.heads / z.kv_heads), b = task.b, padded = round_up(n, width);
+    const int64_t q_row = (b * z.heads + h) * z.length + t, out_row = (b * z.length + t) * z.heads + h;
+    const int64_t first_kv = (b * z.kv_heads + g) * z.length;
+    const PaddedRows<T>&k = r.rows.k, &v = r.rows.v;
+    const bool same_rows = v.stride() == k.stride();
+    const int64_t* v_offsets = same_rows ? s.k_offsets : s.v_offsets;
+    row_offsets(keys, n, padded, k.stride(), s.k_offsets);
+    if (!same_rows) row_offsets(keys, n, padded, v.stride(), s.v_offsets);
+    const T *q = r.rows.q.row(q_row), *dout = r.dout.row(out_row);
+    gathered_dots<T, width>(q, k.row(first_kv), k.stride(), s.k_offsets, padded, s.weights);
+    gathered_dots<T, width>(dout, v.row(first_kv), v.stride(), v_offsets, padded, s.dscores);
+    softmax_row_backward(s.weights, s.dscores, n, a.scale, a.lse[q_row], r.delta.template data<T>()[out_row]);
+    gathered_sum<T, width>(s.dscores, k.row(first_kv), k.stride(), s.k_offsets, n, a.scale, add,
+                           task.dq + q_row * z.dim, z.dim);
+    scatter_add<T, width>(s.dscores, s.k_offsets, n, a.scale, q, task.dk_of(g) - task.begin * k.stride(),
+                          k.stride());
+    scatter_add<T, width>(s.weights, v_offsets, n, T(1), dout, task.dv_of(g) - task.begin * v.stride(),
+                          v.stride());
+}
+
+// The queries from `first_row` on: their dq, and their share of the task's dk and dv. The first pass writes
+// the dq of every row, the others add to it.
+struct GatheredBackward {
     template <class T, int width>
-    static SIEVE_INLINE void run(const AttentionForward<T>& a, const Rows<T>& rows, int64_t b, int64_t h,
-                                 int64_t begin, int64_t end, const RowScratch<T>& s) {
+    static SIEVE_INLINE void run(const AttentionBackward<T>& a, const BackwardRows<T>& rows,
+                                 const KeyTask<T>& task, int64_t first_row, const BackwardScratch<T>& s) {
         const AttentionSizes& z = a.size;
-        const int64_t first_kv = (b * z.kv_heads + h / (z.heads / z.kv_heads)) * z.key_rows;
-        for (int64_t t = begin; t < end; ++t) {
-            const int64_t row = z.token_row(b, t), q_row = z.head_row(b, h, t);
-            const int32_t* keys = a.keys.indices + row * a.keys.slots;
-            const int64_t count = a.keys.counts[row], padded = round_up(count, width);
-            T* out = a.out + (row * z.heads + h) * z.value_dim;
-            if (count == 0) {
-                std::fill(out, out + z.value_dim, T(0));
-                a.lse[q_row] = -std::numeric_limits<T>::infinity();
-                continue;
-            }
-            const RowOffsets at = offsets_of(keys, count, padded, rows, s);
-            gathered_dots<T, width>(rows.q.row(q_row), rows.k.row(first_kv), rows.k.stride(), at.k, padded,
-                                    s.weights);
-            const RowSum<T> r = softmax_row<T, width>(s.weights, count, padded, a.scale);
-            a.lse[q_row] = r.maximum + std::log(r.sum);
-            gathered_sum<T, width>(s.weights, rows.v.row(first_kv), rows.v.stride(), at.v, padded,
-                                   T(1) / r.sum, out, z.value_dim);
+        const int64_t group = z.heads / z.kv_heads;
+        const int64_t step = pass_keys(2 * (rows.rows.k.stride() + rows.rows.v.stride()), sizeof(T));
+        const auto keys_of = [&](int64_t t) {
+            return a.keys.indices + (task.b * z.length + t) * a.keys.slots;
+        };
+        const auto last_of = [&](int64_t t) { return keys_of(t) + a.keys.counts[task.b * z.length + t]; };
+        for (int64_t h = task.first * group; h < (task.first + task.heads) * group; ++h) {
+            for (int64_t t = first_row; t < z.length; ++t)
+                s.done[t] = static_cast<int32_t>(keys_below(keys_of(t), last_of(t), task.begin));
+            for (int64_t begin = task.begin; begin < task.end; begin += step)
+                for (int64_t t = std::max(first_row, begin); t < z.length; ++t) {
+                    const int32_t* keys = keys_of(t) + s.done[t];
+                    const int64_t n = keys_below(keys, last_of(t), std::min(task.end, begin + step));
+                    if (n == 0 && begin > task.begin) continue;
+                    gathered_backward_row<T, width>(a, rows, task, h, t, keys, n, begin > task.begin, s);
+                    s.done[t] += static_cast<int32_t>(n);
+                }
         }
     }
 };
 
-// weights: dots q.k -> a; dscores: dots dout.v -> dz, both 0 beyond `count`.
+// [B,T,H]: dout . out
 template <class T>
-SIEVE_INLINE void softmax_row_backward(T* __restrict weights, T* __restrict dscores, int64_t count,
-                                       int64_t padded, T scale, T lse, T delta) {
-#pragma omp simd
-    for (int64_t j = 0; j < padded; ++j) {
-        weights[j] = simd_exp(scale * weights[j] - lse);
-        dscores[j] = weights[j] * (dscores[j] - delta);
-    }
-    std::fill(dscores + count, dscores + padded, T(0));
+Tensor row_deltas(const AttentionBackward<T>& a) {
+    const int64_t rows = a.size.batch * a.size.length * a.size.heads, dim = a.size.value_dim;
+    const Tensor delta = Tensor::empty(Shape{rows}, dtype_of<T>);
+    parallel_for(rows, 1024, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i)
+            delta.data<T>()[i] = dot(a.dout + i * dim, a.out + i * dim, dim);
+    });
+    return delta;
 }
-
-// One query of one head: its dq from the keys of the task, and what it sends to their dk and dv.
-template <class T, int width>
-SIEVE_INLINE void gathered_backward_row(const AttentionBackward<T>& a, const Rows<T>& rows,
-                                        const PaddedRows<T>& dout, const KeyTask<T>& task, int64_t h,
-                                        int64_t t, const RowScratch<T>& s) {
-    const AttentionSizes& z = a.size;
-    const int64_t g = h / (z.heads / z.kv_heads), b = task.b;
-    const int64_t q_row = (b * z.heads + h) * z.length + t, out_row = (b * z.length + t) * z.heads + h;
-    const int64_t first_kv = (b * z.kv_heads + g) * z.length;
-    const int32_t* selected = a.keys.indices + (b * z.length + t) * a.keys.slots;
-    const int32_t* last = selected + a.keys.counts[b * z.length + t];
-    const int32_t* keys = std::lower_bound(selected, last, task.begin);
-    const int64_t count = std::lower_bound(keys, last, task.end) - keys, padded = round_up(count, width);
-    const RowOffsets at = offsets_of(keys, count, padded, rows, s);
-    const T *q = rows.q.row(q_row), *dout_row = dout.row(out_row), *k = rows.k.row(first_kv);
-    gathered_dots<T, width>(q, k, rows.k.stride(), at.k, padded, s.weights);
-    gathered_dots<T, width>(dout_row, rows.v.row(first_kv), rows.v.stride(), at.v, padded, s.dscores);
-    const T delta = dot(a.dout + out_row * z.value_dim, a.out + out_row * z.value_dim, z.value_dim);
-    softmax_row_backward(s.weights, s.dscores, count, padded, a.scale, a.lse[q_row], delta);
-    gathered_sum<T, width>(s.dscores, k, rows.k.stride(), at.k, padded, a.scale, task.dq + q_row * z.dim,
-                           z.dim);
-    scatter_add<T, width>(s.dscores, at.k, count, a.scale, q, task.dk_of(g) - task.begin * rows.k.stride(),
-                          rows.k.stride());
-    scatter_add<T, width>(s.weights, at.v, count, T(1), dout_row,
-                          task.dv_of(g) - task.begin * rows.v.stride(), rows.v.stride());
-}
-
-// The queries from `first_row` on: their dq, and their share of the task's dk and dv.
-struct GatheredBackward {
-    template <class T, int width>
-    static SIEVE_INLINE void run(const AttentionBackward<T>& a, const Rows<T>& rows,
-                                 const PaddedRows<T>& dout, const KeyTask<T>& task, int64_t first_row,
-                                 const RowScratch<T>& scratch) {
-        const int64_t group = a.size.heads / a.size.kv_heads;
-        for (int64_t h = task.first * group; h < (task.first + task.heads) * group; ++h)
-            for (int64_t t = first_row; t < a.size.length; ++t)
-                gathered_backward_row<T, width>(a, rows, dout, task, h, t, scratch);
-    }
-};
 
 // Heads of a batch row that share the masks of its tiles, as long as enough tasks remain for the threads.
 int64_t heads_per_task(const AttentionSizes& z) {
@@ -333,12 +441,10 @@ void sparse_attention_forward(const AttentionForward<T>& a) {
     });
     if (gathered == 0) return;
     const Rows<T> rows(a, widest<T>());
-    const int64_t parts = (gathered + queries_per_task - 1) / queries_per_task;
+    const int64_t block = block_queries(a.keys.slots), parts = (gathered + block - 1) / block;
     run_tasks(z.batch * z.heads * parts, attention_work(z), [&](int64_t task) {
-        const int64_t begin = tiled + task % parts * queries_per_task, row = task / parts;
-        const RowScratchTensors<T> scratch(a.keys.slots);
-        run_best<GatheredForward, T>(a, rows, row / z.heads, row % z.heads, begin,
-                                     std::min(z.length, begin + queries_per_task), scratch.pointers());
+        const int64_t begin = tiled + task % parts * block, row = task / parts;
+        gather_block(a, rows, row / z.heads, row % z.heads, begin, std::min(z.length, begin + block));
     });
 }
 
@@ -351,12 +457,14 @@ void sparse_attention_backward(const AttentionBackward<T>& a) {
                       [&](const KeyTask<T>& task) { attend_back_by_tiles(a, task, tiled); });
         return;
     }
-    const Rows<T> rows(a, widest<T>());
-    const PaddedRows<T> dout(a.dout, z.batch * z.length * z.heads, z.value_dim, widest<T>());
+    const int64_t width = widest<T>();
+    const BackwardRows<T> rows{.rows = Rows<T>(a, width),
+                               .dout = {a.dout, z.batch * z.length * z.heads, z.value_dim, width},
+                               .delta = row_deltas(a)};
     run_key_tasks(a, 1, [&](const KeyTask<T>& task) {
         if (task.begin < tiled) attend_back_by_tiles(a, task, tiled);
-        const RowScratchTensors<T> scratch(a.keys.slots);
-        run_best<GatheredBackward, T>(a, rows, dout, task, std::max(tiled, task.begin), scratch.pointers());
+        const BackwardScratchTensors<T> scratch(a.keys.slots, z.length);
+        run_best<GatheredBackward, T>(a, rows, task, std::max(tiled, task.begin), scratch.pointers());
     });
 }
 
