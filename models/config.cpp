@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <vector>
 
@@ -78,6 +79,25 @@ void check_latent(const ModelConfig& c) {
                                c.qk_rope_head_dim));
 }
 
+IndexerPrecision precision_of(const std::string& name) {
+    if (name == "bf16") return IndexerPrecision::bf16;
+    if (name == "fp8") return IndexerPrecision::fp8;
+    return name == "int8" ? IndexerPrecision::int8 : IndexerPrecision::fp32;
+}
+
+void check_indexer_precision(const ModelConfig& c) {
+    const std::string& precision = c.indexer_precision;
+    if (precision != "fp8" && precision != "int8") return;
+    if (c.indexer_dim > 1024)
+        fail_usage(fmt::format("indexer_dim: {}, want at most 1024 with indexer_precision {}", c.indexer_dim,
+                               precision));
+    if (precision == "fp8" && !std::has_single_bit(static_cast<uint64_t>(c.indexer_dim)))
+        fail_usage(
+            fmt::format("indexer_dim: {}, want a power of two with indexer_precision fp8, which rotates "
+                        "rows by a Hadamard matrix; choose {}, or bf16 or int8",
+                        c.indexer_dim, std::bit_ceil(static_cast<uint64_t>(c.indexer_dim))));
+}
+
 }  // namespace
 
 void validate(const ModelConfig& c) {
@@ -86,6 +106,7 @@ void validate(const ModelConfig& c) {
     require_one_of("ffn", c.ffn, {"silu", "swiglu"});
     require_one_of("router", c.router, {"softmax", "sigmoid_bias"});
     require_one_of("indexer", c.indexer, {"plain", "deepseek"});
+    require_one_of("indexer_precision", c.indexer_precision, {"fp32", "bf16", "fp8", "int8"});
     require_at_least_one("vocab_size", c.vocab_size);
     require_at_least_one("d_model", c.d_model);
     require_at_least_one("n_heads", c.n_heads);
@@ -115,6 +136,7 @@ void validate(const ModelConfig& c) {
             "indexer_dim: {}, want a multiple of 4: the deepseek indexer rotates pairs in half of "
             "its dims",
             c.indexer_dim));
+    check_indexer_precision(c);
     if (!(c.norm_eps >= 0)) fail_usage(fmt::format("norm_eps: {}, want at least 0", c.norm_eps));
     if (!(c.router_noise >= 0)) fail_usage(fmt::format("router_noise: {}, want at least 0", c.router_noise));
     if (!(c.rope_base > 1)) fail_usage(fmt::format("rope_base: {}, want more than 1", c.rope_base));
@@ -132,7 +154,8 @@ IndexerConfig indexer_config(const ModelConfig& c, int64_t layer) {
             .heads = c.indexer_heads,
             .dim = c.indexer_dim,
             .top_k = c.sparse_top_k.of(layer),
-            .scale = scale};
+            .scale = scale,
+            .precision = precision_of(c.indexer_precision)};
 }
 
 }  // namespace sieve

@@ -44,6 +44,7 @@ struct ModelConfig {
     std::string indexer = "plain";     // plain | deepseek
     int64_t indexer_heads = 4, indexer_dim = 64;
     PerLayer sparse_top_k = 64;
+    std::string indexer_precision = "fp32";  // fp32 | bf16 | fp8 | int8, of the scores that select
     double indexer_scale = 0;  // 0: 1 for plain, indexer_heads^-0.5 * indexer_dim^-0.5 for deepseek
     double dropout = 0.1, router_noise = 0.1;
     double norm_eps = 1.1920929e-07, rope_base = 10000, init_std = 0.02;

@@ -2,7 +2,7 @@
 //
 //   tokens int64 [batch, sequence]  ->  logits float32 [batch, sequence, vocabulary]
 //
-// Any batch and length of at least 1; the weights keep their names and shapes. Selection is
+// Scores of keys are float32, whatever indexer_precision is. Any batch and length of at least 1; the weights keep their names and shapes. Selection is
 // TopK(min(k, sequence)) -> ScatterElements -> And causal, then Where(-inf) in front of the softmax, so the
 // work of attention is O(T^2) here. An expert sees only the tokens that chose it.
 //

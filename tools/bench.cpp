@@ -1,6 +1,7 @@
 // bench: speed as a program. `bench step` times training steps of the classic and the sparse model and sets
 // them against the rate at which this machine multiplies matrices; `bench gemm` prints that rate; `bench
-// scaling` measures how a step grows along each axis of the configuration.
+// scaling` measures how a step grows along each axis of the configuration; `bench indexer` compares the
+// precisions of the indexer, on random data or in the layers of a trained model.
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -21,8 +22,12 @@
 #include "framework/train/command_line.h"
 #include "framework/train/device.h"
 #include "framework/train/flops.h"
+#include "framework/train/inspect.h"
+#include "framework/train/model_file.h"
+#include "framework/train/precision_report.h"
 #include "framework/train/scaling.h"
 #include "framework/train/step_timing.h"
+#include "framework/train/trainer.h"
 
 namespace sieve {
 namespace {
@@ -32,6 +37,7 @@ using Json = nlohmann::ordered_json;
 struct Arguments {
     std::string what = "step", preset = "medium", attention = "both", optimizer = "muon";
     std::string device = "cpu", precision = "fp32", checkpoint, tokens, targets, out, markdown;
+    std::string seq_lengths = "1024,4096", text;
     int64_t seq_len = 0, top_k = 0, batch_size = 0, threads = 0, steps = 10;
     bool json = false;
 };
@@ -193,26 +199,96 @@ void bench_scaling(const Arguments& a) {
     fmt::print("{}\n", a.json ? json.dump() : scaling_table(series));
 }
 
+void report_precisions(const Arguments& a, const std::string& what, const IndexerProjections& projections,
+                       const IndexerConfig& config, Json& rows) {
+    const std::vector<PrecisionResult> results = compare_precisions(projections, config, a.steps);
+    for (const PrecisionResult& r : results) {
+        const double ratio = r.seconds / results.front().seconds;
+        if (!a.json)
+            fmt::print("{:<26} {:<5} {:>9.2f} ms  {:.2f}x fp32  recall of fp32's keys {:.4f}\n", what,
+                       r.precision, 1000 * r.seconds, ratio, r.recall);
+        rows.push_back({{"what", what},
+                        {"precision", r.precision},
+                        {"seconds", r.seconds},
+                        {"over_fp32", ratio},
+                        {"recall", r.recall}});
+    }
+}
+
+Tensor random_operand(const Shape& shape, uint64_t stream) {
+    const Tensor x = Tensor::empty(shape, DType::float32);
+    for (int64_t i = 0; i < x.numel(); ++i)
+        x.data<float>()[i] = static_cast<float>(normal_at({2, stream}, static_cast<uint64_t>(i)));
+    return x;
+}
+
+void bench_random_indexer(const Arguments& a, Json& rows) {
+    ExperimentConfig config;
+    apply_preset(config, a.preset);
+    ModelConfig& m = config.model;
+    if (a.top_k) m.sparse_top_k = a.top_k;
+    const PerLayer lengths = per_layer_from_text("seq_lengths", a.seq_lengths);
+    for (const int64_t length : lengths.values()) {
+        m.max_seq_len = length;
+        validate(m);
+        const IndexerProjections projections{random_operand({1, length, m.indexer_heads, m.indexer_dim}, 0),
+                                             random_operand({1, length, m.indexer_dim}, 1),
+                                             random_operand({1, length, m.indexer_heads}, 2)};
+        report_precisions(a, fmt::format("random, {} tokens", length), projections, indexer_config(m, 0),
+                          rows);
+    }
+}
+
+// On the layers of a trained model, as they are for a text.
+void bench_trained_indexer(const Arguments& a, Json& rows) {
+    if (a.text.empty()) fail_usage("--checkpoint: needs --text TEXT for the model to read");
+    const FinalModel trained = read_model(a.checkpoint);
+    ModelConfig m = trained.config.model;
+    if (!m.is_sparse())
+        fail_usage(fmt::format("checkpoint: {} is a classic model, it has no indexer", a.checkpoint));
+    if (a.top_k) m.sparse_top_k = a.top_k;
+    const TextSample sample =
+        text_sample(Tokenizer::from_json(trained.tokenizer_json, a.checkpoint), a.text, m.max_seq_len);
+    const NoGrad guard;
+    ForwardOptions options{.logits = false};
+    options.observe = [&](int64_t layer, const AttentionTrace& trace) {
+        report_precisions(a, fmt::format("layer {}, {} tokens", layer, sample.tokens.dim(1)), trace.indexer,
+                          indexer_config(m, layer), rows);
+    };
+    trained.model->forward(sample.tokens, options);
+}
+
+void bench_indexer(const Arguments& a) {
+    Json rows = Json::array();
+    if (a.checkpoint.empty())
+        bench_random_indexer(a, rows);
+    else
+        bench_trained_indexer(a, rows);
+    if (a.json) fmt::print("{}\n", Json{{"threads", thread_count()}, {"selections", rows}}.dump());
+}
+
 int main_of(int argc, char** argv) {
     Arguments a;
     ToolCommand command("bench",
-                        "Times training steps (bench step), matrix products (bench gemm), or how a step "
-                        "grows (bench scaling).");
-    command.positional("what", a.what, "step, gemm or scaling");
+                        "Times training steps (bench step), matrix products (bench gemm), how a step grows "
+                        "(bench scaling) or the precisions of the indexer (bench indexer).");
+    command.positional("what", a.what, "step, gemm, scaling or indexer");
     command.option("preset", a.preset, "small, medium or large");
     command.option("attention", a.attention, "classic, sparse or both");
     command.option("seq_len", a.seq_len, "tokens in a window; 0: the preset's");
     command.option("top_k", a.top_k, "selected tokens; 0: the preset's");
     command.option("batch_size", a.batch_size, "windows per step; 0: the preset's");
     command.option("threads", a.threads, "0: all cores");
-    command.option("steps", a.steps, "timed steps, after two that are not");
+    command.option("steps", a.steps, "timed steps, after two that are not; of indexer: timed selections");
     command.option("optimizer", a.optimizer, "muon or adamw");
     command.option("device", a.device, "auto, cpu or cuda");
     command.option("precision", a.precision, "on a GPU: fp32, tf32 or bf16");
     command.option("checkpoint", a.checkpoint,
-                   "state dict to start from, of the kind --attention; empty: random");
+                   "state dict to start from, of the kind --attention; of indexer: a trained model's file");
     command.option("tokens", a.tokens, "tokens.npy, integers [B,T], for every step; empty: random ones");
     command.option("targets", a.targets, "targets.npy, integers [B,T]");
+    command.option("seq_lengths", a.seq_lengths, "of indexer: tokens, one length or several (1024,4096)");
+    command.option("text", a.text, "of indexer: what the trained model reads");
     command.option("out", a.out, "scaling: write the JSON here");
     command.option("markdown", a.markdown,
                    "scaling: write the table between this file's <!-- scaling --> markers");
@@ -229,8 +305,10 @@ int main_of(int argc, char** argv) {
     else if (a.what == "gemm")
         fmt::print("{}: {:.1f} GFLOP/s in float32 on {} threads\n", cpu::gemm_backend(),
                    cpu::measured_sgemm_rate(), thread_count());
+    else if (a.what == "indexer")
+        bench_indexer(a);
     else
-        fail_usage(fmt::format("'{}', want step, gemm or scaling", a.what));
+        fail_usage(fmt::format("'{}', want step, gemm, scaling or indexer", a.what));
     return 0;
 }
 

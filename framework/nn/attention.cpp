@@ -8,7 +8,6 @@
 #include "framework/ops/decode_select/decode_select.h"
 #include "framework/ops/dense_attention/dense_attention.h"
 #include "framework/ops/indexer_kl/indexer_kl.h"
-#include "framework/ops/lightning_indexer/lightning_indexer.h"
 #include "framework/ops/reshape/reshape.h"
 #include "framework/ops/sparse_attention/sparse_attention.h"
 
@@ -26,6 +25,10 @@ std::unique_ptr<AttentionProjections> make_projections(const ParameterInit& init
 }
 
 }  // namespace
+
+Selection select_keys(const IndexerProjections& p, const IndexerConfig& c) {
+    return indexer_select(p.q, p.k, p.w, c.scale, c.top_k, c.precision);
+}
 
 Indexer::Indexer(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t q_width,
                  const IndexerConfig& config, double rope_base)
@@ -87,7 +90,9 @@ Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool wit
         const TimedPart indexer_part(step_part::indexer_projections);
         trace.indexer = (*indexer_)(x, indexer_reads_latent_ ? heads.q_latent : x, position);
     }
-    if (cache) cache->append(trace.k, trace.v, trace.indexer.k);
+    if (cache)
+        cache->append(trace.k, trace.v,
+                      indexer_ ? rounded_keys(trace.indexer.k, indexer_->config().precision) : RoundedKeys{});
     return w_o_(projections_->values(position > 0 ? attend_to_cache(stage, trace, *cache)
                                                   : attend(stage, with_indexer_loss, trace)));
 }
@@ -95,9 +100,12 @@ Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool wit
 Tensor SelfAttention::attend_to_cache(AttentionStage stage, AttentionTrace& t,
                                       const AttentionCache& cache) const {
     const bool select = indexer_ && stage == AttentionStage::sparse;
-    if (select)
-        t.selection = decode_select(t.indexer.q, cache.indexer_panels(), t.indexer.w, cache.length(),
-                                    indexer_->config().scale, indexer_->config().top_k);
+    if (select) {
+        const IndexerConfig& config = indexer_->config();
+        const RoundedQueries rounded = rounded_queries(t.indexer.q, t.indexer.w, config.precision);
+        t.selection = decode_select(rounded.q, cache.indexer_panels(), rounded.w, cache.length(),
+                                    config.scale, config.top_k, cache.indexer_key_scales());
+    }
     const AttentionOutput attention =
         decode_attention(t.q, cache.k(), cache.v(), cache.length(), t.scale, select ? &t.selection : nullptr);
     t.lse = attention.lse;
@@ -123,8 +131,7 @@ Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, Atten
     const bool select = indexer_ && stage == AttentionStage::sparse;
     if (select) {
         const TimedPart part(step_part::selection);
-        const IndexerConfig& config = indexer_->config();
-        t.selection = indexer_select(t.indexer.q, t.indexer.k, t.indexer.w, config.scale, config.top_k);
+        t.selection = select_keys(t.indexer, indexer_->config());
     }
     const TimedPart part(step_part::attention);
     SelectedWeights weights;

@@ -9,6 +9,7 @@
 #include "framework/nn/attention_cache.h"
 #include "framework/nn/attention_projections.h"
 #include "framework/ops/dense_attention/dense_attention.h"
+#include "framework/ops/lightning_indexer/lightning_indexer.h"
 #include "framework/ops/top_k/selection.h"
 
 namespace sieve {
@@ -22,6 +23,7 @@ struct IndexerConfig {
     IndexerKind kind = IndexerKind::plain;
     int64_t heads = 0, dim = 0, top_k = 0;
     double scale = 1;
+    IndexerPrecision precision = IndexerPrecision::fp32;  // of the scores that select
 };
 
 struct AttentionConfig {
@@ -44,6 +46,9 @@ struct IndexerProjections {
     Tensor k;  // [B,T,dI]
     Tensor w;  // [B,T,HI]
 };
+
+// The keys of each query, [B,T,...], at the precision of the indexer.
+Selection select_keys(const IndexerProjections& projections, const IndexerConfig& config);
 
 class Indexer : public Module {
   public:

@@ -57,11 +57,19 @@ void append_indexer_keys(Tensor& held, int64_t length, const Tensor& k) {
 
 }  // namespace
 
-void AttentionCache::append(const Tensor& k, const Tensor& v, const Tensor& indexer_k) {
+void AttentionCache::append(const Tensor& k, const Tensor& v, const RoundedKeys& indexer_keys) {
     append_rows("k", k_, length_, k);
     append_rows("v", v_, length_, v);
-    if (indexer_k.defined()) append_indexer_keys(indexer_panels_, length_, indexer_k);
+    if (indexer_keys.k.defined()) append_indexer_keys(indexer_panels_, length_, indexer_keys.k);
+    if (const Tensor& scales = indexer_keys.scales; scales.defined())
+        append_rows("indexer key scales", indexer_key_scales_, length_,
+                    scales.alias({scales.dim(0), 1, scales.dim(1), 1}));
     length_ += k.dim(2);
+}
+
+Tensor AttentionCache::indexer_key_scales() const {
+    const Tensor& scales = indexer_key_scales_;
+    return scales.defined() ? scales.alias({scales.dim(0), scales.dim(2)}) : Tensor();
 }
 
 }  // namespace sieve

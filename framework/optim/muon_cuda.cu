@@ -1,7 +1,7 @@
 // Matrices of one shape are worked on together, [count] of them with m = min(rows, cols):
 //
-//   momentum    a thread holds one pack: moves b, writes u, and a block adds up the squares of its 1024
-//   (float32) normalise   X = u / (||u|| + 1e-7), in place                            X  [count, rows, cols]
+//   momentum    a thread holds one pack: moves b, writes u; a block adds up the squares of its packs
+//   normalise   X = u / (||u|| + 1e-7), in place                            X  [count, rows, cols]
 //   five times  A = X X^T (or X^T X)              cuBLAS, batched           A  [count, m, m]
 //               P = A A                           cuBLAS, batched           P  [count, m, m]
 //               P = a I + b A + c P               elementwise
@@ -9,7 +9,7 @@
 //   apply       p -= learning_rate sqrt(max(1, rows/cols)) X
 //
 // so 23 launches a shape. FLOPs: 5 (4 m^2 n + 2 m^3) a matrix, n the larger side: 1.2 GFLOP for 256 x 768.
-// State: 4 bytes an element; momentum, norm and application move 48 bytes an element (float32).
+// State: 4 bytes an element; momentum, norm and application move 36 bytes an element (float32).
 // Deterministic: the order of all sums depends on the shapes alone, and so does what cuBLAS picks.
 #include <algorithm>
 #include <cmath>

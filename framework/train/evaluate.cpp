@@ -5,7 +5,6 @@
 
 #include "framework/autograd/autograd.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
-#include "framework/ops/lightning_indexer/lightning_indexer.h"
 
 namespace sieve {
 
@@ -54,8 +53,7 @@ std::vector<IndexerQuality> indexer_quality_by_layer(const Transformer& model, c
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& t) {
         const IndexerConfig indexer = indexer_config(model.config(), layer);
-        const Selection selection =
-            indexer_select(t.indexer.q, t.indexer.k, t.indexer.w, indexer.scale, indexer.top_k);
+        const Selection selection = select_keys(t.indexer, indexer);
         layers.push_back(indexer_quality(t.q, t.k, t.lse, t.scale, selection));
     };
     model.forward(tokens, options);

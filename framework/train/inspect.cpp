@@ -213,8 +213,7 @@ SelectionStatistics selection_statistics(const Transformer& model, const Dataset
         const IndexerConfig indexer = indexer_config(model.config(), layer);
         LayerSelections& into = result.layers[static_cast<size_t>(layer)];
         into.layer = layer;
-        const Selection selection =
-            indexer_select(t.indexer.q, t.indexer.k, t.indexer.w, indexer.scale, indexer.top_k);
+        const Selection selection = select_keys(t.indexer, indexer);
         add_quality(indexer_quality(t.q, t.k, t.lse, t.scale, selection), into);
         add_selection(selection, indexer.top_k, into);
     };

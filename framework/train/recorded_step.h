@@ -2,8 +2,8 @@
 //
 // The first steps run launch by launch and fill the memory pool; the next one is recorded as a CUDA graph,
 // which then runs again for every later step. So whatever changes from step to step must lie on the device:
-// tokens and targets, the random streams' offset, the optimiser's scalars (its own pinned buffer, see
-// AdamW::prepare). The body itself is called for the first steps alone.
+// tokens and targets, the random streams' offset, the optimiser's learning rate (AdamW::prepare). The body
+// itself is called for the first steps alone.
 #pragma once
 
 #include <cstdint>

@@ -99,6 +99,15 @@ TEST_CASE("decoder: cached decoding gives the bits of the whole forward pass, lo
     }
 }
 
+TEST_CASE("decoder: the same in every precision of the indexer") {
+    for (const char* precision : {"bf16", "fp8", "int8"})
+        for (const char* indexer : {"plain", "deepseek"}) {
+            ModelConfig config = tiny("sparse", indexer, 6);
+            config.indexer_precision = precision;
+            check_decoding(config, DType::float32);
+        }
+}
+
 TEST_CASE("decoder: the bits do not depend on threads") {
     const Transformer model(tiny("sparse", "deepseek", 5), ParameterInit{.std = 0.3});
     const std::vector<int32_t> tokens = text(50, 1);

@@ -67,6 +67,42 @@ TEST_CASE("causality: no logit sees a later token, sparse, k from 1 to T + 3") {
             }
 }
 
+TEST_CASE("causality: no logit sees a later token, whatever the indexer's precision, T from 1 to 67") {
+    for (const char* precision : {"bf16", "fp8", "int8"}) {
+        ModelConfig config = tiny("sparse", 5);
+        config.indexer_precision = precision;
+        const Transformer model(config, ParameterInit{.std = 0.2});
+        for (int64_t T = 1; T <= 67; ++T) {
+            const Tensor tokens = random_tokens({1, T}, static_cast<uint64_t>(T), 37);
+            for (const int64_t t : {int64_t{0}, T / 2, T - 2})
+                if (t >= 0)
+                    CHECK_MESSAGE(blind_to_the_future(model, tokens, t),
+                                  precision << " T " << T << " t " << t);
+        }
+    }
+}
+
+TEST_CASE("the indexer's precision changes selections alone: with every key selected all bits stay") {
+    const Tensor tokens = random_tokens({2, 20}, 9, 37);
+    const auto run = [&](const char* precision, int64_t top_k) {
+        ModelConfig config = tiny("sparse", top_k, "deepseek");
+        config.indexer_precision = precision;
+        const Transformer model(config, ParameterInit{.std = 0.2});
+        const ModelOutput out = model.forward(tokens, {.indexer_loss = true});
+        backward(out.indexer_loss);
+        std::vector<Tensor> results{out.logits, out.indexer_loss};
+        for (const Parameter& p : model.indexer_parameters()) results.push_back(p.tensor.grad());
+        return results;
+    };
+    const std::vector<Tensor> want = run("fp32", 20);
+    for (const char* precision : {"bf16", "fp8", "int8"}) {
+        const std::vector<Tensor> got = run(precision, 20);
+        REQUIRE(got.size() == want.size());
+        for (size_t i = 0; i < got.size(); ++i) CHECK(bit_identical(got[i], want[i]));
+    }
+    CHECK(!bit_identical(run("fp8", 4)[0], run("fp32", 4)[0]));
+}
+
 TEST_CASE("a sparse model that may select every key equals its dense stage") {
     for (const int64_t T : {1, 5, 33, 130}) {
         const Transformer model(tiny("sparse", T + 3), ParameterInit{.std = 0.2});

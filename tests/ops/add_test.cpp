@@ -56,3 +56,9 @@ TEST_CASE("add: errors") {
     check_error("add: needs float32 or float64, has int64",
                 [] { add(Tensor::zeros({2}, DType::int64), Tensor::zeros({2}, DType::int64)); });
 }
+
+DEVICE_TEST_CASE("add: operands on two devices are refused", device) {
+    if (device.is_cpu()) return;
+    check_error("add: b is on cpu, want cuda:0, where a is",
+                [&] { add(Tensor::zeros({2}, DType::float32, device), Tensor::zeros({2})); });
+}

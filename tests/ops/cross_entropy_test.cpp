@@ -136,3 +136,10 @@ TEST_CASE("cross_entropy: errors") {
         cross_entropy(Tensor::zeros({0, 3}), Tensor::zeros({0}, DType::int32));
     });
 }
+
+DEVICE_TEST_CASE("cross_entropy: operands on two devices are refused", device) {
+    if (device.is_cpu()) return;
+    check_error("cross_entropy: targets is on cpu, want cuda:0, where logits is", [&] {
+        cross_entropy(Tensor::zeros({1, 3}, DType::float32, device), Tensor::zeros({1}, DType::int32));
+    });
+}

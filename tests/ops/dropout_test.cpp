@@ -162,3 +162,10 @@ TEST_CASE("dropout: errors") {
     check_error("dropout_add: x is [3], want [2], the shape of the residual",
                 [] { dropout_add(Tensor::zeros({2}), Tensor::zeros({3}), 0.1, key); });
 }
+
+DEVICE_TEST_CASE("dropout: operands on two devices are refused", device) {
+    if (device.is_cpu()) return;
+    check_error("dropout_add: x is on cpu, want cuda:0, where the residual is", [&] {
+        dropout_add(Tensor::zeros({2}, DType::float32, device), Tensor::zeros({2}), 0.1, key);
+    });
+}

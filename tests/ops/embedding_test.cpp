@@ -96,3 +96,10 @@ TEST_CASE("embedding: errors") {
     check_error("embedding: weight is [4], want 2 dims",
                 [] { embedding(Tensor::zeros({2}, DType::int32), Tensor::zeros({4})); });
 }
+
+DEVICE_TEST_CASE("embedding: operands on two devices are refused", device) {
+    if (device.is_cpu()) return;
+    check_error("embedding: tokens is on cpu, want cuda:0, where weight is", [&] {
+        embedding(Tensor::zeros({2}, DType::int32), Tensor::zeros({4, 2}, DType::float32, device));
+    });
+}

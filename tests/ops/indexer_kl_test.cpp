@@ -306,6 +306,29 @@ DEVICE_TEST_CASE("indexer_kl: the device agrees with the CPU, the same each time
     }
 }
 
+DEVICE_TEST_CASE("indexer_kl: tf32 and bf16", device) {
+    if (device.is_cpu()) return;
+    for (const Rounding& rounding : roundings)
+        for (const LossCase& c : loss_cases) {
+            if (is_emulated(device) && c.length > 150) continue;
+            INFO("T " << c.length << " k " << c.top_k << " HI " << c.n.heads << " bound " << rounding.error);
+            if (is_emulated(device) && rounding.precision == cuda::Precision::tf32 && c.n.width > 32)
+                continue;
+            const IndexerInput random =
+                as_float32(random_indexer(c.batch, c.length, c.n.heads, c.n.width, 40));
+            const IndexerInput in{coarse(random.q), coarse(random.k), random.w};
+            const Selection selection =
+                c.top_k ? random_selection(c.batch, c.length, c.top_k, 41) : select_all(c.batch, c.length);
+            const AttentionInput attention =
+                as_float32(random_attention(c.n.main_heads, c.n.groups, c.n.main_width, selection, 42));
+            const Selection* chosen_keys = c.top_k ? &selection : nullptr;
+            const std::vector<Tensor> want = run(in, attention, chosen_keys);
+            const PrecisionScope scope(rounding.precision);
+            const std::vector<Tensor> got = run(in, attention, chosen_keys, device);
+            for (size_t i = 0; i < 4; ++i) CHECK(normalised_squared_error(got[i], want[i]) < rounding.error);
+        }
+}
+
 // Long sequences are worked on in chunks of rows, whose gradients of keys add up.
 DEVICE_TEST_CASE("indexer_kl: chunks of rows on the device", device) {
     if (device.is_cpu()) return;

@@ -8,9 +8,29 @@
 #include <vector>
 
 #include "framework/ops/top_k/selection.h"
+#include "tests/support/attention_testing.h"
 #include "tests/support/testing.h"
 
 namespace sieve::testing {
+
+// Multiples of 1/8 below 16 in size: bfloat16 and tf32 hold them exactly, so that products of two such
+// numbers have the same sign in every precision. (A product that rounding carries over the kink of a ReLU
+// changes a gradient by a whole term.)
+inline Tensor coarse(const Tensor& x) {
+    const Tensor y = x.to(DType::float64).clone();
+    for (int64_t i = 0; i < y.numel(); ++i) {
+        double& v = y.data<double>()[i];
+        v = std::clamp(std::round(v * 8) / 8, -15.0, 15.0);
+    }
+    return y.to(x.dtype());
+}
+
+// Precisions that round, with the normalised squared error that they may cause.
+struct Rounding {
+    cuda::Precision precision;
+    double error;
+};
+constexpr Rounding roundings[] = {{cuda::Precision::tf32, 1e-5}, {cuda::Precision::bf16, 1e-3}};
 
 struct IndexerInput {
     Tensor q, k, w;  // [B,T,HI,dI], [B,T,dI], [B,T,HI]

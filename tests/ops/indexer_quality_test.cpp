@@ -94,6 +94,19 @@ DEVICE_TEST_CASE("indexer_quality: the best keys have recall 1; ties of p go to 
     CHECK(worst.recall_of_choices == doctest::Approx(1.5 / static_cast<double>(length - 4)));
 }
 
+DEVICE_TEST_CASE("indexer_quality: tf32 and bf16", device) {
+    if (device.is_cpu()) return;
+    for (const Rounding& rounding : roundings) {
+        const AttentionInput in = as_float32(random_attention(4, 2, 24, select_all(1, 70), 5));
+        const Selection selection = top_k_select(random_normal({1, 70, 70}, 6), 20);
+        const IndexerQuality want = quality_of(in, selection);
+        const PrecisionScope scope(rounding.precision);
+        const IndexerQuality got = quality_of(on(device, in), on(device, selection));
+        CHECK(got.covered_mass == doctest::Approx(want.covered_mass).epsilon(std::sqrt(rounding.error)));
+        CHECK(got.recall == doctest::Approx(want.recall).epsilon(0.02));
+    }
+}
+
 TEST_CASE("indexer_quality: O(T) memory, the same on one and two threads") {
     const int64_t length = 2048;
     const Tensor q = random_normal({1, 2, length, 4}, 4, DType::float32),

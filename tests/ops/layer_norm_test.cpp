@@ -72,3 +72,11 @@ TEST_CASE("layer_norm: errors") {
         layer_norm(Tensor::zeros({3, 0}), Tensor::zeros({0}), Tensor::zeros({0}));
     });
 }
+
+DEVICE_TEST_CASE("layer_norm: operands on two devices are refused", device) {
+    if (device.is_cpu()) return;
+    check_error("layer_norm: bias is on cpu, want cuda:0, where x is", [&] {
+        layer_norm(Tensor::zeros({3, 5}, DType::float32, device), Tensor::zeros({5}, DType::float32, device),
+                   Tensor::zeros({5}));
+    });
+}

@@ -134,9 +134,11 @@ DEVICE_TEST_CASE("indexer_select: the streaming selection is that of the materia
     }
 }
 
-DEVICE_TEST_CASE("indexer_select: equal tokens tie wherever they lie", device) {
+namespace {
+
+void check_ties(Device device, int64_t heads, int64_t width) {
     // Five kinds of token; keys of one kind must have bit-equal scores for every query, in every batch row.
-    const int64_t length = 150, kinds = 5, heads = 3, width = 17;
+    const int64_t length = 150, kinds = 5;
     const IndexerInput kind = as_float32(random_indexer(1, kinds, heads, width, 40));
     const IndexerInput in{Tensor::empty({2, length, heads, width}), Tensor::empty({2, length, width}),
                           Tensor::empty({2, length, heads})};
@@ -160,6 +162,18 @@ DEVICE_TEST_CASE("indexer_select: equal tokens tie wherever they lie", device) {
     CHECK(first.size() == 25);
     CHECK(differing == 0);
     CHECK(same_selection(select_of(on(device, in), 1.0, 20), oracle_select<float>(scores, 20)));
+}
+
+}  // namespace
+
+DEVICE_TEST_CASE("indexer_select: equal tokens tie wherever they lie, in every precision", device) {
+    check_ties(device, 3, 17);
+    if (device.is_cpu()) return;
+    for (const Rounding& rounding : roundings) {
+        const PrecisionScope scope(rounding.precision);
+        check_ties(device, 3, 17);
+        check_ties(device, 9, 100);
+    }
 }
 
 DEVICE_TEST_CASE("indexer_select: all scores 0 choose the lowest indices", device) {
@@ -216,6 +230,56 @@ DEVICE_TEST_CASE("indexer_scores: the device agrees with the CPU", device) {
         for (size_t i = 1; i < 4; ++i) CHECK(normalised_squared_error(got[i], want[i]) < 1e-7);
         const std::vector<Tensor> again = scores_and_gradients(in, device);
         for (size_t i = 0; i < 4; ++i) CHECK(bit_identical(got[i], again[i]));
+    }
+}
+
+DEVICE_TEST_CASE("indexer_scores: tf32 and bf16", device) {
+    if (device.is_cpu()) return;
+    for (const Rounding& rounding : roundings)
+        for (const IndexerShape& n : indexer_shapes) {
+            INFO("T " << n.length << " HI " << n.heads << " dI " << n.width << " bound " << rounding.error);
+            const IndexerInput in = as_float32(random_indexer(n.batch, n.length, n.heads, n.width, 92));
+            const Tensor want = scores_of(in, 0.5);
+            const PrecisionScope scope(rounding.precision);
+            const Tensor scores = scores_of(on(device, in), 0.5), got = scores.to(Device{});
+            for (const Tensor& x : {got, want})
+                for (int64_t i = 0; i < x.numel(); ++i)
+                    if (std::isinf(x.data<float>()[i])) x.data<float>()[i] = 0;
+            CHECK(normalised_squared_error(got, want) < rounding.error);
+            CHECK((n.width > 128 || normalised_squared_error(got, want) > rounding.error * 1e-5));
+            for (const int64_t k : {1, 20})
+                CHECK(same_selection(select_of(on(device, in), 0.5, k), top_k_select(scores, k)));
+        }
+}
+
+DEVICE_TEST_CASE("indexer_scores: gradients in tf32 and bf16", device) {
+    if (device.is_cpu()) return;
+    for (const Rounding& rounding : roundings)
+        for (const IndexerShape& n : indexer_shapes) {
+            INFO("T " << n.length << " HI " << n.heads << " dI " << n.width << " bound " << rounding.error);
+            if (is_emulated(device) && n.width > 64) continue;
+            const IndexerInput in = as_float32(random_indexer(n.batch, n.length, n.heads, n.width, 92));
+            const IndexerInput rounded{coarse(in.q), coarse(in.k), in.w};
+            const std::vector<Tensor> want = scores_and_gradients(rounded, {});
+            const PrecisionScope scope(rounding.precision);
+            const std::vector<Tensor> got = scores_and_gradients(rounded, device);
+            CHECK(causal_difference(got[0], want[0].to(DType::float64)) < 1e-3);
+            for (size_t i = 1; i < 4; ++i)
+                CHECK(normalised_squared_error(got[i], want[i]) < rounding.error * 1e-1);
+        }
+}
+
+DEVICE_TEST_CASE("indexer_select: in every precision later tokens change no bit of earlier rows", device) {
+    if (device.is_cpu()) return;
+    for (const Rounding& rounding : roundings) {
+        const PrecisionScope scope(rounding.precision);
+        const IndexerInput in = as_float32(random_indexer(1, 100, 3, 40, 93));
+        const int64_t last = 50;
+        const IndexerInput here = on(device, in), there = on(device, with_other_future(in, last));
+        CHECK(bit_identical(scores_of(here, 1.0).to(Device{}).alias({100, 100}).rows(0, last + 1),
+                            scores_of(there, 1.0).to(Device{}).alias({100, 100}).rows(0, last + 1)));
+        const Selection a = on(Device{}, select_of(here, 1.0, 9)), b = on(Device{}, select_of(there, 1.0, 9));
+        for (int64_t t = 0; t <= last; ++t) CHECK(chosen(a, 0, t) == chosen(b, 0, t));
     }
 }
 

@@ -80,3 +80,10 @@ TEST_CASE("rms_norm: errors") {
         rms_norm(Tensor::zeros({3, 0}), Tensor::zeros({0}));
     });
 }
+
+DEVICE_TEST_CASE("rms_norm: operands on two devices are refused", device) {
+    if (device.is_cpu()) return;
+    check_error("rms_norm: weight is on cpu, want cuda:0, where x is", [&] {
+        rms_norm(Tensor::zeros({3, 5}, DType::float32, device), Tensor::zeros({5}));
+    });
+}

@@ -59,6 +59,16 @@ DEVICE_TEST_CASE("rope: values in both layouts, partial rotation and shifted pos
             }
 }
 
+DEVICE_TEST_CASE("rope: positions one after another have the bits of all at once", device) {
+    const Tensor x = random_normal({1, 40, 2, 8}, 6, DType::float32).to(device);
+    const Tensor whole = rope(x, {}).alias({40, 2, 8});
+    for (const int64_t t : {0, 1, 31, 32, 39}) {
+        const Tensor row = x.alias({40, 2, 8}).rows(t, t + 1).alias({1, 1, 2, 8});
+        const Tensor turned = rope(row, {.first_position = t}).alias({1, 2, 8});
+        CHECK(bit_identical(turned, whole.rows(t, t + 1)));
+    }
+}
+
 DEVICE_TEST_CASE("rope: gradients", device) {
     for (const RopeLayout layout : {RopeLayout::interleaved, RopeLayout::half_split})
         for (const int64_t T : {0, 1, 2, 5, 13})
@@ -128,6 +138,9 @@ TEST_CASE("rope: errors") {
     });
     check_error("rope: rotary dims are 8, want an even number up to the head size 4", [] {
         rope(Tensor::zeros({1, 2, 1, 4}), {.rotary_dims = 8});
+    });
+    check_error("rope: the first position is -1, want at least 0", [] {
+        rope(Tensor::zeros({1, 2, 1, 4}), {.first_position = -1});
     });
     check_error("rope: x is [1,2,4], want 4 dims", [] { rope(Tensor::zeros({1, 2, 4}), {}); });
     check_error(

@@ -109,6 +109,31 @@ TEST_CASE("config: one key by its name, from text and as text") {
                 [&] { set_config_value(c, "d_modle", "8"); });
 }
 
+TEST_CASE("command line: indexer_precision") {
+    CHECK(parse({}).config.model.indexer_precision == "fp32");
+    const ExperimentConfig config = parse({"--indexer_precision", "fp8"}).config;
+    CHECK(config_from_json(config_to_json(config), "test").model.indexer_precision == "fp8");
+    CHECK(config_to_toml(config).find("indexer_precision = \"fp8\"") != std::string::npos);
+    CHECK(indexer_config(config.model, 0).precision == IndexerPrecision::fp8);
+    check_error("indexer_precision: 'fp16', want fp32, bf16, fp8 or int8", [] {
+        parse({"--indexer_precision", "fp16"});
+    });
+    check_error("unknown argument --indexer_precison, did you mean --indexer_precision? (--help lists all)",
+                [] {
+                    parse({"--indexer_precison", "fp8"});
+                });
+    check_error(
+        "indexer_dim: 48, want a power of two with indexer_precision fp8, which rotates rows by a "
+        "Hadamard matrix; choose 64, or bf16 or int8",
+        [] {
+            parse({"--indexer_precision", "fp8", "--indexer_dim", "48"});
+        });
+    CHECK(parse({"--indexer_precision", "int8", "--indexer_dim", "48"}).config.model.indexer_dim == 48);
+    check_error("indexer_dim: 2048, want at most 1024 with indexer_precision int8", [] {
+        parse({"--indexer_precision", "int8", "--indexer_dim", "2048"});
+    });
+}
+
 TEST_CASE("command line: sparse_top_k is one number or one per layer, as a flag and in a file") {
     const TemporaryFolder folder;
     const auto top_k = [&](const std::vector<std::string>& arguments) {

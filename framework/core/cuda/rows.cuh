@@ -74,7 +74,7 @@ __device__ inline void for_each_pack(const Team& team, int64_t width, const F& f
 template <class T, class F>
 void with_row_shape(int64_t width, bool packs, F&& f) {
     constexpr int pack = full_pack<T>;
-    constexpr int64_t widest_of_a_warp = 1024;
+    constexpr int64_t widest_of_a_warp = 4096 / sizeof(T);
     const bool narrow = width <= widest_of_a_warp;
     if (packs && width % pack == 0)
         narrow ? f.template operator()<pack, WarpTeam>() : f.template operator()<pack, BlockTeam>();

@@ -1,6 +1,5 @@
-// One team a row (core/cuda/rows.cuh): a block of 256 threads when the vocabulary is larger than 1024. A
-// thread keeps the highest logit and the sum of exponentials of its packs (core/cuda/exp_sum.cuh), so that a
-// row is read once.
+// One team a row (core/cuda/rows.cuh): a warp up to 4 KiB, a block beyond. A thread keeps the highest logit
+// and the sum of exponentials of its packs (core/cuda/exp_sum.cuh), so that a row is read once.
 //
 // forward:   4 bytes a logit from memory, about 15 instructions; then one block adds up the losses, in
 //            float64

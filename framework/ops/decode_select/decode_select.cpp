@@ -14,6 +14,15 @@ void check_panels(const char* op, const Tensor& panels, int64_t batch, int64_t w
     check_shape(op, "panels", panels, Shape{batch, panels.dim(1), width, indexer_panel_keys(dtype)});
 }
 
+void check_key_scales(const char* op, const Tensor& scales, const Tensor& q, int64_t length) {
+    if (!scales.defined()) return;
+    check_rank(op, "key_scales", scales, 2);
+    check_dtype(op, "key_scales", scales, q.dtype());
+    if (scales.dim(0) != q.dim(0) || scales.dim(1) < length)
+        fail(std::string(op) + ": key_scales are " + to_string(scales.shape()) + ", want [" +
+             std::to_string(q.dim(0)) + ", " + std::to_string(length) + " or more]");
+}
+
 int64_t capacity_of(const Tensor& panels) {
     return panels.dim(1) * panels.dim(3);
 }
@@ -44,7 +53,7 @@ void store_indexer_keys(const Tensor& k, const Tensor& panels, int64_t first) {
 }
 
 Selection decode_select(const Tensor& q, const Tensor& panels, const Tensor& w, int64_t length, double scale,
-                        int64_t top_k) {
+                        int64_t top_k, const Tensor& key_scales) {
     constexpr const char* op = "decode_select";
     check_rank(op, "indexer q", q, 4);
     check_shape(op, "indexer q", q, Shape{q.dim(0), 1, q.dim(2), q.dim(3)}, "one token");
@@ -57,6 +66,7 @@ Selection decode_select(const Tensor& q, const Tensor& panels, const Tensor& w, 
     if (length < 1 || length > capacity_of(panels))
         fail(std::string(op) + ": length is " + std::to_string(length) + ", want 1 to the capacity " +
              std::to_string(capacity_of(panels)));
+    check_key_scales(op, key_scales, q, length);
     if (top_k < 1) fail(std::string(op) + ": top_k is " + std::to_string(top_k) + ", want at least 1");
     const int64_t slots = std::min(top_k, length);
     const Selection selection{Tensor::empty({q.dim(0), 1, slots}, DType::int32, q.device()),
@@ -67,6 +77,8 @@ Selection decode_select(const Tensor& q, const Tensor& panels, const Tensor& w, 
                DecodeSelect<T>{.q = q.data<T>(),
                                .panels = panels.data<T>(),
                                .w = w.data<T>(),
+                               .key_scales = key_scales.defined() ? key_scales.data<T>() : nullptr,
+                               .scales_each = key_scales.defined() ? key_scales.dim(1) : 0,
                                .indices = selection.indices.data<int32_t>(),
                                .counts = selection.counts.data<int32_t>(),
                                .bad_row = &bad_row,

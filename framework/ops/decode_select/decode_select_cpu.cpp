@@ -49,6 +49,9 @@ void score_row(const DecodeSelect<T>& a, int64_t b, T* scores) {
                      const Tensor x = Tensor::empty({a.heads, panel_width<T>}, dtype_of<T>);
                      run_best<ScorePanels, T>(block, begin, end, x.template data<T>(), scores);
                  });
+    if (!a.key_scales) return;
+    const T* factors = a.key_scales + b * a.scales_each;
+    for (int64_t s = 0; s < a.length; ++s) scores[s] *= factors[s];
 }
 
 }  // namespace

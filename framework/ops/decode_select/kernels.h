@@ -13,9 +13,11 @@ struct StoreIndexerKeys {
 
 template <class T>
 struct DecodeSelect {
-    const T* q;        // [batch, heads, width]
-    const T* panels;   // [batch, panels_each, width, panel_width]
-    const T* w;        // [batch, heads]
+    const T* q;           // [batch, heads, width]
+    const T* panels;      // [batch, panels_each, width, panel_width]
+    const T* w;           // [batch, heads]
+    const T* key_scales;  // [batch, scales_each]; or null
+    int64_t scales_each;
     int32_t* indices;  // [batch, slots]
     int32_t* counts;   // [batch]
     int64_t* bad_row;  // the lowest batch row with a NaN score, or -1

@@ -146,9 +146,8 @@ void gather_all(const IndexerKlForward<T>& a, T* row_loss) {
     const int64_t words = a.dq ? mask_words(n.heads) : 0;
     const Tensor masks = Tensor::empty(Shape{words, n.batch * n.length, a.slots}, DType::int32, device);
     uint32_t* signs = a.dq ? static_cast<uint32_t*>(masks.raw()) : nullptr;
-    gather(rows.keys, n.heads, GatheredScores<T>{indexer_of(a), signs}, scores.template data<T>());
-    gather(rows.keys, a.target.heads / a.target.key_heads, GatheredTargets<T>{a.target, n.length},
-           p.template data<T>());
+    gather_scores(rows.keys, GatheredScores<T>{indexer_of(a), signs}, scores.template data<T>());
+    gather_targets(rows.keys, a.target, p.template data<T>());
     rows.packed = true;
     rows.stride = a.slots;
     rows.scores = scores.template data<T>();

@@ -17,6 +17,8 @@ void check(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     check_shape(op, "bias", bias, Shape{x.dim(-1)}, why);
     check_dtype(op, "weight", weight, x.dtype());
     check_dtype(op, "bias", bias, x.dtype());
+    check_device(op, "weight", weight, x.device(), "x");
+    check_device(op, "bias", bias, x.device(), "x");
 }
 
 struct Saved {

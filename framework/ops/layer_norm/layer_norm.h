@@ -1,8 +1,11 @@
 // LayerNorm over the last dim (Ba, Kiros and Hinton 2016).
 //
-//   m[i] = mean_j x[i,j]     r[i] = 1 / sqrt(mean_j (x[i,j] - m[i])^2 + eps)     n[i,j] = (x[i,j] - m[i])
-//   r[i] y    = n g + b dx   = r (g dy - mean_j(g dy) - n mean_j(g dy n))     dg = sum_i dy n     db = sum_i
-//   dy
+//   m[i] = mean_j x[i,j]         r[i] = 1 / sqrt(mean_j (x[i,j] - m[i])^2 + eps)
+//   n[i,j] = (x[i,j] - m[i]) r[i]
+//   y    = n g + b
+//
+//   dx   = r (g dy - mean_j(g dy) - n mean_j(g dy n))
+//   dg   = sum_i dy n            db = sum_i dy
 //
 // Saves x, g, m and r.
 #pragma once

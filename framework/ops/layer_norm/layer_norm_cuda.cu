@@ -1,4 +1,4 @@
-// One team a row (core/cuda/rows.cuh): a warp up to 1024 columns, a block beyond. The loops after the first
+// One team a row (core/cuda/rows.cuh): a warp up to 4 KiB, a block beyond. The loops after the first
 // find the row in the L1 cache.
 //
 // forward:   8 bytes an element from and to memory, 8 FLOPs
@@ -45,9 +45,16 @@ __global__ void __launch_bounds__(row_threads) forward_rows(LayerNormForward<T> 
     a.rstd[row] = r;
 }
 
-// dx of one row.
+// Where a team adds up its rows' parts of the gradients.
+template <class T>
+struct Sums {
+    T *weight, *bias;  // [width]
+};
+
+// One row of dx, unless it is not wanted, and what the row adds to dweight and dbias.
 template <int n, class Team, class T>
-__device__ void backward_row(const Team& team, const LayerNormBackward<T>& a, int64_t row) {
+__device__ void backward_row(const Team& team, const LayerNormBackward<T>& a, int64_t row,
+                             const Sums<T>& sums) {
     using P = Pack<T, n>;
     const T* const x = a.x + row * a.width;
     const T* const dy = a.dy + row * a.width;
@@ -60,14 +67,20 @@ __device__ void backward_row(const Team& team, const LayerNormBackward<T>& a, in
             dot += g * (in.at[e] - mean) * r;
         }
     };
-    for_each_pack<n>(team, a.width, add_products, x, dy, a.weight);
+    if (a.dx) for_each_pack<n>(team, a.width, add_products, x, dy, a.weight);
     const T mean_g = team_sum(team, sum) / static_cast<T>(a.width);
     const T mean_gn = team_sum(team, dot) / static_cast<T>(a.width);
     const auto write = [&](int64_t j, const P& in, const P& d, const P& weight) {
-        P out;
-        for (int e = 0; e < n; ++e)
-            out.at[e] = r * (weight.at[e] * d.at[e] - mean_g - (in.at[e] - mean) * r * mean_gn);
-        store_pack(a.dx + row * a.width + j, out);
+        P out, dweight = load_pack<n>(sums.weight + j), dbias = load_pack<n>(sums.bias + j);
+        for (int e = 0; e < n; ++e) {
+            const T normalised = (in.at[e] - mean) * r;
+            out.at[e] = r * (weight.at[e] * d.at[e] - mean_g - normalised * mean_gn);
+            dweight.at[e] += d.at[e] * normalised;
+            dbias.at[e] += d.at[e];
+        }
+        if (a.dx) store_pack(a.dx + row * a.width + j, out);
+        store_pack(sums.weight + j, dweight);
+        store_pack(sums.bias + j, dbias);
     };
     for_each_pack<n>(team, a.width, write, x, dy, a.weight);
 }
@@ -75,30 +88,16 @@ __device__ void backward_row(const Team& team, const LayerNormBackward<T>& a, in
 // partial: [blocks, 2 width], dweight then dbias.
 template <int n, class Team, class T>
 __global__ void __launch_bounds__(row_threads) backward_rows(LayerNormBackward<T> a, T* partial) {
-    using P = Pack<T, n>;
     const Team team;
     T* const block_sums = partial + blockIdx.x * 2 * a.width;
-    T* const dweight = team_sums(team, block_sums, 2 * a.width);
-    T* const dbias = dweight + a.width;
+    T* const first = team_sums(team, block_sums, 2 * a.width);
+    const Sums<T> sums{.weight = first, .bias = first + a.width};
     for_each_pack<n>(team, a.width, [&](int64_t j) {
-        store_pack(dweight + j, P{});
-        store_pack(dbias + j, P{});
+        store_pack(sums.weight + j, Pack<T, n>{});
+        store_pack(sums.bias + j, Pack<T, n>{});
     });
     const int64_t stride = static_cast<int64_t>(gridDim.x) * Team::count;
-    for (int64_t row = own_row(team); row < a.rows; row += stride) {
-        if (a.dx) backward_row<n>(team, a, row);
-        const T r = a.rstd[row], mean = a.mean[row];
-        const auto add_to_sums = [&](int64_t j, const P& in, const P& d) {
-            P weight_sum = load_pack<n>(dweight + j), bias_sum = load_pack<n>(dbias + j);
-            for (int e = 0; e < n; ++e) {
-                weight_sum.at[e] += d.at[e] * (in.at[e] - mean) * r;
-                bias_sum.at[e] += d.at[e];
-            }
-            store_pack(dweight + j, weight_sum);
-            store_pack(dbias + j, bias_sum);
-        };
-        for_each_pack<n>(team, a.width, add_to_sums, a.x + row * a.width, a.dy + row * a.width);
-    }
+    for (int64_t row = own_row(team); row < a.rows; row += stride) backward_row<n>(team, a, row, sums);
     join_team_sums<Team>(block_sums, 2 * a.width);
 }
 

@@ -46,6 +46,20 @@ struct IndexerSelect {
     int64_t slots;  // min(top_k, T)
 };
 
+// q and k as int8 codes, one scale a row. The scales of the queries are in w.
+struct IndexerSelectInt8 {
+    const uint8_t* q;         // [B,T,HI,dI], bytes of int8
+    const uint8_t* k;         // [B,T,dI]
+    const float* w;           // [B,T,HI]
+    const float* key_scales;  // [B,T]
+    int32_t* indices;         // as above, like all below
+    int32_t* counts;
+    int64_t* bad_row;
+    IndexerSizes sizes;
+    double scale;
+    int64_t slots;
+};
+
 namespace cpu {
 template <class T>
 void indexer_scores_forward(const IndexerScoresForward<T>& a);
@@ -53,6 +67,7 @@ template <class T>
 void indexer_scores_backward(const IndexerScoresBackward<T>& a);
 template <class T>
 void indexer_select(const IndexerSelect<T>& a);
+void indexer_select_int8(const IndexerSelectInt8& a);
 }  // namespace cpu
 
 namespace cuda {
@@ -62,6 +77,7 @@ template <class T>
 SIEVE_CUDA_TWIN void indexer_scores_backward(const IndexerScoresBackward<T>& a);
 template <class T>
 SIEVE_CUDA_TWIN void indexer_select(const IndexerSelect<T>& a);
+SIEVE_CUDA_TWIN void indexer_select_int8(const IndexerSelectInt8& a);
 }  // namespace cuda
 
 }  // namespace sieve

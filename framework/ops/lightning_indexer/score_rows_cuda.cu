@@ -17,7 +17,7 @@
 #include "framework/core/cuda/elementwise.cuh"
 #include "framework/core/cuda/reduce.cuh"
 #include "framework/core/tensor.h"
-#include "framework/ops/lightning_indexer/score_tile.cuh"
+#include "framework/ops/lightning_indexer/fragment_scores.cuh"
 #include "framework/ops/lightning_indexer/weighted_queries.cuh"
 
 namespace sieve::cuda {
@@ -59,6 +59,72 @@ __global__ void __launch_bounds__(HeadTile<T>::threads) score_rows_kernel(ScoreR
         else if (a.future)
             scores[row * length + s] = -static_cast<T>(INFINITY);
     });
+}
+
+// On tensor cores (fragment_scores.cuh): a block has up to 16 queries and `span` keys of their past; each
+// warp walks over keys of its own.
+template <class Words, int chunks, int tiles>
+__global__ void __launch_bounds__(512)
+    fragment_rows_kernel(ScoreRows<float> a, const uint4* packed, int queries, int64_t span) {
+    using Keys = FragmentKeys<Words, chunks, tiles>;
+    const IndexerSizes& n = a.indexer.sizes;
+    const int64_t length = n.length, rows_end = a.chunk.first + a.chunk.rows, z = blockIdx.z;
+    const int64_t b = a.chunk.batch + z, t0 = a.chunk.first + static_cast<int64_t>(blockIdx.y) * queries;
+    const int64_t begin = static_cast<int64_t>(blockIdx.x) * span, last_query = t0 + queries - 1;
+    if (begin > last_query && !a.future) return;
+    FragmentQueries<Words, chunks> all(dynamic_shared<unsigned char>(), queries, n.heads);
+    all.load(a.indexer, b, t0, queries, rows_end);
+    __syncthreads();
+    const int64_t seen = a.future ? length : last_query + 1 < length ? last_query + 1 : length;
+    const int64_t end = begin + span < seen ? begin + span : seen, step = blockDim.x / warp_size * Keys::keys;
+    for (int64_t s0 = begin + threadIdx.x / warp_size * Keys::keys; s0 < end; s0 += step) {
+        const int64_t s = s0 + Keys::own();
+        const bool there = Keys::owns() && s < length;
+        if (s0 > last_query) {
+            for (int64_t t = t0; t <= last_query && t < rows_end; ++t)
+                if (there) a.scores[(z * a.chunk.rows + t - a.chunk.first) * length + s] = -INFINITY;
+            continue;
+        }
+        const Keys keys(packed + z * length * chunks * 4,
+                        [&](int i) { return s0 + i < length ? s0 + i : length - 1; });
+        for (int i = 0; i < queries && t0 + i < rows_end; ++i) {
+            const int64_t t = t0 + i, row = t - a.chunk.first;
+            const float score = keys.score(all, i, [&](int word, const uint32_t(&bits)[2 * tiles]) {
+                if (!a.masks) return;
+                const uint32_t mask = Keys::over_heads(bits, Or());
+                if (there && s <= t)
+                    a.masks[((z * mask_words(n.heads) + word) * a.chunk.rows + row) * length + s] = mask;
+            });
+            if (a.scores && there && (s <= t || a.future))
+                a.scores[(z * a.chunk.rows + row) * length + s] = s <= t ? score : -INFINITY;
+        }
+    }
+}
+
+// False where there is no room for a single query.
+template <class Shape>
+bool score_by_fragments(const ScoreRows<float>& a) {
+    using Words = typename Shape::Words;
+    using Keys = FragmentKeys<Words, Shape::chunks, Shape::tiles>;
+    using Queries = FragmentQueries<Words, Shape::chunks>;
+    const IndexerSizes& n = a.indexer.sizes;
+    int queries = 16;
+    while (queries > 0 && Queries::bytes(queries, n.heads) > most_shared_bytes()) --queries;
+    if (queries == 0) return false;
+    const int64_t keys = a.future ? n.length : a.chunk.first + a.chunk.rows;
+    const int64_t warps = std::clamp<int64_t>((keys + Keys::keys - 1) / Keys::keys, 1, 16);
+    const int64_t step = warps * Keys::keys, query_tiles = (a.chunk.rows + queries - 1) / queries;
+    // Loading queries costs about as much as 64 keys: a block has four steps where there are enough blocks.
+    const int64_t steps = query_tiles * a.chunk.batches * ((keys + step - 1) / step) >= 4 * 264 ? 4 : 1;
+    const Tensor packed = packed_rows<Words, Shape::chunks>(a.indexer.k + a.chunk.batch * n.length * n.width,
+                                                            a.chunk.batches * n.length, n.width);
+    launch_kernel(fragment_rows_kernel<Words, Shape::chunks, Shape::tiles>,
+                  {.blocks = dim3(blocks_for(keys, step * steps), static_cast<unsigned>(query_tiles),
+                                  static_cast<unsigned>(a.chunk.batches)),
+                   .threads = dim3(static_cast<unsigned>(warps * warp_size)),
+                   .shared_bytes = Queries::bytes(queries, n.heads)},
+                  a, static_cast<const uint4*>(packed.raw()), queries, step * steps);
+    return true;
 }
 
 // n / d for n < 2^31 by one multiplication (Granlund and Montgomery, "Division by invariant integers using
@@ -290,6 +356,11 @@ ChunkLimits& chunk_limits() {
 
 template <class T>
 void score_rows(const ScoreRows<T>& a) {
+    bool done = false;
+    if constexpr (std::is_same_v<T, float>)
+        with_fragments(a.indexer.sizes.width,
+                       [&]<class Shape>(Shape) { done = score_by_fragments<Shape>(a); });
+    if (done) return;
     const int64_t keys = a.future ? a.indexer.sizes.length : a.chunk.first + a.chunk.rows;
     launch_kernel(
         score_rows_kernel<T>,

@@ -1,4 +1,4 @@
-// One team a row (core/cuda/rows.cuh): a warp up to 1024 columns, a block beyond. A thread holds its packs of
+// One team a row (core/cuda/rows.cuh): a warp up to 4 KiB, a block beyond. A thread holds its packs of
 // 16 bytes for the time of one loop only; the second loop of a row finds it in the L1 cache.
 //
 // forward:   8 bytes an element from and to memory, 5 FLOPs
@@ -39,23 +39,27 @@ __global__ void __launch_bounds__(row_threads) forward_rows(RmsNormForward<T> a)
     if (team.rank() == 0) a.rstd[row] = r;
 }
 
-// dx of one row.
+// One row of dx, unless it is not wanted, and what the row adds to dweight, unless `sums` is null.
 template <int n, class Team, class T>
-__device__ void backward_row(const Team& team, const RmsNormBackward<T>& a, int64_t row) {
+__device__ void backward_row(const Team& team, const RmsNormBackward<T>& a, int64_t row, T* sums) {
     using P = Pack<T, n>;
     const T* const x = a.x + row * a.width;
     const T* const dy = a.dy + row * a.width;
+    const T r = a.rstd[row];
     T dot = 0;
     const auto add_products = [&](int64_t, const P& in, const P& d, const P& weight) {
         for (int e = 0; e < n; ++e) dot += in.at[e] * weight.at[e] * d.at[e];
     };
-    for_each_pack<n>(team, a.width, add_products, x, dy, a.weight);
-    dot = team_sum(team, dot);
-    const T r = a.rstd[row], c = r * r * r * dot / static_cast<T>(a.width);
+    if (a.dx) for_each_pack<n>(team, a.width, add_products, x, dy, a.weight);
+    const T c = r * r * r * team_sum(team, dot) / static_cast<T>(a.width);
     const auto write = [&](int64_t j, const P& in, const P& d, const P& weight) {
         P out;
         for (int e = 0; e < n; ++e) out.at[e] = r * weight.at[e] * d.at[e] - c * in.at[e];
-        store_pack(a.dx + row * a.width + j, out);
+        if (a.dx) store_pack(a.dx + row * a.width + j, out);
+        if (!sums) return;
+        P sum = load_pack<n>(sums + j);
+        for (int e = 0; e < n; ++e) sum.at[e] += d.at[e] * in.at[e] * r;
+        store_pack(sums + j, sum);
     };
     for_each_pack<n>(team, a.width, write, x, dy, a.weight);
 }
@@ -63,23 +67,12 @@ __device__ void backward_row(const Team& team, const RmsNormBackward<T>& a, int6
 // partial: [blocks, width], or null when dweight is not wanted.
 template <int n, class Team, class T>
 __global__ void __launch_bounds__(row_threads) backward_rows(RmsNormBackward<T> a, T* partial) {
-    using P = Pack<T, n>;
     const Team team;
     T* const block_sums = partial ? partial + blockIdx.x * a.width : nullptr;
-    T* const sums = team_sums(team, block_sums, a.width);
-    if (partial) for_each_pack<n>(team, a.width, [&](int64_t j) { store_pack(sums + j, P{}); });
+    T* const sums = partial ? team_sums(team, block_sums, a.width) : nullptr;
+    if (sums) for_each_pack<n>(team, a.width, [&](int64_t j) { store_pack(sums + j, Pack<T, n>{}); });
     const int64_t stride = static_cast<int64_t>(gridDim.x) * Team::count;
-    for (int64_t row = own_row(team); row < a.rows; row += stride) {
-        if (a.dx) backward_row<n>(team, a, row);
-        if (!partial) continue;
-        const T r = a.rstd[row];
-        const auto add_to_sums = [&](int64_t j, const P& in, const P& d) {
-            P sum = load_pack<n>(sums + j);
-            for (int e = 0; e < n; ++e) sum.at[e] += d.at[e] * in.at[e] * r;
-            store_pack(sums + j, sum);
-        };
-        for_each_pack<n>(team, a.width, add_to_sums, a.x + row * a.width, a.dy + row * a.width);
-    }
+    for (int64_t row = own_row(team); row < a.rows; row += stride) backward_row<n>(team, a, row, sums);
     if (partial) join_team_sums<Team>(block_sums, a.width);
 }
 

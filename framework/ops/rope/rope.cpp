@@ -1,5 +1,7 @@
 #include "framework/ops/rope/rope.h"
 
+#include <array>
+#include <bit>
 #include <cmath>
 #include <deque>
 #include <mutex>
@@ -14,7 +16,7 @@ namespace {
 constexpr const char* op = "rope";
 
 struct TableKey {
-    int64_t tokens, dims, first_position;
+    int64_t positions, dims;
     double base;
     DType dtype;
     Device device;
@@ -23,18 +25,18 @@ struct TableKey {
 
 struct Table {
     TableKey key{};
-    Tensor cosines, sines, negated_sines;  // [tokens, dims / 2]
+    Tensor cosines, sines, negated_sines;  // [positions, dims / 2]
 };
 
 Table make_table(const TableKey& key) {
-    const Shape shape{key.tokens, key.dims / 2};
+    const Shape shape{key.positions, key.dims / 2};
     const Tensor c = Tensor::empty(shape, DType::float64), s = Tensor::empty(shape, DType::float64);
     const Tensor n = Tensor::empty(shape, DType::float64);
-    for (int64_t t = 0, at = 0; t < key.tokens; ++t)
+    for (int64_t t = 0, at = 0; t < key.positions; ++t)
         for (int64_t i = 0; i < key.dims / 2; ++i, ++at) {
             const double frequency =
                 std::pow(key.base, -2.0 * static_cast<double>(i) / static_cast<double>(key.dims));
-            const double angle = static_cast<double>(key.first_position + t) * frequency;
+            const double angle = static_cast<double>(t) * frequency;
             c.data<double>()[at] = std::cos(angle);
             s.data<double>()[at] = std::sin(angle);
             n.data<double>()[at] = -std::sin(angle);
@@ -43,17 +45,20 @@ Table make_table(const TableKey& key) {
     return {key, placed(c), placed(s), placed(n)};
 }
 
-// The last few tables: a model asks for the same one or two in every layer of every step. They are made on
-// the host: a CUDA graph can be recorded once they are there.
+// A model asks for the same table in every layer of every step: it serves all positions below a power of two,
+// so that a growing text needs a new one rarely. Those of the CPU are dropped after a while; those of a
+// device are kept, because a recorded step reads them whenever it runs. They are made on the host: record a
+// step only after it has run.
 Table table_for(const TableKey& key) {
     static std::mutex mutex;
-    static auto* tables = new std::deque<Table>;
+    static auto* kept = new std::array<std::deque<Table>, 2>;
+    std::deque<Table>& tables = (*kept)[key.device.is_cpu() ? 0 : 1];
     const std::lock_guard lock(mutex);
-    for (const Table& table : *tables)
+    for (const Table& table : tables)
         if (table.key == key) return table;
-    if (tables->size() == 8) tables->pop_front();
-    tables->push_back(make_table(key));
-    return tables->back();
+    if (key.device.is_cpu() && tables.size() == 8) tables.pop_front();
+    tables.push_back(make_table(key));
+    return tables.back();
 }
 
 int64_t checked_dims(const RopeConfig& config, int64_t head_dim) {
@@ -61,6 +66,9 @@ int64_t checked_dims(const RopeConfig& config, int64_t head_dim) {
     if (dims % 2 != 0 || dims < 0 || dims > head_dim)
         fail(std::string(op) + ": rotary dims are " + std::to_string(dims) +
              ", want an even number up to the head size " + std::to_string(head_dim));
+    if (config.first_position < 0)
+        fail(std::string(op) + ": the first position is " + std::to_string(config.first_position) +
+             ", want at least 0");
     return dims;
 }
 
@@ -82,6 +90,7 @@ struct Move {
 
 template <class T>
 RopeMove<T> arguments_of(const Move& m, const RopeConfig& config, const Table& table, bool backwards) {
+    const int64_t skipped = config.first_position * (table.key.dims / 2);
     return {.x = m.from.defined() ? m.from.data<T>() + m.from_offset : nullptr,
             .y = m.to.data<T>() + m.to_offset,
             .x_batch = m.from_layout.batch,
@@ -90,8 +99,8 @@ RopeMove<T> arguments_of(const Move& m, const RopeConfig& config, const Table& t
             .y_batch = m.to_layout.batch,
             .y_token = m.to_layout.token,
             .y_head = m.to_layout.head,
-            .cosines = table.cosines.data<T>(),
-            .sines = (backwards ? table.negated_sines : table.sines).data<T>(),
+            .cosines = table.cosines.data<T>() + skipped,
+            .sines = (backwards ? table.negated_sines : table.sines).data<T>() + skipped,
             .batches = m.batches,
             .tokens = m.tokens,
             .heads = m.heads,
@@ -103,8 +112,9 @@ RopeMove<T> arguments_of(const Move& m, const RopeConfig& config, const Table& t
 // Moves of the same tokens and head size, three at most, in one launch.
 void run(const std::vector<Move>& moves, const RopeConfig& config, int64_t dims, bool backwards) {
     const Tensor& to = moves[0].to;
+    const auto positions = std::bit_ceil(static_cast<uint64_t>(config.first_position + moves[0].tokens));
     const Table table =
-        table_for({moves[0].tokens, dims, config.first_position, config.base, to.dtype(), to.device()});
+        table_for({static_cast<int64_t>(positions), dims, config.base, to.dtype(), to.device()});
     dispatch_float(op, to.dtype(), [&]<class T>() {
         RopeMoves<T> args{.count = static_cast<int>(moves.size())};
         for (size_t i = 0; i < moves.size(); ++i)

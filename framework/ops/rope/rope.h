@@ -1,7 +1,7 @@
 // Rotary position embedding (Su et al., "RoFormer", 2021). Pair i of the R rotated dims turns by the angle
 //
-//   a[t,i] = (first_position + t) * base^(-2i/R)            computed in float64, its cosine and sine rounded
-//   once (u, v) -> (u cos a - v sin a, u sin a + v cos a)        backward: the same with -a
+//   a[t,i] = (first_position + t) * base^(-2i/R)      in float64; its cosine and sine are rounded once
+//   (u, v) -> (u cos a - v sin a, u sin a + v cos a)  backward: the same with -a
 //
 // interleaved: pair i is (x[2i], x[2i+1]).     half_split: pair i is (x[i], x[i + R/2]).
 // Dims at and beyond R pass through. Nothing is saved but the table of cosines and sines.
@@ -17,7 +17,7 @@ struct RopeConfig {
     RopeLayout layout = RopeLayout::interleaved;
     int64_t rotary_dims = 0;  // R: even, at most the head size; 0: all
     double base = 10000;
-    int64_t first_position = 0;
+    int64_t first_position = 0;  // at least 0
 
     RopeConfig starting_at(int64_t position) const { return {layout, rotary_dims, base, position}; }
 };

@@ -1,4 +1,4 @@
-// One team a row (core/cuda/rows.cuh): a warp up to 1024 columns, a block beyond. The forward finds maximum
+// One team a row (core/cuda/rows.cuh): a warp up to 4 KiB, a block beyond. The forward finds maximum
 // and sum in one pass (core/cuda/exp_sum.cuh) and writes in a second one; the backward adds up dy y and
 // writes.
 //

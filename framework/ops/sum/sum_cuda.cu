@@ -1,4 +1,4 @@
-// forward: a block adds up 16384 elements in float64 (a thread its packs, then a tree), and a single block
+// forward: a block adds up 16384 elements in float64 (a thread 64 of them, then a tree), and a single block
 // adds up what the blocks found. 4 bytes an element. backward: a thread writes one pack of 16 bytes.
 // Deterministic: the order of the additions depends on the number of elements alone.
 #include "framework/core/cuda/elementwise.cuh"

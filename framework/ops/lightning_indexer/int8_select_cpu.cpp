@@ -1,0 +1,157 @@
+// indexer_select on int8 codes. As in lightning_indexer_cpu.cpp, the rows (t,j) of a block of queries meet
+// one panel of keys at a time; here the products are integers (int8_dots.h), and the sum over heads turns
+// them into float32:
+//
+//   I[t,s] = key_scale[s] * sum_j (scale * w[t,j]) * float(max(x[t,j,s], 0))
+//
+// in the order of the float32 indexer, whose bits for the same integers these are: float32 holds sums of
+// integer products below 2^24 exactly.
+#include <algorithm>
+#include <atomic>
+#include <limits>
+
+#include "framework/core/simd.h"
+#include "framework/core/tensor.h"
+#include "framework/core/threads.h"
+#include "framework/ops/lightning_indexer/indexer_panels.h"
+#include "framework/ops/lightning_indexer/int8_dots.h"
+#include "framework/ops/lightning_indexer/kernels.h"
+#include "framework/ops/top_k/select_row.h"
+
+namespace sieve::cpu {
+namespace {
+
+constexpr int64_t keys = int8_panel_keys;
+
+int64_t panels_of(int64_t length) {
+    return (length + keys - 1) / keys;
+}
+int64_t groups_of(int64_t width) {
+    return (width + 3) / 4;
+}
+
+// k [count, width] -> panels of int8_dots.h
+void pack_keys(const uint8_t* k, int64_t count, int64_t width, int8_t* packed) {
+    const int64_t groups = groups_of(width);
+    std::fill(packed, packed + panels_of(count) * groups * keys * 4, int8_t(0));
+    for (int64_t s = 0; s < count; ++s) {
+        int8_t* panel = packed + s / keys * groups * keys * 4 + s % keys * 4;
+        for (int64_t i = 0; i < width; ++i)
+            panel[i / 4 * keys * 4 + i % 4] = static_cast<int8_t>(k[s * width + i]);
+    }
+}
+
+// [rows, width] -> [rows, 4 groups]
+void pad_queries(const uint8_t* q, int64_t rows, int64_t width, int8_t* padded) {
+    const int64_t wide = 4 * groups_of(width);
+    std::fill(padded, padded + rows * wide, int8_t(0));
+    for (int64_t r = 0; r < rows; ++r)
+        for (int64_t i = 0; i < width; ++i) padded[r * wide + i] = static_cast<int8_t>(q[r * width + i]);
+}
+
+// Of one batch row; queries [begin, end).
+struct Int8Block {
+    const float* w;           // [T,HI]
+    const float* key_scales;  // [T] and zeros up to whole panels
+    int64_t heads, begin, end;
+    float scale;
+};
+
+typedef float Floats __attribute__((vector_size(keys * sizeof(float)), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(keys * sizeof(int32_t)), aligned(4), may_alias));
+
+// Scores of panel c from its products x [(t,j)][keys], into scores [queries, stride].
+SIEVE_CLONES void sum_panel(const Int8Block& a, const int32_t* x, int64_t c, float* scores, int64_t stride) {
+    const Floats key_scale = *reinterpret_cast<const Floats*>(a.key_scales + c * keys);
+    for (int64_t t = a.begin; t < a.end; ++t) {
+        Floats sum = {};
+        for (int64_t j = 0; j < a.heads; ++j, x += keys) {
+            const Ints product = *reinterpret_cast<const Ints*>(x);
+            const Ints positive = product < 0 ? Ints{} : product;
+            sum += (a.scale * a.w[t * a.heads + j]) * __builtin_convertvector(positive, Floats);
+        }
+        *reinterpret_cast<Floats*>(scores + (t - a.begin) * stride + c * keys) = sum * key_scale;
+    }
+}
+
+SIEVE_CLONES bool choose_row(const float* scores, int64_t count, int64_t slots,
+                             const SelectScratch<float>& scratch, int32_t* indices, int32_t* chosen) {
+    return select_into(scores, count, slots, scratch, indices, chosen);
+}
+
+// The packed keys of all batch rows.
+struct Int8Keys {
+    Tensor panels;  // uint8 [B, panels * groups * keys * 4]
+    Tensor scales;  // float32 [B, panels * keys]
+};
+
+Int8Keys pack_all(const IndexerSelectInt8& a) {
+    const IndexerSizes& n = a.sizes;
+    const int64_t panels = panels_of(n.length), bytes = panels * groups_of(n.width) * keys * 4;
+    const Int8Keys all{Tensor::empty({n.batch, bytes}, DType::uint8),
+                       Tensor::zeros({n.batch, panels * keys}, DType::float32)};
+    parallel_for(n.batch, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t b = begin; b < end; ++b) {
+            pack_keys(a.k + b * n.length * n.width, n.length, n.width,
+                      reinterpret_cast<int8_t*>(all.panels.data<uint8_t>() + b * bytes));
+            std::copy(a.key_scales + b * n.length, a.key_scales + (b + 1) * n.length,
+                      all.scales.data<float>() + b * panels * keys);
+        }
+    });
+    return all;
+}
+
+// Scores of the block's queries against all keys s < end.
+void score_block(const IndexerSelectInt8& a, const Int8Keys& all, int64_t b, const Int8Block& block,
+                 const Tensor& scores) {
+    const IndexerSizes& n = a.sizes;
+    const int64_t rows = (block.end - block.begin) * n.heads, groups = groups_of(n.width);
+    const Tensor q = Tensor::empty({rows, 4 * groups}, DType::uint8);
+    int8_t* padded = reinterpret_cast<int8_t*>(q.data<uint8_t>());
+    pad_queries(a.q + (b * n.length + block.begin) * n.heads * n.width, rows, n.width, padded);
+    const Tensor x = Tensor::empty({rows, keys}, DType::int32);
+    const int8_t* panels =
+        reinterpret_cast<const int8_t*>(all.panels.data<uint8_t>() + b * all.panels.dim(1));
+    const Int8Kernel kernel = fastest_int8_kernel();
+    for (int64_t c = 0; c < panels_of(block.end); ++c) {
+        int8_dots(kernel, {.q = padded,
+                           .k = panels + c * groups * keys * 4,
+                           .x = x.data<int32_t>(),
+                           .rows = rows,
+                           .groups = groups});
+        sum_panel(block, x.data<int32_t>(), c, scores.data<float>(), scores.dim(1));
+    }
+}
+
+}  // namespace
+
+// Blocks whose rows all take every key are not scored.
+void indexer_select_int8(const IndexerSelectInt8& a) {
+    const IndexerSizes& n = a.sizes;
+    const Int8Keys all = pack_all(a);
+    constexpr int64_t none = std::numeric_limits<int64_t>::max();
+    std::atomic<int64_t> lowest_bad{none};
+    for_query_blocks(n, [&](int64_t b, int64_t begin, int64_t end) {
+        const Int8Block block{.w = a.w + b * n.length * n.heads,
+                              .key_scales = all.scales.data<float>() + b * all.scales.dim(1),
+                              .heads = n.heads,
+                              .begin = begin,
+                              .end = end,
+                              .scale = static_cast<float>(a.scale)};
+        const int64_t stride = (panels_of(end) + 1) * keys;
+        const Tensor scores = Tensor::empty({end - begin, stride}, DType::float32);
+        const Tensor order = Tensor::empty({stride}, DType::int32),
+                     marks = Tensor::empty({stride}, DType::uint8);
+        const SelectScratch<float> scratch{static_cast<uint32_t*>(order.raw()), marks.data<uint8_t>()};
+        if (end > a.slots) score_block(a, all, b, block, scores);
+        for (int64_t t = begin; t < end; ++t) {
+            const int64_t row = b * n.length + t;
+            if (!choose_row(scores.data<float>() + (t - begin) * stride, t + 1, a.slots, scratch,
+                            a.indices + row * a.slots, a.counts + row))
+                note_bad_row(lowest_bad, row);
+        }
+    });
+    *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
+}
+
+}  // namespace sieve::cpu

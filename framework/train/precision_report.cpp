@@ -1,0 +1,69 @@
+#include "framework/train/precision_report.h"
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <utility>
+
+#include "framework/core/error.h"
+
+namespace sieve {
+namespace {
+
+// How many of the ascending keys a[0..n) are among the ascending b[0..n).
+int64_t common_keys(const int32_t* a, const int32_t* b, int64_t n) {
+    int64_t i = 0, j = 0, common = 0;
+    while (i < n && j < n) {
+        common += a[i] == b[j];
+        const bool forward = a[i] <= b[j];
+        j += b[j] <= a[i];
+        i += forward;
+    }
+    return common;
+}
+
+}  // namespace
+
+double selection_recall(const Selection& reference, const Selection& other) {
+    if (reference.indices.shape() != other.indices.shape())
+        fail("selection_recall: selections are " + to_string(reference.indices.shape()) + " and " +
+             to_string(other.indices.shape()) + ", want one shape");
+    const Tensor a = reference.indices.to(Device{}), b = other.indices.to(Device{});
+    const int64_t length = a.dim(1), slots = a.dim(2), rows = a.dim(0) * length;
+    int64_t common = 0, choices = 0;
+    for (int64_t row = 0; row < rows; ++row) {
+        if (row % length < slots) continue;
+        common += common_keys(a.data<int32_t>() + row * slots, b.data<int32_t>() + row * slots, slots);
+        choices += slots;
+    }
+    return choices == 0 ? 1 : static_cast<double>(common) / static_cast<double>(choices);
+}
+
+std::vector<PrecisionResult> compare_precisions(const IndexerProjections& projections, IndexerConfig config,
+                                                int64_t repeats) {
+    using Clock = std::chrono::steady_clock;
+    std::vector<PrecisionResult> results;
+    Selection reference;
+    for (const auto& [name, precision] :
+         {std::pair<const char*, IndexerPrecision>{"fp32", IndexerPrecision::fp32},
+          {"bf16", IndexerPrecision::bf16},
+          {"fp8", IndexerPrecision::fp8},
+          {"int8", IndexerPrecision::int8}}) {
+        if (precision == IndexerPrecision::fp8 && !std::has_single_bit(static_cast<uint64_t>(config.dim)))
+            continue;
+        config.precision = precision;
+        const Selection selection = select_keys(projections, config);
+        if (precision == IndexerPrecision::fp32) reference = selection;
+        std::vector<double> seconds;
+        for (int64_t i = 0; i < repeats; ++i) {
+            const auto start = Clock::now();
+            select_keys(projections, config);
+            seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+        }
+        std::sort(seconds.begin(), seconds.end());
+        results.push_back({name, seconds[seconds.size() / 2], selection_recall(reference, selection)});
+    }
+    return results;
+}
+
+}  // namespace sieve

@@ -1,0 +1,25 @@
+// How the precisions of the indexer compare: the time of a selection, and how much of float32's it finds.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "framework/nn/attention.h"
+
+namespace sieve {
+
+// The share of the reference's keys that the other selection has too, meaned over the queries that have a
+// choice (more keys than slots); 1 when none has. Both are of one shape, on any device.
+double selection_recall(const Selection& reference, const Selection& other);
+
+struct PrecisionResult {
+    std::string precision;
+    double seconds = 0;  // of one selection, the median of `repeats`
+    double recall = 0;   // of float32's selection
+};
+
+// One for each precision, fp32 first. Leaves out fp8 where dim is not a power of two.
+std::vector<PrecisionResult> compare_precisions(const IndexerProjections& projections, IndexerConfig config,
+                                                int64_t repeats);
+
+}  // namespace sieve

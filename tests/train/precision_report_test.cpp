@@ -1,0 +1,42 @@
+#include "framework/train/precision_report.h"
+
+#include "framework/core/error.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+Selection selection_of(const std::vector<int32_t>& indices) {
+    return {Tensor::from(indices, {1, 4, 2}), Tensor::from(std::vector<int32_t>{1, 2, 2, 2}, {1, 4})};
+}
+
+}  // namespace
+
+TEST_CASE("selection_recall: shared keys of the rows that have a choice") {
+    const Selection a = selection_of({0, 0, 0, 1, 0, 2, 1, 3});
+    CHECK(selection_recall(a, a) == 1);
+    CHECK(selection_recall(a, selection_of({0, 0, 0, 1, 1, 2, 1, 3})) == 0.75);
+    CHECK(selection_recall(a, selection_of({0, 0, 0, 1, 1, 2, 0, 2})) == 0.25);
+    const Selection none{Tensor::zeros({1, 2, 2}, DType::int32), Tensor::zeros({1, 2}, DType::int32)};
+    CHECK(selection_recall(none, none) == 1);
+    check_error("selection_recall: selections are [1,4,2] and [1,2,2], want one shape",
+                [&] { selection_recall(a, none); });
+}
+
+TEST_CASE("compare_precisions: every precision against fp32, the finer the more agreement") {
+    const IndexerProjections projections{random_normal({1, 400, 4, 32}, 1, DType::float32),
+                                         random_normal({1, 400, 32}, 2, DType::float32),
+                                         random_normal({1, 400, 4}, 3, DType::float32)};
+    const std::vector<PrecisionResult> results =
+        compare_precisions(projections, {.heads = 4, .dim = 32, .top_k = 40}, 1);
+    REQUIRE(results.size() == 4);
+    CHECK(results[0].precision == "fp32");
+    CHECK(results[0].recall == 1);
+    for (const PrecisionResult& r : results) CHECK(r.seconds > 0);
+    CHECK(results[1].recall > 0.97);  // bf16
+    CHECK(results[2].recall > 0.85);  // fp8
+    CHECK(results[3].recall > 0.95);  // int8
+    CHECK(results[2].recall < results[3].recall);
+}
