@@ -10,6 +10,9 @@
 PACKAGES := g++ cmake ninja-build libfmt-dev doctest-dev libstb-dev nlohmann-json3-dev libcli11-dev \
             libopenblas-openmp-dev libdeflate-dev libxxhash-dev fonts-dejavu-core
 WERROR ?= 0
+# For which GPUs CUDA code is compiled, as CMake writes it; empty: those of CMakeLists.txt.
+CUDA_ARCHITECTURES ?=
+CMAKE_FLAGS = -DSIEVE_WERROR=$(WERROR) $(CUDA_ARCHITECTURES:%=-DCMAKE_CUDA_ARCHITECTURES='%')
 JOBS ?= $(shell nproc)
 
 .PHONY: all programs test test-gpu bundle sanitize corpus packages clean format
@@ -20,11 +23,11 @@ packages:
 	@./tools/install_packages.sh $(PACKAGES)
 
 build/build.ninja: CMakeLists.txt | packages
-	@cmake -S . -B build -G Ninja -DSIEVE_WERROR=$(WERROR) > build.log 2>&1 || (cat build.log; rm -f build.log; exit 1)
+	@cmake -S . -B build -G Ninja $(CMAKE_FLAGS) > build.log 2>&1 || (cat build.log; rm -f build.log; exit 1)
 	@rm -f build.log
 
 programs: packages build/build.ninja
-	@cmake -S . -B build -DSIEVE_WERROR=$(WERROR) > /dev/null
+	@cmake -S . -B build $(CMAKE_FLAGS) > /dev/null
 	@cmake --build build -j $(JOBS)
 
 corpus: programs
