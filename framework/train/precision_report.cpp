@@ -6,23 +6,9 @@
 #include <utility>
 
 #include "framework/core/error.h"
+#include "framework/ops/top_k/common_keys.h"
 
 namespace sieve {
-namespace {
-
-// How many of the ascending keys a[0..n) are among the ascending b[0..n).
-int64_t common_keys(const int32_t* a, const int32_t* b, int64_t n) {
-    int64_t i = 0, j = 0, common = 0;
-    while (i < n && j < n) {
-        common += a[i] == b[j];
-        const bool forward = a[i] <= b[j];
-        j += b[j] <= a[i];
-        i += forward;
-    }
-    return common;
-}
-
-}  // namespace
 
 double selection_recall(const Selection& reference, const Selection& other) {
     if (reference.indices.shape() != other.indices.shape())

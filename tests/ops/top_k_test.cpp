@@ -1,9 +1,13 @@
 #include "framework/ops/top_k/top_k.h"
 
+#include <algorithm>
+#include <iterator>
 #include <limits>
+#include <set>
 
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
+#include "framework/ops/top_k/common_keys.h"
 #include "tests/ops/indexer_oracle.h"
 
 using namespace sieve;
@@ -135,6 +139,26 @@ TEST_CASE("top_k_select: the same on one and two threads") {
     set_thread_count(2);
     CHECK(same_selection(one, top_k_select(scores, 9)));
     set_thread_count(before);
+}
+
+TEST_CASE("common_keys: as many as the intersection of the two sets has") {
+    for (const int64_t n : {0, 1, 2, 7, 33})
+        for (const int keys : {40, 60, 400})
+            for (uint64_t seed = 0; seed < 10; ++seed) {
+                std::vector<int32_t> rows[2];
+                for (uint64_t i : {0, 1}) {
+                    std::set<int32_t> chosen;
+                    for (const int32_t key : random_tokens({20 * n}, 2 * seed + i, keys).to_vector<int32_t>())
+                        if (std::ssize(chosen) < n) chosen.insert(key);
+                    rows[i].assign(chosen.begin(), chosen.end());
+                }
+                REQUIRE(std::ssize(rows[0]) == n);
+                REQUIRE(std::ssize(rows[1]) == n);
+                std::vector<int32_t> both;
+                std::set_intersection(rows[0].begin(), rows[0].end(), rows[1].begin(), rows[1].end(),
+                                      std::back_inserter(both));
+                CHECK(common_keys(rows[0].data(), rows[1].data(), n) == std::ssize(both));
+            }
 }
 
 TEST_CASE("top_k_select: errors") {

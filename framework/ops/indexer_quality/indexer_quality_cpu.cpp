@@ -3,6 +3,7 @@
 #include "framework/core/simd.h"
 #include "framework/ops/indexer_kl/attention_target.h"
 #include "framework/ops/indexer_quality/kernels.h"
+#include "framework/ops/top_k/common_keys.h"
 #include "framework/ops/top_k/select_row.h"
 
 namespace sieve::cpu {
@@ -10,18 +11,6 @@ namespace {
 
 constexpr int64_t block_queries = 32;
 constexpr int64_t none = std::numeric_limits<int64_t>::max();
-
-// How many numbers two ascending lists of n share.
-SIEVE_INLINE int64_t shared(const int32_t* a, const int32_t* b, int64_t n) {
-    int64_t i = 0, j = 0, found = 0;
-    while (i < n && j < n) {
-        found += a[i] == b[j];
-        const bool step_a = a[i] <= b[j], step_b = b[j] <= a[i];
-        i += step_a;
-        j += step_b;
-    }
-    return found;
-}
 
 template <class T>
 struct QualityScratch {
@@ -51,7 +40,7 @@ SIEVE_INLINE bool judge_row(const T* p, int64_t heads, int64_t t, const QualityR
     if (!select_row(p, t + 1, n, s.select, s.best)) return false;
     double mass = 0;
     for (int64_t i = 0; i < n; ++i) mass += static_cast<double>(p[chosen[i]]);
-    a.recall[t] = static_cast<double>(shared(chosen, s.best, n)) / static_cast<double>(n);
+    a.recall[t] = static_cast<double>(common_keys(chosen, s.best, n)) / static_cast<double>(n);
     a.covered[t] = mass / static_cast<double>(heads);
     return true;
 }
