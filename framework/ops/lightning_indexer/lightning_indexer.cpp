@@ -54,44 +54,43 @@ Tensor indexer_scores(const Tensor& q, const Tensor& k, const Tensor& w, double 
 
 namespace {
 
-template <class T>
-Selection select_in_float(const Tensor& q, const Tensor& k, const Tensor& w, double scale,
-                          const Selection& selection) {
-    constexpr const char* op = "indexer_select";
-    int64_t bad_row = -1;
-    launch(op, q.device(), cpu::indexer_select<T>, cuda::indexer_select<T>,
-           IndexerSelect<T>{.q = q.data<T>(),
-                            .k = k.data<T>(),
-                            .w = w.data<T>(),
-                            .indices = selection.indices.data<int32_t>(),
-                            .counts = selection.counts.data<int32_t>(),
-                            .bad_row = &bad_row,
-                            .sizes = indexer_sizes(q),
-                            .scale = scale,
-                            .slots = selection.indices.dim(2)});
-    check_no_nan(op, bad_row, q.dim(1));
-    return selection;
+// int8's queries, with the weights that carry their scales.
+struct Int8Queries {
+    QuantizedRows rows;
+    Tensor w;
+};
+
+Int8Queries int8_queries(const Tensor& q, const Tensor& w) {
+    const QuantizedRows rows = quantize_rows(q, RowFormat::int8);
+    return {rows, times_scales(w, rows.scales)};
 }
 
-Selection select_in_int8(const Tensor& q, const Tensor& k, const Tensor& w, double scale,
-                         const Selection& selection) {
+// `args` holds the operands of the kernels; what every precision has is set here.
+template <class Args>
+void select_by(void (*cpu_kernel)(const Args&), void (*cuda_kernel)(const Args&), Args args, const Tensor& q,
+               double scale, const Selection& selection) {
     constexpr const char* op = "indexer_select";
-    const QuantizedRows queries = quantize_rows(q, RowFormat::int8), keys = quantize_rows(k, RowFormat::int8);
-    const Tensor weights = times_scales(w, queries.scales);
     int64_t bad_row = -1;
-    launch(op, q.device(), cpu::indexer_select_int8, cuda::indexer_select_int8,
-           IndexerSelectInt8{.q = queries.codes.data<uint8_t>(),
-                             .k = keys.codes.data<uint8_t>(),
-                             .w = weights.data<float>(),
-                             .key_scales = keys.scales.data<float>(),
-                             .indices = selection.indices.data<int32_t>(),
-                             .counts = selection.counts.data<int32_t>(),
-                             .bad_row = &bad_row,
-                             .sizes = indexer_sizes(q),
-                             .scale = scale,
-                             .slots = selection.indices.dim(2)});
+    args.indices = selection.indices.data<int32_t>();
+    args.counts = selection.counts.data<int32_t>();
+    args.bad_row = &bad_row;
+    args.sizes = indexer_sizes(q);
+    args.scale = scale;
+    args.slots = selection.indices.dim(2);
+    launch(op, q.device(), cpu_kernel, cuda_kernel, args);
     check_no_nan(op, bad_row, q.dim(1));
-    return selection;
+}
+
+void select_in_int8(const Tensor& q, const Tensor& k, const Tensor& w, double scale,
+                    const Selection& selection) {
+    const Int8Queries queries = int8_queries(q, w);
+    const QuantizedRows keys = quantize_rows(k, RowFormat::int8);
+    select_by(cpu::indexer_select_int8, cuda::indexer_select_int8,
+              IndexerSelectInt8{.q = queries.rows.codes.data<uint8_t>(),
+                                .k = keys.codes.data<uint8_t>(),
+                                .w = queries.w.data<float>(),
+                                .key_scales = keys.scales.data<float>()},
+              q, scale, selection);
 }
 
 }  // namespace
@@ -100,8 +99,8 @@ RoundedQueries rounded_queries(const Tensor& q, const Tensor& w, IndexerPrecisio
     if (precision == IndexerPrecision::fp32) return {q, w};
     if (precision == IndexerPrecision::bf16) return {bf16_values(q), w};
     if (precision == IndexerPrecision::fp8) return {fp8_values(quantize_rows(q, RowFormat::fp8)), w};
-    const QuantizedRows rows = quantize_rows(q, RowFormat::int8);
-    return {int8_values(rows), times_scales(w, rows.scales)};
+    const Int8Queries queries = int8_queries(q, w);
+    return {int8_values(queries.rows), queries.w};
 }
 
 RoundedKeys rounded_keys(const Tensor& k, IndexerPrecision precision) {
@@ -117,10 +116,18 @@ Selection indexer_select(const Tensor& q, const Tensor& k, const Tensor& w, doub
     constexpr const char* op = "indexer_select";
     check_indexer(op, q, k, w);
     const Selection selection = empty_selection(op, q.dim(0), q.dim(1), top_k, q.device());
-    if (precision == IndexerPrecision::int8) return select_in_int8(q, k, w, scale, selection);
-    const Tensor queries = rounded_queries(q, w, precision).q, keys = rounded_keys(k, precision).k;
-    return dispatch_float(op, q.dtype(),
-                          [&]<class T>() { return select_in_float<T>(queries, keys, w, scale, selection); });
+    if (precision == IndexerPrecision::int8) {
+        select_in_int8(q, k, w, scale, selection);
+        return selection;
+    }
+    const RoundedQueries queries = rounded_queries(q, w, precision);
+    const RoundedKeys keys = rounded_keys(k, precision);
+    dispatch_float(op, q.dtype(), [&]<class T>() {
+        select_by(cpu::indexer_select<T>, cuda::indexer_select<T>,
+                  IndexerSelect<T>{.q = queries.q.data<T>(), .k = keys.k.data<T>(), .w = queries.w.data<T>()},
+                  q, scale, selection);
+    });
+    return selection;
 }
 
 }  // namespace sieve
