@@ -183,7 +183,13 @@ void bench_step(const Arguments& a) {
                    result["sparse_over_classic"].get<double>());
 }
 
+// A page that cannot take the table is refused before the measurements, not after.
+void check_page(const Arguments& a, const char* section) {
+    if (!a.markdown.empty()) marked_section(a.markdown, section);
+}
+
 void bench_scaling(const Arguments& a) {
+    check_page(a, "scaling");
     const int all_threads = thread_count();
     const auto seconds_of_step = [&](const ExperimentConfig& config) {
         set_thread_count(config.threads ? static_cast<int>(config.threads) : all_threads);
@@ -199,20 +205,21 @@ void bench_scaling(const Arguments& a) {
     fmt::print("{}\n", a.json ? json.dump() : scaling_table(series));
 }
 
-void report_precisions(const Arguments& a, const std::string& what, const IndexerProjections& projections,
-                       const IndexerConfig& config, Json& rows) {
-    const std::vector<PrecisionResult> results = compare_precisions(projections, config, a.steps);
-    for (const PrecisionResult& r : results) {
-        const double ratio = r.seconds / results.front().seconds;
-        if (!a.json)
-            fmt::print("{:<26} {:<5} {:>9.2f} ms  {:.2f}x fp32  recall of fp32's keys {:.4f}\n", what,
-                       r.precision, 1000 * r.seconds, ratio, r.recall);
-        rows.push_back({{"what", what},
-                        {"precision", r.precision},
-                        {"seconds", r.seconds},
-                        {"over_fp32", ratio},
-                        {"recall", r.recall}});
-    }
+std::string label_of(const PrecisionComparison& c) {
+    return c.layer < 0 ? fmt::format("random, {} tokens", c.tokens)
+                       : fmt::format("layer {}, {} tokens", c.layer, c.tokens);
+}
+
+// Measures what `comparison` names, and prints it.
+void add_precisions(const Arguments& a, PrecisionComparison comparison, const IndexerProjections& projections,
+                    const IndexerConfig& config, std::vector<PrecisionComparison>& all) {
+    comparison.results = compare_precisions(projections, config, a.steps);
+    if (!a.json)
+        for (const PrecisionResult& r : comparison.results)
+            fmt::print("{:<26} {:<5} {:>9.2f} ms  {:.2f}x fp32  recall of fp32's keys {:.4f}\n",
+                       label_of(comparison), r.precision, 1000 * r.seconds, comparison.over_fp32(r),
+                       r.recall);
+    all.push_back(std::move(comparison));
 }
 
 Tensor random_operand(const Shape& shape, uint64_t stream) {
@@ -222,7 +229,7 @@ Tensor random_operand(const Shape& shape, uint64_t stream) {
     return x;
 }
 
-void bench_random_indexer(const Arguments& a, Json& rows) {
+void bench_random_indexer(const Arguments& a, std::vector<PrecisionComparison>& all) {
     ExperimentConfig config;
     apply_preset(config, a.preset);
     ModelConfig& m = config.model;
@@ -234,13 +241,12 @@ void bench_random_indexer(const Arguments& a, Json& rows) {
         const IndexerProjections projections{random_operand({1, length, m.indexer_heads, m.indexer_dim}, 0),
                                              random_operand({1, length, m.indexer_dim}, 1),
                                              random_operand({1, length, m.indexer_heads}, 2)};
-        report_precisions(a, fmt::format("random, {} tokens", length), projections, indexer_config(m, 0),
-                          rows);
+        add_precisions(a, {.tokens = length}, projections, indexer_config(m, 0), all);
     }
 }
 
 // On the layers of a trained model, as they are for a text.
-void bench_trained_indexer(const Arguments& a, Json& rows) {
+void bench_trained_indexer(const Arguments& a, std::vector<PrecisionComparison>& all) {
     if (a.text.empty()) fail_usage("--checkpoint: needs --text TEXT for the model to read");
     const FinalModel trained = read_model(a.checkpoint);
     ModelConfig m = trained.config.model;
@@ -252,19 +258,33 @@ void bench_trained_indexer(const Arguments& a, Json& rows) {
     const NoGrad guard;
     ForwardOptions options{.logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& trace) {
-        report_precisions(a, fmt::format("layer {}, {} tokens", layer, sample.tokens.dim(1)), trace.indexer,
-                          indexer_config(m, layer), rows);
+        add_precisions(a, {.layer = layer, .tokens = sample.tokens.dim(1)}, trace.indexer,
+                       indexer_config(m, layer), all);
     };
     trained.model->forward(sample.tokens, options);
 }
 
-void bench_indexer(const Arguments& a) {
+Json precisions_json(const std::vector<PrecisionComparison>& comparisons) {
     Json rows = Json::array();
+    for (const PrecisionComparison& c : comparisons)
+        for (const PrecisionResult& r : c.results)
+            rows.push_back({{"what", label_of(c)},
+                            {"precision", r.precision},
+                            {"seconds", r.seconds},
+                            {"over_fp32", c.over_fp32(r)},
+                            {"recall", r.recall}});
+    return {{"threads", thread_count()}, {"selections", rows}};
+}
+
+void bench_indexer(const Arguments& a) {
+    check_page(a, "precision");
+    std::vector<PrecisionComparison> comparisons;
     if (a.checkpoint.empty())
-        bench_random_indexer(a, rows);
+        bench_random_indexer(a, comparisons);
     else
-        bench_trained_indexer(a, rows);
-    if (a.json) fmt::print("{}\n", Json{{"threads", thread_count()}, {"selections", rows}}.dump());
+        bench_trained_indexer(a, comparisons);
+    if (!a.markdown.empty()) replace_marked_section(a.markdown, "precision", precision_table(comparisons));
+    if (a.json) fmt::print("{}\n", precisions_json(comparisons).dump());
 }
 
 int main_of(int argc, char** argv) {
@@ -291,7 +311,8 @@ int main_of(int argc, char** argv) {
     command.option("text", a.text, "of indexer: what the trained model reads");
     command.option("out", a.out, "scaling: write the JSON here");
     command.option("markdown", a.markdown,
-                   "scaling: write the table between this file's <!-- scaling --> markers");
+                   "scaling, indexer: write the table between this file's <!-- scaling --> or <!-- precision "
+                   "--> markers");
     command.flag("json", a.json, "print one JSON object");
     if (!command.parse(argc, argv)) return 0;
     if (a.steps < 1) fail_usage(fmt::format("steps: {}, want at least 1", a.steps));

@@ -5,8 +5,11 @@
 
 namespace sieve {
 
-// Replaces what stands between the lines "<!-- name -->" and "<!-- /name -->" of a file, atomically. Throws a
-// bad_file error when the file or one of the markers is missing, or they stand in the wrong order.
+// What stands between the lines "<!-- name -->" and "<!-- /name -->" of a file. Throws a bad_file error when
+// the file or one of the markers is missing, or they stand in the wrong order.
+std::string marked_section(const std::string& path, const std::string& name);
+
+// Replaces what stands there, atomically. Throws as above.
 void replace_marked_section(const std::string& path, const std::string& name, const std::string& text);
 
 }  // namespace sieve

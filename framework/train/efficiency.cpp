@@ -13,6 +13,7 @@
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
 #include "framework/io/atomic_file.h"
+#include "framework/io/marked_section.h"
 #include "framework/train/device.h"
 #include "framework/train/flops.h"
 #include "framework/train/interrupt.h"
@@ -322,13 +323,30 @@ EfficiencyResults measure_efficiency(const EfficiencyPlan& plan) {
     return Measuring(plan).run();
 }
 
+namespace {
+
+constexpr const char* page_sections[] = {"efficiency", "parts"};
+
+void renew_page(const EfficiencyPlan& plan, const EfficiencyResults& results) {
+    replace_marked_section(plan.markdown, page_sections[0], efficiency_markdown(plan, results));
+    const std::string parts = parts_markdown(plan, results);
+    if (!parts.empty()) replace_marked_section(plan.markdown, page_sections[1], parts);
+}
+
+}  // namespace
+
 int run_efficiency(const EfficiencyPlan& plan) {
+    if (!plan.markdown.empty())  // a page that cannot take the tables is refused before the measurements
+        for (const char* section : page_sections) marked_section(plan.markdown, section);
     make_folder(plan.folder);
     catch_interrupts();
     const EfficiencyResults results = measure_efficiency(plan);
     write_efficiency(plan, results);
     fmt::print("\n{}\nresults are in {}/\n", efficiency_tables(plan, results), plan.folder);
-    if (!results.interrupted) return 0;
+    if (!results.interrupted) {
+        if (!plan.markdown.empty()) renew_page(plan, results);
+        return 0;
+    }
     fmt::print("interrupted; what had been measured is there\n");
     return interrupted();
 }

@@ -33,6 +33,7 @@ struct EfficiencyPlan {
     int64_t steps = 5, untimed_steps = 2, part_steps = 3;
     int64_t memory_limit = 0;  // bytes
     std::string folder;
+    std::string markdown;  // a page whose tables are renewed; empty: none
 
     int64_t top_k_of(int64_t length) const;
     ExperimentConfig config_of(AttentionVariant variant, int64_t length) const;
@@ -97,6 +98,12 @@ EfficiencyResults measure_efficiency(const EfficiencyPlan& plan);
 // plan.folder/efficiency.json, .csv and .png, each whole or not at all.
 void write_efficiency(const EfficiencyPlan& plan, const EfficiencyResults& results);
 std::string efficiency_tables(const EfficiencyPlan& plan, const EfficiencyResults& results);
+
+// Tables for a page, in Markdown: of training steps, or of forwards when nothing else was measured.
+// Time and memory by length; what was skipped has its estimated memory.
+std::string efficiency_markdown(const EfficiencyPlan& plan, const EfficiencyResults& results);
+// Time by part at the longest length at which every variant has it; empty when there is none.
+std::string parts_markdown(const EfficiencyPlan& plan, const EfficiencyResults& results);
 
 // The program; returns its exit code.
 int run_efficiency(const EfficiencyPlan& plan);

@@ -162,6 +162,8 @@ std::optional<EfficiencyPlan> parse_efficiency(int argc, char** argv) {
     command.option("stages", stages,
                    "of forward (an evaluation's, with all losses) and train (a whole step)");
     command.option("out", plan.folder, "folder for the results");
+    command.option("markdown", plan.markdown,
+                   "write the tables between this file's <!-- efficiency --> and <!-- parts --> markers");
     command.group("Measuring");
     command.option("steps", plan.steps, "timed steps");
     command.option("untimed_steps", plan.untimed_steps, "steps before those (on a GPU at least 3)");

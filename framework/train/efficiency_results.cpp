@@ -1,4 +1,5 @@
-// What profile_efficiency leaves behind: efficiency.json, .csv, .png, and the tables that it prints.
+// What profile_efficiency leaves behind: efficiency.json, .csv, .png, and the tables that it prints or puts
+// into a page.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include "framework/train/device.h"
 #include "framework/train/efficiency.h"
 #include "framework/train/flops.h"
+#include "framework/train/progress.h"
 
 namespace sieve {
 namespace {
@@ -345,6 +347,115 @@ std::string efficiency_tables(const EfficiencyPlan& plan, const EfficiencyResult
             if (!table.empty()) text += table + "\n";
     text.pop_back();
     return text;
+}
+
+namespace {
+
+StepKind stage_of_page(const EfficiencyPlan& plan) {
+    return plan.stages == std::vector{StepKind::forward} ? StepKind::forward : StepKind::train;
+}
+
+std::string markdown_row(const std::vector<std::string>& cells) {
+    std::string row = "|";
+    for (const std::string& text : cells) row += " " + text + " |";
+    return row + "\n";
+}
+
+std::string markdown_head(const std::vector<std::string>& cells) {
+    std::string rule = "|";
+    for (size_t i = 0; i < cells.size(); ++i) rule += "---|";
+    return markdown_row(cells) + rule + "\n";
+}
+
+// Empty where there is no number.
+std::string number_cell(double value, const char* format) {
+    return std::isfinite(value) ? fmt::format(fmt::runtime(format), value) : "";
+}
+
+std::string milliseconds(double seconds) {
+    return number_cell(1e3 * seconds, seconds < 0.1 ? "{:.1f}" : "{:.0f}");
+}
+
+const EfficiencyPoint& point_of(const EfficiencyResults& results, AttentionVariant variant, int64_t length) {
+    return *std::find_if(results.points.begin(), results.points.end(), [&](const EfficiencyPoint& point) {
+        return point.variant == variant && point.length() == length;
+    });
+}
+
+std::string time_cell(const EfficiencyResults& results, const EfficiencyPoint& point, StepKind kind) {
+    if (!point.skipped.empty()) return "does not fit";
+    return milliseconds(median_of(results, point.variant, point.length(), kind));
+}
+
+std::string peak_cell(const EfficiencyPoint& point, StepKind kind) {
+    const auto found = point.steps.find(kind);
+    if (found != point.steps.end()) return human_bytes(found->second.peak_bytes);
+    return point.estimated_bytes > 0 ? "about " + human_bytes(point.estimated_bytes) : "";
+}
+
+// 0: none.
+int64_t longest_in_parts(const EfficiencyPlan& plan, const EfficiencyResults& results, StepKind kind) {
+    const auto complete = [&](int64_t length) {
+        return std::all_of(plan.variants.begin(), plan.variants.end(), [&](AttentionVariant variant) {
+            const StepMeasurement* m = results.find(variant, length, kind);
+            return m && !m->steps_in_parts.empty();
+        });
+    };
+    const auto longest = std::find_if(plan.lengths.rbegin(), plan.lengths.rend(), complete);
+    return longest == plan.lengths.rend() ? 0 : *longest;
+}
+
+// Empty for a part that the variant does not have.
+std::string part_cell(const EfficiencyPoint& point, StepKind kind, const char* name) {
+    const double seconds = part_named(point.steps.at(kind).parts(), name).total();
+    const StepFlops flops = step_flops(point.config, kind);
+    return seconds == 0 ? ""
+                        : fmt::format("{} ({:.0f} % of FLOPs)", milliseconds(seconds),
+                                      100 * flops_of_part(flops, name) / flops.total());
+}
+
+}  // namespace
+
+std::string efficiency_markdown(const EfficiencyPlan& plan, const EfficiencyResults& results) {
+    const StepKind kind = stage_of_page(plan);
+    const Comparison c = compare(plan, results, kind);
+    std::vector<std::string> head{"tokens"};
+    for (const AttentionVariant variant : plan.variants)
+        head.push_back(std::string(name_of(variant)) + ", ms");
+    for (const char* title : {"speed-up over classic", "by FLOPs", "share", "over materialised"})
+        head.emplace_back(title);
+    for (const AttentionVariant variant : plan.variants)
+        head.push_back((variant == plan.variants.front() ? "peak: " : "") + std::string(name_of(variant)));
+    std::string table = markdown_head(head);
+    for (size_t i = 0; i < plan.lengths.size(); ++i) {
+        std::vector<std::string> row{std::to_string(plan.lengths[i])};
+        for (const AttentionVariant variant : plan.variants)
+            row.push_back(time_cell(results, point_of(results, variant, plan.lengths[i]), kind));
+        row.push_back(number_cell(c.over_classic[i], "{:.2f}"));
+        row.push_back(number_cell(c.bound[i], "{:.2f}"));
+        row.push_back(number_cell(100 * c.over_classic[i] / c.bound[i], "{:.0f} %"));
+        row.push_back(number_cell(c.over_materialised[i], "{:.2f}"));
+        for (const AttentionVariant variant : plan.variants)
+            row.push_back(peak_cell(point_of(results, variant, plan.lengths[i]), kind));
+        table += markdown_row(row);
+    }
+    return table;
+}
+
+std::string parts_markdown(const EfficiencyPlan& plan, const EfficiencyResults& results) {
+    const StepKind kind = stage_of_page(plan);
+    const int64_t length = longest_in_parts(plan, results, kind);
+    if (length == 0) return "";
+    std::vector<std::string> head{fmt::format("part, ms at {} tokens", length)};
+    for (const AttentionVariant variant : plan.variants) head.emplace_back(name_of(variant));
+    std::string table = markdown_head(head);
+    for (const char* name : step_part::all) {
+        std::vector<std::string> row{name};
+        for (const AttentionVariant variant : plan.variants)
+            row.push_back(part_cell(point_of(results, variant, length), kind, name));
+        table += markdown_row(row);
+    }
+    return table;
 }
 
 }  // namespace sieve

@@ -1,5 +1,7 @@
 #include "framework/train/precision_report.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -50,6 +52,21 @@ std::vector<PrecisionResult> compare_precisions(const IndexerProjections& projec
         results.push_back({name, seconds[seconds.size() / 2], selection_recall(reference, selection)});
     }
     return results;
+}
+
+std::string precision_table(const std::vector<PrecisionComparison>& comparisons) {
+    const bool layers = !comparisons.empty() && comparisons.front().layer >= 0;
+    std::string table = fmt::format(
+        "{}| tokens | precision | ms a layer | against float32 | recall of float32's keys |\n"
+        "{}|---|---|---|---|---|\n",
+        layers ? "| layer " : "", layers ? "|---" : "");
+    for (const PrecisionComparison& c : comparisons)
+        for (const PrecisionResult& r : c.results) {
+            if (layers) table += fmt::format("| {} ", c.layer);
+            table += fmt::format("| {} | {} | {:.1f} | {:.2f}x | {:.4f} |\n", c.tokens, r.precision,
+                                 1000 * r.seconds, c.over_fp32(r), r.recall);
+        }
+    return table;
 }
 
 }  // namespace sieve

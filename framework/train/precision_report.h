@@ -22,4 +22,16 @@ struct PrecisionResult {
 std::vector<PrecisionResult> compare_precisions(const IndexerProjections& projections, IndexerConfig config,
                                                 int64_t repeats);
 
+// The precisions on one kind of operands: random ones, or those of a trained model's layer.
+struct PrecisionComparison {
+    int64_t layer = -1;  // -1: random operands
+    int64_t tokens = 0;
+    std::vector<PrecisionResult> results;
+
+    double over_fp32(const PrecisionResult& result) const { return result.seconds / results.front().seconds; }
+};
+
+// Markdown, with a column of layers where there are any.
+std::string precision_table(const std::vector<PrecisionComparison>& comparisons);
+
 }  // namespace sieve

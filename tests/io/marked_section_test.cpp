@@ -16,6 +16,8 @@ TEST_CASE("marked_section: only what stands between the markers changes, again a
     replace_marked_section(page, "a", "newer\nlines\n");
     CHECK(read_file(page) ==
           "before\n<!-- a -->\nnewer\nlines\n<!-- /a -->\nbetween\n<!-- b -->\ntext\n<!-- /b -->\n");
+    CHECK(marked_section(page, "a") == "newer\nlines\n");
+    CHECK(marked_section(page, "b") == "text\n");
 }
 
 TEST_CASE("marked_section: a missing marker is named and nothing is written") {
@@ -25,6 +27,8 @@ TEST_CASE("marked_section: a missing marker is named and nothing is written") {
         write_file_atomic(page, text);
         check_error(page + ": want a line <!-- a --> and after it a line <!-- /a -->",
                     [&] { replace_marked_section(page, "a", "new\n"); });
+        check_error(page + ": want a line <!-- a --> and after it a line <!-- /a -->",
+                    [&] { marked_section(page, "a"); });
         CHECK(read_file(page) == text);
     }
 }

@@ -298,6 +298,103 @@ TEST_CASE("efficiency: crossover between the last slower length and the next") {
     CHECK(at({nan, nan, nan, nan}).text == "not measured");
 }
 
+namespace {
+
+StepMeasurement measured(double seconds, int64_t peak_bytes, const std::vector<PartSeconds>& parts) {
+    return {
+        .seconds = {seconds, seconds / 2, 2 * seconds}, .steps_in_parts = {parts}, .peak_bytes = peak_bytes};
+}
+
+// classic and sparse at lengths 16 and 33, materialised at 16 alone; medians of 0.2, 0.4, ... s.
+EfficiencyResults results_without_long_materialised(const EfficiencyPlan& plan, StepKind kind) {
+    EfficiencyResults results;
+    double seconds = 0;
+    for (const int64_t length : plan.lengths)
+        for (const AttentionVariant variant : plan.variants) {
+            EfficiencyPoint point{.variant = variant, .config = plan.config_of(variant, length)};
+            seconds += 0.2;
+            if (length == 33 && variant == AttentionVariant::materialised) {
+                point.skipped = "needs too much", point.estimated_bytes = int64_t{3} << 30;
+            } else {
+                std::vector<PartSeconds> parts{{step_part::attention, seconds / 4, seconds / 2}};
+                if (variant == AttentionVariant::sparse) parts.push_back({step_part::selection, 0.0125, 0});
+                point.steps[kind] = measured(seconds, length << 20, parts);
+            }
+            results.points.push_back(std::move(point));
+        }
+    return results;
+}
+
+// "16 (4 % of FLOPs)" -> "16": the shares are those of flops_test.cpp.
+std::string without_shares(std::string table) {
+    for (size_t at; (at = table.find(" (")) != std::string::npos;)
+        table.erase(at, table.find(')', at) + 1 - at);
+    return table;
+}
+
+}  // namespace
+
+TEST_CASE("efficiency: the tables for a page") {
+    EfficiencyPlan plan = tiny_plan();
+    for (const StepKind kind : {StepKind::train, StepKind::forward}) {
+        plan.stages = {kind};
+        const EfficiencyResults results = results_without_long_materialised(plan, kind);
+        const double bounds[] = {flop_bound(plan, 16, kind), flop_bound(plan, 33, kind)};
+        char lines[2][200];
+        std::snprintf(lines[0], 200,
+                      "| 16 | 200 | 400 | 600 | 0.33 | %.2f | %.0f %% | 0.67 | 16 MiB | 16 MiB | 16 MiB |\n",
+                      bounds[0], 100 / 3.0 / bounds[0]);
+        std::snprintf(
+            lines[1], 200,
+            "| 33 | 800 | does not fit | 1200 | 0.67 | %.2f | %.0f %% |  | 33 MiB | about 3.00 GiB | "
+            "33 MiB |\n",
+            bounds[1], 200 / 3.0 / bounds[1]);
+        CHECK(
+            efficiency_markdown(plan, results) ==
+            std::string("| tokens | classic, ms | materialised, ms | sparse, ms | speed-up over classic | by "
+                        "FLOPs | share | over materialised | peak: classic | materialised | sparse |\n"
+                        "|---|---|---|---|---|---|---|---|---|---|---|\n") +
+                lines[0] + lines[1]);
+        // 16 is the longest length at which all three ran.
+        CHECK(without_shares(parts_markdown(plan, results)) ==
+              "| part, ms at 16 tokens | classic | materialised | sparse |\n"
+              "|---|---|---|---|\n"
+              "| projections |  |  |  |\n"
+              "| indexer projections |  |  |  |\n"
+              "| indexer scores and selection |  |  | 12.5 |\n"
+              "| attention | 150 | 300 | 450 |\n"
+              "| alignment loss |  |  |  |\n"
+              "| experts |  |  |  |\n"
+              "| head |  |  |  |\n"
+              "| optimizer |  |  |  |\n"
+              "| other |  |  |  |\n");
+    }
+    plan.stages = {StepKind::forward, StepKind::train};  // of both, training
+    CHECK(parts_markdown(plan, results_without_long_materialised(plan, StepKind::forward)) == "");
+    plan.variants = {AttentionVariant::classic, AttentionVariant::sparse};
+    CHECK(parts_markdown(plan, results_without_long_materialised(plan, StepKind::train))
+              .find("| part, ms at 33 tokens | classic | sparse |\n") == 0);
+}
+
+TEST_CASE("efficiency: a run renews its page, and refuses one without the markers before it measures") {
+    const TemporaryFolder folder;
+    EfficiencyPlan plan = tiny_plan();
+    plan.folder = folder / "results";
+    plan.markdown = folder / "page.md";
+    write_file_atomic(plan.markdown, "<!-- efficiency -->\n<!-- /efficiency -->\n");
+    check_error(plan.markdown + ": want a line <!-- parts --> and after it a line <!-- /parts -->",
+                [&] { run_efficiency(plan); });
+    CHECK(!std::filesystem::exists(plan.folder));
+    write_file_atomic(
+        plan.markdown,
+        "a\n<!-- efficiency -->\nold\n<!-- /efficiency -->\nb\n<!-- parts -->\n<!-- /parts -->\n");
+    CHECK(run_efficiency(plan) == 0);
+    const std::string page = read_file(plan.markdown);
+    CHECK(page.find("a\n<!-- efficiency -->\n| tokens | classic, ms |") == 0);
+    CHECK(page.find("<!-- parts -->\n| part, ms at 33 tokens | classic |") != std::string::npos);
+    CHECK(page.find("old") == std::string::npos);
+}
+
 TEST_CASE("efficiency: the command line") {
     const EfficiencyPlan plan = *parse(
         "--device cpu --preset small --seq_lengths 33,16,4096 --top_k_ratio 0.5 --d_ff 48 --memory_limit "
@@ -305,6 +402,8 @@ TEST_CASE("efficiency: the command line") {
     CHECK(plan.lengths == std::vector<int64_t>{16, 33, 4096});
     CHECK(plan.memory_limit == int64_t{3} << 29);
     CHECK(plan.tokens_per_step == 32 * 64);
+    CHECK(plan.markdown.empty());
+    CHECK(parse("--device cpu --markdown page.md")->markdown == "page.md");
     CHECK(plan.top_k_of(33) == 17);
     const ExperimentConfig config = plan.config_of(AttentionVariant::sparse, 16);
     CHECK(config.model.d_ff == 48);

@@ -40,3 +40,20 @@ TEST_CASE("compare_precisions: every precision against fp32, the finer the more 
     CHECK(results[3].recall > 0.95);  // int8
     CHECK(results[2].recall < results[3].recall);
 }
+
+TEST_CASE("precision_table: a row for each precision, against the first; layers have a column of their own") {
+    std::vector<PrecisionComparison> comparisons{
+        {.tokens = 64, .results = {{"fp32", 0.002, 1}}},
+        {.tokens = 4096, .results = {{"fp32", 0.0448, 1}, {"int8", 0.0672, 0.99486}}}};
+    CHECK(precision_table(comparisons) ==
+          "| tokens | precision | ms a layer | against float32 | recall of float32's keys |\n"
+          "|---|---|---|---|---|\n"
+          "| 64 | fp32 | 2.0 | 1.00x | 1.0000 |\n"
+          "| 4096 | fp32 | 44.8 | 1.00x | 1.0000 |\n"
+          "| 4096 | int8 | 67.2 | 1.50x | 0.9949 |\n");
+    comparisons = {{.layer = 3, .tokens = 64, .results = {{"fp32", 0.002, 1}}}};
+    CHECK(precision_table(comparisons) ==
+          "| layer | tokens | precision | ms a layer | against float32 | recall of float32's keys |\n"
+          "|---|---|---|---|---|---|\n"
+          "| 3 | 64 | fp32 | 2.0 | 1.00x | 1.0000 |\n");
+}
