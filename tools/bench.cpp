@@ -216,7 +216,7 @@ void add_precisions(const Arguments& a, PrecisionComparison comparison, const In
     comparison.results = compare_precisions(projections, config, a.steps);
     if (!a.json)
         for (const PrecisionResult& r : comparison.results)
-            fmt::print("{:<26} {:<5} {:>9.2f} ms  {:.2f}x fp32  recall of fp32's keys {:.4f}\n",
+            fmt::print("{:<26} {:<5} {:>9.3f} ms  {:.2f}x fp32  recall of fp32's keys {:.4f}\n",
                        label_of(comparison), r.precision, 1000 * r.seconds, comparison.over_fp32(r),
                        r.recall);
     all.push_back(std::move(comparison));
@@ -245,6 +245,16 @@ void bench_random_indexer(const Arguments& a, std::vector<PrecisionComparison>& 
     }
 }
 
+// Where every query has a slot for each of its keys, all precisions select the same.
+void require_choices(const ModelConfig& m, int64_t tokens) {
+    const std::vector<int64_t>& top_k = m.sparse_top_k.values();
+    const int64_t least = *std::min_element(top_k.begin(), top_k.end());
+    if (tokens <= least)
+        fail_usage(
+            fmt::format("text: {} token{}, want more than top_k {}; give a longer text or a smaller --top_k",
+                        tokens, tokens == 1 ? "" : "s", least));
+}
+
 // On the layers of a trained model, as they are for a text.
 void bench_trained_indexer(const Arguments& a, std::vector<PrecisionComparison>& all) {
     if (a.text.empty()) fail_usage("--checkpoint: needs --text TEXT for the model to read");
@@ -253,8 +263,10 @@ void bench_trained_indexer(const Arguments& a, std::vector<PrecisionComparison>&
     if (!m.is_sparse())
         fail_usage(fmt::format("checkpoint: {} is a classic model, it has no indexer", a.checkpoint));
     if (a.top_k) m.sparse_top_k = a.top_k;
+    validate(m);
     const TextSample sample =
         text_sample(Tokenizer::from_json(trained.tokenizer_json, a.checkpoint), a.text, m.max_seq_len);
+    require_choices(m, sample.tokens.dim(1));
     const NoGrad guard;
     ForwardOptions options{.logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& trace) {

@@ -51,6 +51,8 @@ void for_each_field(History& h, F&& f) {
     f("peak_memory_bytes", h.peak_memory_bytes);
 }
 
+constexpr const char* precision_recall = "indexer_precision_recall";  // absent with fp32
+
 // Keys that may differ between the two halves of a resumed run without changing its numbers.
 bool may_differ(const std::string& key) {
     return key == "preset";
@@ -70,12 +72,14 @@ void check_same_config(const Json& saved, const Json& current, const std::string
 Json state_of_history(const TrainingHistory& history) {
     Json json;
     for_each_field(history, [&](const char* name, const auto& value) { json[name] = value; });
+    if (!history.indexer_precision_recall.empty()) json[precision_recall] = history.indexer_precision_recall;
     return json;
 }
 
 TrainingHistory history_from_state(const Json& json) {
     TrainingHistory history;
     for_each_field(history, [&](const char* name, auto& value) { json.at(name).get_to(value); });
+    if (json.contains(precision_recall)) json.at(precision_recall).get_to(history.indexer_precision_recall);
     return history;
 }
 

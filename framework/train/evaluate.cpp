@@ -5,6 +5,7 @@
 
 #include "framework/autograd/autograd.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
+#include "framework/train/precision_report.h"
 
 namespace sieve {
 
@@ -33,31 +34,45 @@ Sparsity sparsity_of(const ModelConfig& c) {
     return sparsity_of_layers(static_cast<double>(c.max_seq_len), static_cast<double>(c.n_layers), read);
 }
 
-double Evaluation::mean_recall() const {
+namespace {
+
+// Of value(item) over the items; 0 when there are none.
+template <class Item, class Value>
+double mean_over(const std::vector<Item>& items, const Value& value) {
     double sum = 0;
-    for (const IndexerQuality& q : quality) sum += q.recall;
-    return quality.empty() ? 0 : sum / static_cast<double>(quality.size());
+    for (const Item& item : items) sum += value(item);
+    return items.empty() ? 0 : sum / static_cast<double>(items.size());
+}
+
+}  // namespace
+
+double Evaluation::mean_recall() const {
+    return mean_over(quality, [](const IndexerQuality& q) { return q.recall; });
 }
 
 double Evaluation::mean_covered_mass() const {
-    double sum = 0;
-    for (const IndexerQuality& q : quality) sum += q.covered_mass;
-    return quality.empty() ? 0 : sum / static_cast<double>(quality.size());
+    return mean_over(quality, [](const IndexerQuality& q) { return q.covered_mass; });
+}
+
+double Evaluation::mean_precision_recall() const {
+    return mean_over(precision_recall, [](double recall) { return recall; });
 }
 
 namespace {
 
-// A dense pass: at each layer, what the indexer would select beside what attention really looks at.
-std::vector<IndexerQuality> indexer_quality_by_layer(const Transformer& model, const Tensor& tokens) {
-    std::vector<IndexerQuality> layers;
+// A dense pass: at each layer, what the indexer would select beside what attention really looks at, and
+// beside what it would select in float32.
+void judge_selections(const Transformer& model, const Tensor& tokens, Evaluation& into) {
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& t) {
-        const IndexerConfig indexer = indexer_config(model.config(), layer);
+        IndexerConfig indexer = indexer_config(model.config(), layer);
         const Selection selection = select_keys(t.indexer, indexer);
-        layers.push_back(indexer_quality(t.q, t.k, t.lse, t.scale, selection));
+        into.quality.push_back(indexer_quality(t.q, t.k, t.lse, t.scale, selection));
+        if (indexer.precision == IndexerPrecision::fp32) return;
+        indexer.precision = IndexerPrecision::fp32;
+        into.precision_recall.push_back(selection_recall(select_keys(t.indexer, indexer), selection));
     };
     model.forward(tokens, options);
-    return layers;
 }
 
 }  // namespace
@@ -83,7 +98,7 @@ Evaluation evaluate(const Transformer& model, const Dataset& data, int64_t batch
     result.loss /= static_cast<double>(tokens);
     result.accuracy = static_cast<double>(right) / static_cast<double>(tokens);
     result.perplexity = std::exp(result.loss);
-    if (sparse) result.quality = indexer_quality_by_layer(model, data.validation(0).tokens.to(device));
+    if (sparse) judge_selections(model, data.validation(0).tokens.to(device), result);
     return result;
 }
 

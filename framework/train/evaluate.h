@@ -24,8 +24,12 @@ struct Evaluation {
     // Sparse model only.
     double indexer_kl = 0;                // mean over layers, of the sparse stage
     std::vector<IndexerQuality> quality;  // per layer, on the first validation batch, against dense attention
+    // Per layer, on the same batch: the share of float32's keys that an --indexer_precision selects (of its
+    // queries with a choice). Empty with fp32.
+    std::vector<double> precision_recall;
     double mean_recall() const;
     double mean_covered_mass() const;
+    double mean_precision_recall() const;
 };
 
 // Over the first `batches` validation batches (0: all), without dropout or router noise.

@@ -37,6 +37,7 @@ constexpr Field fields[] = {
     {"indexer_kl", "indexer/kl", &MetricsRow::indexer_kl},
     {"indexer_recall", "indexer/recall", &MetricsRow::indexer_recall},
     {"indexer_covered_mass", "indexer/covered_mass", &MetricsRow::indexer_covered_mass},
+    {"indexer_precision_recall", "indexer/precision_recall", &MetricsRow::indexer_precision_recall},
 };
 
 std::string json_line(const MetricsRow& row) {

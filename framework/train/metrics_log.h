@@ -31,6 +31,7 @@ struct MetricsRow {
     // NaN where the step was not evaluated, or the model has no indexer: such numbers are left out.
     double val_loss = NAN, val_accuracy = NAN, val_perplexity = NAN;
     double indexer_kl = NAN, indexer_recall = NAN, indexer_covered_mass = NAN;
+    double indexer_precision_recall = NAN;  // also NaN with fp32
 };
 
 // The rows of folder/metrics.jsonl; lines that are torn or not of this program are left out. A missing file

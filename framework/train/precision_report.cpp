@@ -63,8 +63,9 @@ std::string precision_table(const std::vector<PrecisionComparison>& comparisons)
     for (const PrecisionComparison& c : comparisons)
         for (const PrecisionResult& r : c.results) {
             if (layers) table += fmt::format("| {} ", c.layer);
-            table += fmt::format("| {} | {} | {:.1f} | {:.2f}x | {:.4f} |\n", c.tokens, r.precision,
-                                 1000 * r.seconds, c.over_fp32(r), r.recall);
+            const double ms = 1000 * r.seconds;
+            table += fmt::format("| {} | {} | {:.{}f} | {:.2f}x | {:.4f} |\n", c.tokens, r.precision, ms,
+                                 ms < 1 ? 3 : 1, c.over_fp32(r), r.recall);
         }
     return table;
 }

@@ -198,6 +198,10 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
     if (!s.indexer_recall.empty())
         fmt::print("  indexer: recall {:.3f}, covered mass {:.3f}, KL {:.4f}\n", s.indexer_recall.back(),
                    s.indexer_covered_mass.back(), s.indexer_kl.back());
+    if (!s.indexer_precision_recall.empty())
+        fmt::print("  indexer in {}: recall of float32's keys {:.4f}\n",
+                   metrics["config"]["indexer_precision"].get<std::string>(),
+                   s.indexer_precision_recall.back());
     fmt::print("\n  criteria of the original experiment\n");
     for (const Json& item : metrics["success_criteria"])
         fmt::print("  {:<8} {:<48} {:.3f} (wanted {})\n", item["met"].get<bool>() ? "met" : "not met",

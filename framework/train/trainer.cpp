@@ -374,8 +374,11 @@ class TrainingSession {
         }
         history_.layer_recall.push_back(recall);
         history_.layer_covered_mass.push_back(mass);
-        return fmt::format(" | KL {:.4f} | recall {:.3f} | covered mass {:.3f}", e.indexer_kl,
-                           e.mean_recall(), e.mean_covered_mass());
+        std::string text = fmt::format(" | KL {:.4f} | recall {:.3f} | covered mass {:.3f}", e.indexer_kl,
+                                       e.mean_recall(), e.mean_covered_mass());
+        if (e.precision_recall.empty()) return text;
+        history_.indexer_precision_recall.push_back(e.mean_precision_recall());
+        return text + fmt::format(" | recall of float32's keys {:.4f}", e.mean_precision_recall());
     }
 
     void begin_log(bool resumed) {
@@ -402,6 +405,8 @@ class TrainingSession {
             row.indexer_kl = history_.indexer_kl.back();
             row.indexer_recall = history_.indexer_recall.back();
             row.indexer_covered_mass = history_.indexer_covered_mass.back();
+            if (!history_.indexer_precision_recall.empty())
+                row.indexer_precision_recall = history_.indexer_precision_recall.back();
         }
         log_->append(row);
     }

@@ -30,6 +30,7 @@ struct TrainingHistory {
     std::vector<double> val_loss, val_accuracy, val_perplexity, learning_rate, grad_norm, time_per_step;
     // Sparse model only, at each evaluation.
     std::vector<double> indexer_kl, indexer_recall, indexer_covered_mass;
+    std::vector<double> indexer_precision_recall;                       // empty with fp32
     std::vector<std::vector<double>> layer_recall, layer_covered_mass;  // [evaluation][layer]
     // At each training step.
     std::vector<double> step_loss;

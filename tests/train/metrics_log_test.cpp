@@ -27,6 +27,7 @@ MetricsRow row_of(StageKind stage, int64_t step) {
     if (stage == StageKind::sparse && step % 2 == 0) {
         row.val_loss = 4, row.val_accuracy = 0.25, row.val_perplexity = 54.6;
         row.indexer_kl = 0.5, row.indexer_recall = 0.75, row.indexer_covered_mass = 0.875;
+        row.indexer_precision_recall = 0.9375;
     }
     return row;
 }
@@ -80,14 +81,15 @@ TEST_CASE("metrics log: one line a step, in JSON and in CSV, with the validation
     CHECK(!first.contains("val_loss"));
     CHECK(last.at("stage") == "sparse");
     CHECK(last.at("indexer_covered_mass") == 0.875);
+    CHECK(last.at("indexer_precision_recall") == 0.9375);
     const auto table = lines_of(folder + "/metrics.csv");
     REQUIRE(table.size() == 4);
     CHECK(table[0] ==
           "stage,step,time,loss,learning_rate,grad_norm,tokens_per_second,seconds,val_loss,val_accuracy,"
-          "val_perplexity,indexer_kl,indexer_recall,indexer_covered_mass");
-    CHECK(table[1].substr(table[1].find(",4.875")) == ",4.875,0.003,0.1,333333.3333333333,0.1,,,,,,");
+          "val_perplexity,indexer_kl,indexer_recall,indexer_covered_mass,indexer_precision_recall");
+    CHECK(table[1].substr(table[1].find(",4.875")) == ",4.875,0.003,0.1,333333.3333333333,0.1,,,,,,,");
     CHECK(table[3].substr(table[3].find(",4.75")) ==
-          ",4.75,0.003,0.1,333333.3333333333,0.1,4,0.25,54.6,0.5,0.75,0.875");
+          ",4.75,0.003,0.1,333333.3333333333,0.1,4,0.25,54.6,0.5,0.75,0.875,0.9375");
     CHECK(event_files(folder).empty());
 }
 

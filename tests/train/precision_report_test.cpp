@@ -51,9 +51,9 @@ TEST_CASE("precision_table: a row for each precision, against the first; layers 
           "| 64 | fp32 | 2.0 | 1.00x | 1.0000 |\n"
           "| 4096 | fp32 | 44.8 | 1.00x | 1.0000 |\n"
           "| 4096 | int8 | 67.2 | 1.50x | 0.9949 |\n");
-    comparisons = {{.layer = 3, .tokens = 64, .results = {{"fp32", 0.002, 1}}}};
+    comparisons = {{.layer = 3, .tokens = 64, .results = {{"fp32", 0.00002, 1}}}};
     CHECK(precision_table(comparisons) ==
           "| layer | tokens | precision | ms a layer | against float32 | recall of float32's keys |\n"
           "|---|---|---|---|---|---|\n"
-          "| 3 | 64 | fp32 | 2.0 | 1.00x | 1.0000 |\n");
+          "| 3 | 64 | fp32 | 0.020 | 1.00x | 1.0000 |\n");
 }

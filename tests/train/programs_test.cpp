@@ -84,6 +84,7 @@ TEST_CASE("exp4: a whole small run writes every file, and visualize redraws from
     for (const char* key : {"avg_time_per_step", "total_time", "peak_memory_bytes", "sparsity"})
         CHECK_MESSAGE(sparse.contains(key), key);
     CHECK(sparse.at("warmup_results").at("indexer_loss").size() == 3);
+    CHECK(!sparse.contains("indexer_precision_recall"));
     const auto metrics = read_json(results + "/comparison/comparison_metrics.json");
     for (const char* key : {"performance", "efficiency", "sparsity", "config", "success_criteria"})
         CHECK_MESSAGE(metrics.contains(key), key);
@@ -106,16 +107,29 @@ TEST_CASE("exp4: a model of all variants is trained, described, drawn and kept")
     const std::string variants =
         "--attention_type mla --q_lora_rank 16 --kv_lora_rank 16 --qk_nope_head_dim 8 --qk_rope_head_dim 4 "
         "--v_head_dim 8 --indexer deepseek --ffn swiglu --router sigmoid_bias --shared_experts 1 "
-        "--sparse_top_k 8,4 ";
+        "--sparse_top_k 8,4 --indexer_precision fp8 ";
     std::string output;
     REQUIRE(run_command(exp4(results, variants), output) == 0);
     for (const char* text :
          {"attention   mla, 2 heads of 8 + 4 (rotated), latent 16, query latent 16, values of 8",
-          "experts     swiglu, sigmoid_bias router, 1 shared by all tokens", "top 8,4 tokens"})
+          "experts     swiglu, sigmoid_bias router, 1 shared by all tokens", "top 8,4 tokens",
+          " | recall of float32's keys 0.", "\n  indexer in fp8: recall of float32's keys 0."})
         CHECK_MESSAGE(output.find(text) != std::string::npos, output);
     const auto config = read_json(results + "/sparse/config.json");
     CHECK(config.at("sparse_top_k").dump() == "[8,4]");
     CHECK(config.at("router") == "sigmoid_bias");
+    CHECK(read_json(results + "/sparse/training_results.json").at("indexer_precision_recall").size() == 2);
+    const std::string page = folder / "page.md";
+    write_file_atomic(page, "<!-- precision -->\n<!-- /precision -->\n");
+    check_run(root + "/tools/bench indexer --steps 1 --checkpoint " + results +
+                  "/sparse/final_model.pt --text 'In the beginning God created the heaven' --markdown " +
+                  page,
+              0, "layer 1, ");
+    CHECK(read_file(page).find("<!-- precision -->\n| layer | tokens | precision |") == 0);
+    check_run(
+        root + "/tools/bench indexer --steps 1 --checkpoint " + results + "/sparse/final_model.pt --text a",
+        2, "text: 1 token, want more than top_k 4; give a longer text or a smaller --top_k");
+    check_run(root + "/tools/bench indexer --markdown " + folder.path().string() + "/none.md", 3, "none.md");
     check_run(root + "/tools/visualize " + results + "/sparse --layer all --out " + (folder / "drawn"), 0,
               "attention_pattern_layer1.png");
     check_run(exp4(results, variants + "--resume"), 0, "sparse was finished by an earlier run and is kept");

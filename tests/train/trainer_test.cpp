@@ -2,7 +2,9 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
+#include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
@@ -120,6 +122,64 @@ TEST_CASE("training: thirty steps lower the loss, in both variants") {
             for (const double recall : h.indexer_recall) CHECK((recall > 0.3 && recall <= 1.0));
         }
     }
+}
+
+namespace {
+
+// Of the keys that float32 selects for the rows t >= k, those that `precision` selects too; over all layers.
+double shared_keys(const Transformer& model, const Tensor& tokens, IndexerPrecision precision) {
+    const NoGrad guard;
+    int64_t shared = 0, all = 0;
+    ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
+    options.observe = [&](int64_t, const AttentionTrace& trace) {
+        const IndexerProjections& p = trace.indexer;
+        const int64_t k = model.config().sparse_top_k.of(0), length = tokens.dim(1);
+        const double scale = indexer_config(model.config(), 0).scale;
+        const Selection exact = indexer_select(p.q, p.k, p.w, scale, k),
+                        rounded = indexer_select(p.q, p.k, p.w, scale, k, precision);
+        for (int64_t b = 0; b < tokens.dim(0); ++b)
+            for (int64_t t = k; t < length; ++t) {
+                const auto row = [&](const Selection& s) {
+                    return s.indices.data<int32_t>() + (b * length + t) * k;
+                };
+                const std::set<int32_t> want(row(exact), row(exact) + k), got(row(rounded), row(rounded) + k);
+                for (const int32_t key : want) shared += got.count(key) > 0;
+                all += k;
+            }
+    };
+    model.forward(tokens, options);
+    return static_cast<double>(shared) / static_cast<double>(all);
+}
+
+}  // namespace
+
+TEST_CASE("training: an evaluation says how many of float32's keys a low precision selects") {
+    ExperimentConfig config = tiny("sparse");
+    for (const char* precision : {"fp32", "fp8", "int8"}) {
+        INFO(precision);
+        config.model.indexer_precision = precision;
+        const Transformer model(config.model, ParameterInit{});
+        const Evaluation e = evaluate(model, excerpt(), 1);
+        CHECK(e.precision_recall.size() == (config.model.indexer_precision == "fp32" ? 0 : 2));
+        if (e.precision_recall.empty()) continue;
+        const double want = shared_keys(
+            model, excerpt().validation(0).tokens,
+            config.model.indexer_precision == "fp8" ? IndexerPrecision::fp8 : IndexerPrecision::int8);
+        CHECK(want < 1);
+        CHECK(e.mean_precision_recall() == doctest::Approx(want));
+    }
+
+    config.model.indexer_precision = "fp8", config.checkpoint_every = 11;
+    const TemporaryFolder folder;
+    const Trained whole = train_in(folder.path().string(), config, false);
+    const std::vector<double>& recall = whole.history.indexer_precision_recall;
+    CHECK(recall.size() == whole.history.steps.size());
+    for (const double share : recall) CHECK((share > 0.7 && share < 1));
+    CHECK(whole.log.back().indexer_precision_recall == recall.back());
+    CHECK(std::isnan(whole.log[whole.log.size() - 2].indexer_precision_recall));
+    CHECK(train_in(folder.path().string(), config, true).history.indexer_precision_recall == recall);
+    CHECK(state_of_history(whole.history).at("indexer_precision_recall") == recall);
+    CHECK(!state_of_history(TrainingHistory{}).contains("indexer_precision_recall"));
 }
 
 TEST_CASE("training: two runs give the same bits") {
