@@ -25,25 +25,24 @@ std::string tf_record(std::string_view payload) {
 }
 
 std::string event_file_header(double wall_time) {
-    std::string event;
-    protobuf::double_field(event, 1, wall_time);
-    protobuf::bytes_field(event, 3, "brain.Event:2");
-    return tf_record(event);
+    protobuf::Message event;
+    event.double_number(1, wall_time);
+    event.bytes(3, "brain.Event:2");
+    return tf_record(event.joined());
 }
 
 std::string scalar_event(double wall_time, int64_t step, std::span<const Scalar> scalars) {
-    std::string summary;
+    protobuf::Message event, summary;
     for (const Scalar& scalar : scalars) {
-        std::string value;
-        protobuf::bytes_field(value, 1, scalar.tag);
-        protobuf::float_field(value, 2, static_cast<float>(scalar.value));
-        protobuf::bytes_field(summary, 1, value);
+        protobuf::Message value;
+        value.bytes(1, scalar.tag);
+        value.float_number(2, static_cast<float>(scalar.value));
+        summary.message(1, std::move(value));
     }
-    std::string event;
-    protobuf::double_field(event, 1, wall_time);
-    protobuf::int_field(event, 2, step);
-    protobuf::bytes_field(event, 5, summary);
-    return tf_record(event);
+    event.double_number(1, wall_time);
+    event.integer(2, step);
+    event.message(5, std::move(summary));
+    return tf_record(event.joined());
 }
 
 }  // namespace sieve

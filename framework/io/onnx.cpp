@@ -1,10 +1,8 @@
 #include "framework/io/onnx.h"
 
-#include <list>
-
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
-#include "framework/io/little_endian.h"
+#include "framework/io/protobuf.h"
 
 namespace sieve {
 namespace {
@@ -12,92 +10,24 @@ namespace {
 constexpr int64_t ir_version = 8, opset_version = 17;
 constexpr size_t largest_message = (size_t{1} << 31) - 1;
 
-// A protobuf message (https://protobuf.dev/programming-guides/encoding): fields, each a varint of its number
-// and wire type, then a varint (type 0), a varint of a length and as many bytes (2), or 4 bytes (5). The
-// elements of weights are referred to, not copied.
-class Message {
-  public:
-    void integer(int field, int64_t value) {
-        key(field, 0);
-        varint(static_cast<uint64_t>(value));
-    }
-
-    void number(int field, float value) {
-        key(field, 5);
-        append_number(text(), value);
-    }
-
-    void string(int field, std::string_view value) {
-        key(field, 2);
-        varint(value.size());
-        text() += value;
-    }
-
-    // `bytes` must live until the message is written.
-    void reference(int field, std::string_view bytes) {
-        key(field, 2);
-        varint(bytes.size());
-        parts_.push_back({{}, bytes});
-    }
-
-    void message(int field, Message&& child) {
-        key(field, 2);
-        varint(child.size());
-        parts_.splice(parts_.end(), std::move(child.parts_));
-    }
-
-    size_t size() const {
-        size_t sum = 0;
-        for (const Part& part : parts_) sum += part.bytes().size();
-        return sum;
-    }
-
-    std::vector<std::string_view> pieces() const {
-        std::vector<std::string_view> all;
-        for (const Part& part : parts_) all.push_back(part.bytes());
-        return all;
-    }
-
-  private:
-    // Bytes of its own, or somebody else's.
-    struct Part {
-        std::string own;
-        std::string_view other;
-        std::string_view bytes() const { return other.data() ? other : std::string_view(own); }
-    };
-
-    std::string& text() {
-        if (parts_.empty() || parts_.back().other.data()) parts_.emplace_back();
-        return parts_.back().own;
-    }
-
-    void key(int field, int wire_type) { varint(static_cast<uint64_t>(field << 3 | wire_type)); }
-
-    void varint(uint64_t value) {
-        std::string& bytes = text();
-        for (; value >= 0x80; value >>= 7) bytes += static_cast<char>(value | 0x80);
-        bytes += static_cast<char>(value);
-    }
-
-    std::list<Part> parts_;
-};
+using protobuf::Message;
 
 // The numbers below are those of the fields in onnx.proto.
 enum AttributeType { attribute_float = 1, attribute_int = 2, attribute_string = 3, attribute_ints = 7 };
 
 Message attribute_proto(const OnnxAttribute& attribute) {
     Message m;
-    m.string(1, attribute.name);
+    m.bytes(1, attribute.name);
     AttributeType type{};
     if (const auto* f = std::get_if<float>(&attribute.value)) {
         type = attribute_float;
-        m.number(2, *f);
+        m.float_number(2, *f);
     } else if (const auto* i = std::get_if<int64_t>(&attribute.value)) {
         type = attribute_int;
         m.integer(3, *i);
     } else if (const auto* s = std::get_if<std::string>(&attribute.value)) {
         type = attribute_string;
-        m.string(4, *s);
+        m.bytes(4, *s);
     } else {
         type = attribute_ints;
         for (const int64_t each : std::get<std::vector<int64_t>>(attribute.value)) m.integer(8, each);
@@ -108,10 +38,10 @@ Message attribute_proto(const OnnxAttribute& attribute) {
 
 Message node_proto(const OnnxNode& node) {
     Message m;
-    for (const std::string& input : node.inputs) m.string(1, input);
-    for (const std::string& output : node.outputs) m.string(2, output);
-    m.string(3, node.outputs.front());  // unique, so it serves as the node's name too
-    m.string(4, node.op);
+    for (const std::string& input : node.inputs) m.bytes(1, input);
+    for (const std::string& output : node.outputs) m.bytes(2, output);
+    m.bytes(3, node.outputs.front());  // unique, so it serves as the node's name too
+    m.bytes(4, node.op);
     for (const OnnxAttribute& attribute : node.attributes) m.message(5, attribute_proto(attribute));
     return m;
 }
@@ -120,7 +50,7 @@ Message tensor_proto(const std::string& name, const Tensor& tensor) {
     Message m;
     for (const int64_t dim : tensor.shape()) m.integer(1, dim);
     m.integer(2, onnx_type(tensor.dtype()));
-    m.string(8, name);
+    m.bytes(8, name);
     m.reference(9, bytes_of(tensor));
     return m;
 }
@@ -132,13 +62,13 @@ Message value_info_proto(const OnnxValue& value) {
         if (const auto* size = std::get_if<int64_t>(&dim))
             d.integer(1, *size);
         else
-            d.string(2, std::get<std::string>(dim));
+            d.bytes(2, std::get<std::string>(dim));
         shape.message(1, std::move(d));
     }
     tensor.integer(1, onnx_type(value.dtype));
     tensor.message(2, std::move(shape));
     type.message(1, std::move(tensor));
-    m.string(1, value.name);
+    m.bytes(1, value.name);
     m.message(2, std::move(type));
     return m;
 }
@@ -146,7 +76,7 @@ Message value_info_proto(const OnnxValue& value) {
 Message graph_proto(const OnnxModel& model) {
     Message m;
     for (const OnnxNode& node : model.nodes) m.message(1, node_proto(node));
-    m.string(2, model.name);
+    m.bytes(2, model.name);
     for (const auto& [name, tensor] : model.weights) m.message(5, tensor_proto(name, tensor));
     for (const OnnxValue& value : model.inputs) m.message(11, value_info_proto(value));
     for (const OnnxValue& value : model.outputs) m.message(12, value_info_proto(value));
@@ -155,16 +85,16 @@ Message graph_proto(const OnnxModel& model) {
 
 Message model_proto(const OnnxModel& model) {
     Message opset, m;
-    opset.string(1, "");  // the standard operators
+    opset.bytes(1, "");  // the standard operators
     opset.integer(2, opset_version);
     m.integer(1, ir_version);
-    m.string(2, "sieve");
+    m.bytes(2, "sieve");
     m.message(7, graph_proto(model));
     m.message(8, std::move(opset));
     for (const auto& [key, value] : model.metadata) {
         Message entry;
-        entry.string(1, key);
-        entry.string(2, value);
+        entry.bytes(1, key);
+        entry.bytes(2, value);
         m.message(14, std::move(entry));
     }
     return m;

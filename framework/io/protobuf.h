@@ -1,46 +1,45 @@
-// Writing protocol buffers by hand: a message is the concatenation of its fields, each a varint key
-// (field number * 8 + wire type) and a value. Nested messages are written with bytes_field.
+// Writing protocol buffers by hand (https://protobuf.dev/programming-guides/encoding): a message is the
+// concatenation of its fields, each a varint key (field number * 8 + wire type) and a value. Nothing is read.
 #pragma once
 
 #include <cstdint>
+#include <list>
 #include <string>
 #include <string_view>
-
-#include "framework/io/little_endian.h"
+#include <vector>
 
 namespace sieve::protobuf {
 
-enum class Wire { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
+class Message {
+  public:
+    void integer(uint32_t field, int64_t value);
+    void float_number(uint32_t field, float value);
+    void double_number(uint32_t field, double value);
+    void bytes(uint32_t field, std::string_view value);  // a string, or bytes
+    // Bytes that are referred to, not copied: they must live until the message is written.
+    void reference(uint32_t field, std::string_view value);
+    void message(uint32_t field, Message&& child);
 
-// Seven bits a byte, lowest first; the high bit says that more follow.
-inline void varint(std::string& message, uint64_t value) {
-    for (; value >= 0x80; value >>= 7) message += static_cast<char>(value | 0x80);
-    message += static_cast<char>(value);
-}
+    size_t size() const;
+    std::vector<std::string_view> pieces() const;  // the message is their concatenation
+    std::string joined() const;
 
-inline void key(std::string& message, uint32_t field, Wire wire) {
-    varint(message, static_cast<uint64_t>(field) << 3 | static_cast<uint64_t>(wire));
-}
+  private:
+    enum class Wire { varint = 0, fixed64 = 1, bytes = 2, fixed32 = 5 };
 
-inline void int_field(std::string& message, uint32_t field, int64_t value) {
-    key(message, field, Wire::varint);
-    varint(message, static_cast<uint64_t>(value));
-}
+    // Bytes of its own, or somebody else's.
+    struct Part {
+        std::string own;
+        std::string_view other;
+        std::string_view bytes() const { return other.data() ? other : std::string_view(own); }
+    };
 
-inline void double_field(std::string& message, uint32_t field, double value) {
-    key(message, field, Wire::fixed64);
-    append_number(message, value);
-}
+    std::string& text();  // the end of the message, where bytes of its own are added
+    void varint(uint64_t value);
+    void key(uint32_t field, Wire wire);
+    void length_key(uint32_t field, size_t length);
 
-inline void float_field(std::string& message, uint32_t field, float value) {
-    key(message, field, Wire::fixed32);
-    append_number(message, value);
-}
-
-inline void bytes_field(std::string& message, uint32_t field, std::string_view bytes) {
-    key(message, field, Wire::bytes);
-    varint(message, bytes.size());
-    message += bytes;
-}
+    std::list<Part> parts_;
+};
 
 }  // namespace sieve::protobuf

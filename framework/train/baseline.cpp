@@ -73,7 +73,7 @@ class Baseline {
         const Device device = prepare_machine(config_);
         Dataset data = load_data(config_);
         make_folder(folder_);
-        catch_interrupts();
+        catch_interrupts(finishing_step);
         if (!resume_) warn_about_earlier_run(folder_);
         print_header("Sieve experiment 3: the dense baseline", config_, data, device, false);
         PlannedVariant long_run{.config = config_, .folder = folder_, .device = device};

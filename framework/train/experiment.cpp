@@ -108,6 +108,7 @@ void print_header(const std::string& title, const ExperimentConfig& c, const Dat
     fmt::print("  tokens      {}\n", data.token_line());
     fmt::print("  protocol    {}\n", data.protocol());
     fmt::print("  results     {}/\n", c.results_dir);
+    std::fflush(stdout);  // the trial steps that follow take a while
 }
 
 TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, bool resume,
@@ -259,7 +260,7 @@ int run_experiment(const ExperimentCommand& given) {
     const std::vector<PlannedVariant> variants = plan(command, paths, data, device);
     if (!variants.empty()) print_plan(variants);
 
-    catch_interrupts();
+    catch_interrupts(finishing_step);
     for (size_t i = 0; i < variants.size(); ++i) {
         double after = 0;
         for (size_t j = i + 1; j < variants.size(); ++j) after += variants[j].seconds;

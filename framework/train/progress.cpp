@@ -1,12 +1,29 @@
 #include "framework/train/progress.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
+#include <vector>
 
 namespace sieve {
+namespace {
+
+// Room on the terminal's line beside the ^C that it shows when the key is pressed, which would wrap the line.
+// Asked for each line, because a window is resized.
+size_t free_columns() {
+    constexpr size_t usual = 80, key = 3;
+    winsize window{};
+    const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0;
+    const size_t columns = known ? window.ws_col : usual;
+    return columns > key ? columns - key : 1;
+}
+
+}  // namespace
 
 std::string human_time(double seconds) {
     const auto whole = static_cast<int64_t>(std::llround(std::max(0.0, seconds)));
@@ -27,6 +44,29 @@ std::string human_count(int64_t count) {
     return fmt::format("{:.2f} M", static_cast<double>(count) / 1e6);
 }
 
+std::string progress_line(const std::string& stage, const StepReport& r, size_t columns) {
+    struct Field {
+        std::string text;
+        int importance;
+    };
+    std::vector<Field> fields{{fmt::format("{} {}/{}", stage, r.step, r.steps), 6},
+                              {fmt::format(" | loss {:.4f}", r.loss), 4},
+                              {std::isnan(r.val_loss) ? "" : fmt::format(" | val {:.4f}", r.val_loss), 3},
+                              {fmt::format(" | lr {:.2e}", r.learning_rate), 1},
+                              {fmt::format(" | grad {:.2f}", r.grad_norm), 0},
+                              {fmt::format(" | {:.0f} tok/s", r.tokens_per_second), 2},
+                              {fmt::format(" | ETA {}", human_time(r.seconds_left)), 5}};
+    const auto joined = [&] {
+        std::string line;
+        for (const Field& field : fields) line += field.text;
+        return line;
+    };
+    const auto less_important = [](const Field& a, const Field& b) { return a.importance < b.importance; };
+    while (fields.size() > 1 && joined().size() > columns)
+        fields.erase(std::min_element(fields.begin(), fields.end(), less_important));
+    return joined().substr(0, columns);
+}
+
 Progress::Progress(std::string stage, bool quiet)
     : stage_(std::move(stage)), terminal_(isatty(STDOUT_FILENO)), quiet_(quiet) {}
 
@@ -41,10 +81,8 @@ void Progress::step(const StepReport& r) {
     const bool last_step = r.step == r.steps;
     if (now - last_ < (terminal_ ? 200ms : 15s) && !last_step) return;
     last_ = now;
-    const std::string val = std::isnan(r.val_loss) ? "" : fmt::format(" | val {:.4f}", r.val_loss);
-    const std::string text = fmt::format(
-        "{} {}/{} | loss {:.4f}{} | lr {:.2e} | grad {:.2f} | {:.0f} tok/s | ETA {}", stage_, r.step, r.steps,
-        r.loss, val, r.learning_rate, r.grad_norm, r.tokens_per_second, human_time(r.seconds_left));
+    const std::string text =
+        progress_line(stage_, r, terminal_ ? free_columns() : std::numeric_limits<size_t>::max());
     if (terminal_)
         fmt::print("\r\x1b[2K{}", text);
     else

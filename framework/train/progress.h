@@ -19,6 +19,9 @@ struct StepReport {
     double seconds_left;  // of the whole run
 };
 
+// One line of at most `columns` characters: what does not fit is left out, the least important first.
+std::string progress_line(const std::string& stage, const StepReport& report, size_t columns);
+
 class Progress {
   public:
     Progress(std::string stage, bool quiet);

@@ -362,7 +362,7 @@ std::vector<StudyRun> runs_of(const StudyPlan& plan) {
 StudyOutcome run_study(const StudyPlan& plan) {
     StudyOutcome outcome{.runs = runs_of(plan)};
     make_folder(plan.folder);
-    catch_interrupts();
+    catch_interrupts(finishing_step);
     StudyTrainer trainer(plan, outcome.runs);
     trainer.prepare();
     outcome.interrupted = !trainer.train();

@@ -5,7 +5,6 @@
 #include "framework/io/append_file.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/crc32.h"
-#include "framework/io/protobuf.h"
 #include "tests/support/python.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/testing.h"
@@ -18,22 +17,6 @@ TEST_CASE("crc32c: the published check value and the vectors of RFC 3720") {
     CHECK(crc32c_of("") == 0);
     CHECK(crc32c_of(std::string(32, '\0')) == 0x8A9136AA);
     CHECK(crc32c_of(std::string(32, '\xFF')) == 0x62A8AB43);
-}
-
-TEST_CASE("protobuf: the encodings of its documentation") {
-    std::string message;
-    protobuf::int_field(message, 1, 150);
-    CHECK(message == "\x08\x96\x01");
-    message.clear();
-    protobuf::bytes_field(message, 2, "testing");
-    CHECK(message == "\x12\x07testing");
-    message.clear();
-    protobuf::int_field(message, 16, -1);  // two bytes of key, ten of value
-    CHECK(message == "\x80\x01\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\x01");
-    message.clear();
-    protobuf::float_field(message, 2, 1.0f);
-    protobuf::double_field(message, 1, 1.0);
-    CHECK(message == std::string("\x15\0\0\x80\x3F\x09\0\0\0\0\0\0\xF0\x3F", 14));
 }
 
 TEST_CASE("event files: TensorBoard's own reader finds every number, and no torn record") {
