@@ -12,7 +12,10 @@ PACKAGES := g++ cmake ninja-build libfmt-dev doctest-dev libstb-dev nlohmann-jso
 WERROR ?= 0
 # For which GPUs CUDA code is compiled, as CMake writes it; empty: those of CMakeLists.txt.
 CUDA_ARCHITECTURES ?=
-CMAKE_FLAGS = -DSIEVE_WERROR=$(WERROR) $(CUDA_ARCHITECTURES:%=-DCMAKE_CUDA_ARCHITECTURES='%')
+# More flags for nvcc.
+CUDA_FLAGS ?=
+CMAKE_FLAGS = -DSIEVE_WERROR=$(WERROR) $(CUDA_ARCHITECTURES:%=-DCMAKE_CUDA_ARCHITECTURES='%') \
+              $(CUDA_FLAGS:%=-DCMAKE_CUDA_FLAGS='%')
 JOBS ?= $(shell nproc)
 
 .PHONY: all programs test test-gpu bundle sanitize corpus packages clean format
