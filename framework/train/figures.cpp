@@ -49,6 +49,7 @@ void label(Axes& axes, const std::string& title, const std::string& x, const std
     axes.title = title;
     axes.x.label = x;
     axes.y.label = y;
+    axes.x.integers = true;  // steps, or the places of bars
 }
 
 void draw_loss(Axes& axes, const TrainingHistory& h) {
@@ -72,16 +73,35 @@ void draw_series(Axes& axes, const std::string& title, const std::string& unit, 
     axes.line({.x = as_doubles(h.steps), .y = values, .marker = 4});
 }
 
+// A few layers are told apart by the palette, more by their depth, a shade each; then the legend names only
+// some of them, the last among them.
+struct LayerStyle {
+    static constexpr size_t few = 8, named = 5;
+    size_t layers;
+
+    std::string label(size_t layer) const {
+        const size_t stride = layers <= few ? 1 : (layers + named - 2) / (named - 1);
+        const bool shown = layer + 1 == layers || (layer % stride == 0 && layer + stride / 2 < layers);
+        return shown ? fmt::format("layer {}", layer) : "";
+    }
+    plot::Color color(size_t layer) const {
+        if (layers <= few) return plot::palette(layer);
+        static const plot::ColorMap depths = plot::ColorMap::viridis();
+        return depths.at(static_cast<double>(layer) / static_cast<double>(layers - 1));
+    }
+};
+
 void draw_layers(Axes& axes, const std::string& title, const TrainingHistory& h,
                  const std::vector<Doubles>& by_evaluation, const Doubles& mean) {
     label(axes, title, "step", "share");
-    const size_t layers = by_evaluation.empty() ? 0 : by_evaluation.front().size();
-    for (size_t l = 0; l < layers; ++l) {
+    const LayerStyle style{by_evaluation.empty() ? 0 : by_evaluation.front().size()};
+    for (size_t l = 0; l < style.layers; ++l) {
         Doubles values;
         for (const Doubles& evaluation : by_evaluation) values.push_back(evaluation[l]);
         axes.line({.x = as_doubles(h.steps),
                    .y = values,
-                   .label = fmt::format("layer {}", l),
+                   .label = style.label(l),
+                   .color = style.color(l),
                    .width = 1,
                    .alpha = 0.7});
     }

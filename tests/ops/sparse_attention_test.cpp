@@ -263,7 +263,32 @@ DEVICE_TEST_CASE("sparse_attention: tiles and gathered rows together", device) {
     }
 }
 
-// Wide heads: their keys are gathered in passes of 256.
+// Beyond 65,536 tokens the backward on the CPU keeps indices of 32 bits.
+TEST_CASE("sparse_attention: each of 65,540 queries attends to the key before it") {
+    const int64_t T = 65540;
+    Selection s{Tensor::zeros(Shape{1, T, 1}, DType::int32), Tensor::zeros(Shape{1, T}, DType::int32)};
+    const Tensor q = Tensor::zeros(Shape{1, 1, T, 1}, DType::float32);
+    const Tensor v = Tensor::zeros(Shape{1, 1, T, 1}, DType::float32);
+    const Tensor dout = Tensor::zeros(Shape{1, T, 1}, DType::float32);
+    for (int64_t t = 0; t < T; ++t) {
+        s.indices.data<int32_t>()[t] = static_cast<int32_t>(std::max<int64_t>(0, t - 1));
+        s.counts.data<int32_t>()[t] = 1;
+        v.data<float>()[t] = static_cast<float>(t);
+        dout.data<float>()[t] = static_cast<float>(2 * t + 1);
+    }
+    v.set_requires_grad(true);
+    const Tensor out = sparse_attention(q, q, v, s, 1.0, SparseMethod::gathered).out;
+    backward(std::vector<Tensor>{out}, std::vector<Tensor>{dout});
+    int64_t wrong = 0;
+    for (int64_t t = 0; t < T; ++t) {
+        const float sent = t == 0 ? 1 + 3 : t + 1 < T ? static_cast<float>(2 * t + 3) : 0;
+        wrong += out.data<float>()[t] != static_cast<float>(std::max<int64_t>(0, t - 1));
+        wrong += v.grad().data<float>()[t] != sent;
+    }
+    CHECK(wrong == 0);
+}
+
+// Wide heads: several passes of the forward, rows of many vectors in the backward.
 TEST_CASE("sparse_attention: gathering in several passes") {
     for (const Case& c :
          {Case{1, 2, 1, 700, 1030, 9}, Case{1, 1, 1, 560, 5, 600}, Case{1, 2, 2, 2100, 64, 64}}) {

@@ -28,6 +28,14 @@ constexpr int64_t key_tile = 64;
 template <int lanes>
 constexpr uint32_t all_lanes = lanes == 32 ? ~0u : (1u << (lanes % 32)) - 1;
 
+// Sets the lane in the bits of the selected keys in [begin, end).
+template <class Index>
+SIEVE_INLINE void mark_selected(const Index* selected, const Index* last, int64_t begin, int64_t end,
+                                uint32_t lane, uint32_t* bits) {
+    for (const Index* s = std::lower_bound(selected, last, begin); s < last && *s < end; ++s)
+        bits[*s - begin] |= lane;
+}
+
 // bits[s - begin] for the keys s in [begin, end): lane l is set when query q0 + l attends to s. A row that
 // selects every key up to its own costs no walk over its indices, and neither do padding lanes.
 template <int lanes>
@@ -36,18 +44,20 @@ SIEVE_INLINE void attended_bits(const SelectedKeys& keys, const AttentionSizes& 
     constexpr uint32_t all = all_lanes<lanes>;
     const int64_t first_row = z.token_row(b, q0);
     uint32_t dense = all;
-    if (keys.indices)
+    if (keys.indices || keys.short_indices)
         for (int64_t l = 0; l < lanes && q0 + l < z.length; ++l)
             if (keys.counts[first_row + l] != q0 + l + 1) dense &= ~(1u << l);
     const int64_t diagonal = std::clamp(q0, begin, end);
     std::fill(bits, bits + (diagonal - begin), dense);
     for (int64_t s = diagonal; s < end; ++s) bits[s - begin] = dense & (all << (s - q0));
     for (uint32_t left = all & ~dense; left; left &= left - 1) {
-        const int64_t row = first_row + __builtin_ctz(left);
-        const int32_t* selected = keys.indices + row * keys.slots;
-        const int32_t* last = selected + keys.counts[row];
-        for (const int32_t* s = std::lower_bound(selected, last, begin); s < last && *s < end; ++s)
-            bits[*s - begin] |= left & (~left + 1);
+        const int64_t row = first_row + __builtin_ctz(left), first = row * keys.slots,
+                      last = first + keys.counts[row];
+        const uint32_t lane = left & (~left + 1);
+        if (keys.short_indices)
+            mark_selected(keys.short_indices + first, keys.short_indices + last, begin, end, lane, bits);
+        else
+            mark_selected(keys.indices + first, keys.indices + last, begin, end, lane, bits);
     }
 }
 

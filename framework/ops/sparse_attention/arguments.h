@@ -14,9 +14,10 @@ namespace sieve {
 // or gathers at most `slots`, is computed by tiles while t < tile_keys * slots.
 //
 // CPU, measured (float32, heads of 32, one core, random selections): with AVX-512 (Zen 5) forward 2.3 ns
-// against 0.7, forward and backward 8.3 against 2.1; with AVX2 (Zen 3) 6.5 against 2.2 and 23 against 6.9. CUDA, computed for an H100: rows are gathered at the bandwidth of its
-// L2 cache, where one of k and v (heads of 64) costs 93 ps, in bfloat16 46 ps; a pair of a tile costs 4 ps of
-// multiply-adds, or 1 ps of the tensor cores'. Up to 4 heads that share keys share a gathered row.
+// against 0.7, forward and backward 8.3 against 2.1; with AVX2 (Zen 3) 6.5 against 2.2 and 23 against 6.9.
+// CUDA, computed for an H100: rows are gathered at the bandwidth of its L2 cache, where one of k and v (heads
+// of 64) costs 93 ps, in bfloat16 46 ps; a pair of a tile costs 4 ps of multiply-adds, or 1 ps of the tensor
+// cores'. Up to 4 heads that share keys share a gathered row.
 inline int64_t tile_keys(const Tensor& q, int64_t kv_heads) {
     if (q.device().is_cpu()) return 4;
     const bool exact = q.dtype() == DType::float64 || cuda::precision() == cuda::Precision::fp32;

@@ -9,8 +9,9 @@
 //
 // The gradients are those of dense_attention.h with sums over S_t. A row with an empty S_t has output 0, lse
 // -inf and gradient 0. The selection is a constant. Memory O(T k) with the selection, O(T) beside it, never T
-// x T (on the CPU one 32-bit index a row for each 256 to 2048 keys, where a row's gathers are cut into passes).
-// Saves q, k, v, out, lse and the selection.
+// x T: on the CPU the forward cuts a row's gathers into passes, one 32-bit index a row for each 256 to 2048
+// keys, and the backward orders the gathered pairs by keys, 32 bits each while it runs. Saves q, k, v, out,
+// lse and the selection, on the CPU in 16 bits an index up to 65,536 tokens.
 //
 // Two methods:
 //   gathered      reads the selected rows one by one: work O(T k).
@@ -39,8 +40,8 @@ enum class SparseMethod { automatic, gathered, masked_tiles };
 // q [B,H,T,dh], k [B,G,T,dh], v [B,G,T,dv], all float32 or all float64. Throws as dense_attention does, and
 // when the selection's shapes or dtypes are wrong, a count is not in [0, min(slots, t + 1)], or the first or
 // last key of a row is not in [0, t]. That the keys between them ascend is taken on trust.
-// `weights`, when given, becomes the gathered rows' probabilities summed over heads: one more [B,T,slots]. On a
-// CUDA device nothing is kept.
+// `weights`, when given, becomes the gathered rows' probabilities summed over heads: one more [B,T,slots]. On
+// a CUDA device nothing is kept.
 AttentionOutput sparse_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                  const Selection& selection, double scale,
                                  SparseMethod method = SparseMethod::automatic,

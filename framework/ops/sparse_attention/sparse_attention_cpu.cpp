@@ -1,20 +1,18 @@
-// Rows below keys.tiled_rows go through dense attention's tiles (tile_tasks.h); the others gather, one query
-// of one head at a time:
+// The forward. Rows below keys.tiled_rows go through dense attention's tiles (tile_tasks.h); the others
+// gather, one query of one head at a time:
 //
 //   scores   `width` selected keys at once: a vector of partial products each, then a tree of shuffles adds
-//   up
-//            the lanes of all of them together
+//            up the lanes of all of them together
 //   out      sum_s a[s] v[s], rows of v in vectors
 //
 // A block of queries passes over the keys of its head part by part, each part small enough for the L2 cache:
 // gathering from the whole head instead waits for the L3 cache, and took three times as long.
 //
 // Rows are padded with zeros to whole vectors where dh or dv needs it. The order of every sum depends on the
-// row's own keys alone. In the backward a task owns the dk and dv of its keys and takes the queries in order.
+// row's own keys alone.
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
@@ -23,40 +21,14 @@
 #include "framework/ops/dense_attention/tile_tasks.h"
 #include "framework/ops/dense_attention/vectors.h"
 #include "framework/ops/sparse_attention/kernels.h"
+#include "framework/ops/sparse_attention/padded_rows.h"
 
 namespace sieve::cpu {
 namespace {
 
 constexpr int64_t queries_per_task = 128;
-constexpr int64_t fewest_tasks = 16;  // when tasks are made larger
 
-// Rows of `columns` elements, padded to a multiple of `width`: the very rows where they already are one.
-template <class T>
-class PaddedRows {
-  public:
-    PaddedRows(const T* from, int64_t rows, int64_t columns, int64_t width)
-        : data_(from), stride_(round_up(columns, width)) {
-        if (stride_ == columns) return;
-        copy_ = Tensor::empty(Shape{rows, stride_}, dtype_of<T>);
-        T* to = copy_.data<T>();
-        parallel_for(rows, (1 << 14) / stride_ + 1, [&](int64_t begin, int64_t end) {
-            for (int64_t i = begin; i < end; ++i) {
-                std::copy_n(from + i * columns, columns, to + i * stride_);
-                std::fill(to + i * stride_ + columns, to + (i + 1) * stride_, T(0));
-            }
-        });
-        data_ = to;
-    }
-    const T* row(int64_t i) const { return data_ + i * stride_; }
-    int64_t stride() const { return stride_; }
-
-  private:
-    const T* data_;
-    int64_t stride_;
-    Tensor copy_;
-};
-
-// The rows of one head's k, v, dk or dv; key s has row s.
+// The rows of one head's k or v; key s has row s.
 template <class T>
 struct HeadRows {
     T* first;
@@ -158,30 +130,6 @@ SIEVE_INLINE void gathered_sum(const T* weights, const HeadRows<const T>& rows, 
         gathered_sum_block<T, width, 1>(weights, rows, keys, count, factor, add, to, columns, d);
 }
 
-// (row of keys[j])[d..) += weights[j] * factor * x[d..) for j < count.
-template <class T, int width, int vectors>
-SIEVE_INLINE void scatter_block(const T* weights, const int32_t* keys, int64_t count, T factor, const T* x,
-                                const HeadRows<T>& sums, int64_t d) {
-    Vector<T, width> xs[vectors];
-    for (int v = 0; v < vectors; ++v) xs[v] = load_anywhere<T, width>(x + d + v * width) * factor;
-    for (int64_t j = 0; j < count; ++j) {
-        T* row = sums.of(keys[j]) + d;
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) at<T, width>(row + v * width) += weights[j] * xs[v];
-    }
-}
-
-template <class T, int width>
-SIEVE_INLINE void scatter_add(const T* weights, const int32_t* keys, int64_t count, T factor, const T* x,
-                              const HeadRows<T>& sums) {
-    int64_t d = 0;
-    for (; d + 4 * width <= sums.stride; d += 4 * width)
-        scatter_block<T, width, 4>(weights, keys, count, factor, x, sums, d);
-    for (; d + 2 * width <= sums.stride; d += 2 * width)
-        scatter_block<T, width, 2>(weights, keys, count, factor, x, sums, d);
-    if (d < sums.stride) scatter_block<T, width, 1>(weights, keys, count, factor, x, sums, d);
-}
-
 template <class T>
 struct RowSum {
     T maximum, sum;
@@ -212,13 +160,14 @@ struct Rows {
 
     template <class Args>
     Rows(const Args& a, int64_t width)
-        : q(a.q, a.size.batch * a.size.heads * a.size.queries(), a.size.dim, width),
-          k(a.k, a.size.batch * a.size.kv_heads * a.size.key_rows, a.size.dim, width),
-          v(a.v, a.size.batch * a.size.kv_heads * a.size.key_rows, a.size.value_dim, width) {}
+        : q(a.q, a.size.batch * a.size.heads * a.size.queries(), a.size.dim, round_up(a.size.dim, width)),
+          k(a.k, a.size.batch * a.size.kv_heads * a.size.key_rows, a.size.dim, round_up(a.size.dim, width)),
+          v(a.v, a.size.batch * a.size.kv_heads * a.size.key_rows, a.size.value_dim,
+            round_up(a.size.value_dim, width)) {}
 };
 
-// Keys of one pass: the rows gathered from in it take half an L2 cache of 512 KiB. Not fewer than 256, so that
-// the bounds of the passes stay small beside the selection.
+// Keys of one pass: the rows gathered from in it take half an L2 cache of 512 KiB. Not fewer than 256, so
+// that the bounds of the passes stay small beside the selection.
 inline int64_t pass_keys(int64_t elements_a_key, size_t element_size) {
     const int64_t bytes = std::max<int64_t>(1, elements_a_key) * static_cast<int64_t>(element_size);
     return std::max<int64_t>(256, (int64_t{1} << 18) / bytes);
@@ -355,94 +304,6 @@ void gather_block(const AttentionForward<T>& a, const Rows<T>& rows, const PassB
                                                .stride = stride});
 }
 
-// weights: dots q.k -> a; dscores: dots dout.v -> dz, for the first `count`.
-template <class T>
-SIEVE_INLINE void softmax_row_backward(T* __restrict weights, T* __restrict dscores, int64_t count, T scale,
-                                       T lse, T delta) {
-#pragma omp simd
-    for (int64_t j = 0; j < count; ++j) {
-        weights[j] = simd_exp(scale * weights[j] - lse);
-        dscores[j] = weights[j] * (dscores[j] - delta);
-    }
-}
-
-// What the gathering backward of a task works with.
-template <class T>
-struct BackwardScratch {
-    T *weights, *dscores;  // [slots in whole vectors]
-};
-
-// What the gathering backward reads beside the arguments.
-template <class T>
-struct BackwardRows {
-    Rows<T> rows;
-    PaddedRows<T> dout;
-    Tensor delta;  // [B,T,H], dout . out
-};
-
-// One query of one head and n of its keys: its dq from them, and what it sends to their dk and dv.
-template <class T, int width>
-SIEVE_INLINE void gathered_backward_row(const AttentionBackward<T>& a, const BackwardRows<T>& r,
-                                        const KeyTask<T>& task, int64_t h, int64_t t, const int32_t* keys,
-                                        int64_t n, bool add, const BackwardScratch<T>& s) {
-    const AttentionSizes& z = a.size;
-    const int64_t g = h / (z.heads / z.kv_heads), b = task.b, first_kv = (b * z.kv_heads + g) * z.length;
-    const int64_t q_row = (b * z.heads + h) * z.length + t, out_row = (b * z.length + t) * z.heads + h;
-    const int64_t k_stride = r.rows.k.stride(), v_stride = r.rows.v.stride();
-    const HeadRows<const T> k{r.rows.k.row(first_kv), k_stride}, v{r.rows.v.row(first_kv), v_stride};
-    const T *q = r.rows.q.row(q_row), *dout = r.dout.row(out_row);
-    gathered_dots<T, width>(q, k, keys, n, s.weights);
-    gathered_dots<T, width>(dout, v, keys, n, s.dscores);
-    softmax_row_backward(s.weights, s.dscores, n, a.scale, a.lse[q_row], r.delta.template data<T>()[out_row]);
-    gathered_sum<T, width>(s.dscores, k, keys, n, a.scale, add, task.dq + q_row * z.dim, z.dim);
-    scatter_add<T, width>(s.dscores, keys, n, a.scale, q,
-                          HeadRows<T>{task.dk_of(g) - task.begin * k_stride, k_stride});
-    scatter_add<T, width>(s.weights, keys, n, T(1), dout,
-                          HeadRows<T>{task.dv_of(g) - task.begin * v_stride, v_stride});
-}
-
-// The queries from `first_row` on: their dq, and their share of the task's dk and dv. The first pass writes
-// the dq of every row, the others add to it.
-struct GatheredBackward {
-    template <class T, int width>
-    static SIEVE_INLINE void run(const AttentionBackward<T>& a, const BackwardRows<T>& rows,
-                                 const PassBounds& bounds, const KeyTask<T>& task, int64_t first_row,
-                                 const BackwardScratch<T>& s) {
-        const AttentionSizes& z = a.size;
-        const int64_t group = z.heads / z.kv_heads, step = bounds.keys_a_pass();
-        const int64_t first_pass = task.begin / step, end_pass = (task.end + step - 1) / step;
-        for (int64_t h = task.first * group; h < (task.first + task.heads) * group; ++h)
-            for (int64_t pass = first_pass; pass < end_pass; ++pass)
-                for (int64_t t = std::max(first_row, pass * step); t < z.length; ++t) {
-                    const int64_t row = task.b * z.length + t;
-                    const int32_t* own = bounds.of(row) + pass;
-                    if (own[1] == own[0] && pass > first_pass) continue;
-                    gathered_backward_row<T, width>(a, rows, task, h, t,
-                                                    a.keys.indices + row * a.keys.slots + own[0],
-                                                    own[1] - own[0], pass > first_pass, s);
-                }
-    }
-};
-
-// [B,T,H]: dout . out
-template <class T>
-Tensor row_deltas(const AttentionBackward<T>& a) {
-    const int64_t rows = a.size.batch * a.size.length * a.size.heads, dim = a.size.value_dim;
-    const Tensor delta = Tensor::empty(Shape{rows}, dtype_of<T>);
-    parallel_for(rows, 1024, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i)
-            delta.data<T>()[i] = dot(a.dout + i * dim, a.out + i * dim, dim);
-    });
-    return delta;
-}
-
-// Heads of a batch row that share the masks of its tiles, as long as enough tasks remain for the threads.
-int64_t heads_per_task(const AttentionSizes& z) {
-    int64_t heads = 1;
-    while (z.kv_heads % (2 * heads) == 0 && z.batch * z.kv_heads >= 2 * heads * fewest_tasks) heads *= 2;
-    return heads;
-}
-
 }  // namespace
 
 template <class T>
@@ -468,36 +329,7 @@ void sparse_attention_forward(const AttentionForward<T>& a) {
     });
 }
 
-template <class T>
-void sparse_attention_backward(const AttentionBackward<T>& a) {
-    const AttentionSizes& z = a.size;
-    const int64_t tiled = std::min(z.length, a.keys.tiled_rows);
-    if (tiled == z.length) {
-        run_key_tasks(a, heads_per_task(z),
-                      [&](const KeyTask<T>& task) { attend_back_by_tiles(a, task, tiled); });
-        return;
-    }
-    const int64_t width = widest<T>();
-    const BackwardRows<T> rows{.rows = Rows<T>(a, width),
-                               .dout = {a.dout, z.batch * z.length * z.heads, z.value_dim, width},
-                               .delta = row_deltas(a)};
-    // Chunks of keys are whole passes.
-    const PassBounds bounds(
-        a.keys, z.batch * z.length, z.length,
-        std::gcd(KeyChunks(z).keys, pass_keys(2 * (rows.rows.k.stride() + rows.rows.v.stride()), sizeof(T))));
-    run_key_tasks(a, 1, [&](const KeyTask<T>& task) {
-        if (task.begin < tiled) attend_back_by_tiles(a, task, tiled);
-        const int64_t padded_slots = round_up(a.keys.slots, width);
-        const Tensor scores = Tensor::empty(Shape{2, padded_slots}, dtype_of<T>);
-        T* weights = scores.data<T>();
-        run_best<GatheredBackward, T>(a, rows, bounds, task, std::max(tiled, task.begin),
-                                      BackwardScratch<T>{weights, weights + padded_slots});
-    });
-}
-
 template void sparse_attention_forward(const AttentionForward<float>&);
 template void sparse_attention_forward(const AttentionForward<double>&);
-template void sparse_attention_backward(const AttentionBackward<float>&);
-template void sparse_attention_backward(const AttentionBackward<double>&);
 
 }  // namespace sieve::cpu

@@ -1,0 +1,36 @@
+// Rows for vector kernels.
+#pragma once
+
+#include <algorithm>
+
+#include "framework/core/tensor.h"
+#include "framework/core/threads.h"
+
+namespace sieve::cpu {
+
+// Rows of `columns` elements, padded with zeros to `stride`: the very rows where they already are as long.
+template <class T>
+class PaddedRows {
+  public:
+    PaddedRows(const T* from, int64_t rows, int64_t columns, int64_t stride) : data_(from), stride_(stride) {
+        if (stride == columns) return;
+        copy_ = Tensor::empty(Shape{rows, stride}, dtype_of<T>);
+        T* to = copy_.data<T>();
+        parallel_for(rows, (1 << 14) / stride + 1, [&](int64_t begin, int64_t end) {
+            for (int64_t i = begin; i < end; ++i) {
+                std::copy_n(from + i * columns, columns, to + i * stride);
+                std::fill(to + i * stride + columns, to + (i + 1) * stride, T(0));
+            }
+        });
+        data_ = to;
+    }
+    const T* row(int64_t i) const { return data_ + i * stride_; }
+    int64_t stride() const { return stride_; }
+
+  private:
+    const T* data_;
+    int64_t stride_;
+    Tensor copy_;
+};
+
+}  // namespace sieve::cpu
