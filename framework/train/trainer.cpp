@@ -298,10 +298,13 @@ class TrainingSession {
             if (step_ % run_.config.checkpoint_every == 0 || stop) save();
             if (stop) return TrainingOutcome::interrupted;
         }
-        if (stage.kind == StageKind::warmup)
+        if (stage.kind == StageKind::warmup) {
+            seconds_since_evaluation_ = 0;  // the next evaluation's time per step is the sparse stage's alone
+            steps_since_evaluation_ = 0;
             progress.line(fmt::format("warm-up done: alignment loss {:.4f} -> {:.4f} in {}",
                                       history_.warmup_loss.front(), history_.warmup_loss.back(),
                                       human_time(history_.warmup_seconds)));
+        }
         return TrainingOutcome::finished;
     }
 

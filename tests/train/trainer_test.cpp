@@ -111,6 +111,9 @@ TEST_CASE("training: thirty steps lower the loss, in both variants") {
         CHECK(h.peak_memory_bytes > 0);
         const std::vector<MetricsRow> log = read_metrics(folder.path().string());
         CHECK(log.size() == h.warmup_loss.size() + h.step_loss.size());
+        double seconds = 0;
+        for (const double time_per_step : h.time_per_step) seconds += 10 * time_per_step;
+        CHECK(seconds == doctest::Approx(h.training_seconds));  // the warm-up's steps are not among them
         CHECK(log.back().loss == h.step_loss.back());
         CHECK(log.back().val_loss == h.val_loss.back());
         CHECK(std::isnan(log[log.size() - 2].val_loss));
