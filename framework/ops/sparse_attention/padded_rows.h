@@ -5,6 +5,7 @@
 
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
+#include "framework/core/vectors.h"
 
 namespace sieve::cpu {
 
@@ -31,6 +32,21 @@ class PaddedRows {
     const T* data_;
     int64_t stride_;
     Tensor copy_;
+};
+
+// The rows of q, k and v that a gathering kernel reads, in whole vectors. Args: AttentionForward or
+// AttentionBackward.
+template <class T>
+struct AttentionRows {
+    PaddedRows<T> q, k, v;
+
+    template <class Args>
+    explicit AttentionRows(const Args& a)
+        : q(a.q, a.size.batch * a.size.heads * a.size.queries(), a.size.dim,
+            round_up(a.size.dim, widest<T>())),
+          k(a.k, a.size.batch * a.size.kv_heads * a.size.key_rows, a.size.dim, q.stride()),
+          v(a.v, a.size.batch * a.size.kv_heads * a.size.key_rows, a.size.value_dim,
+            round_up(a.size.value_dim, widest<T>())) {}
 };
 
 }  // namespace sieve::cpu

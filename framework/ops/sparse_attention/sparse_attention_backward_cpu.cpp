@@ -210,21 +210,9 @@ struct QueryRows {
     }
 };
 
-// The padded tensors that the gathering backward reads.
-template <class T>
-struct BackwardRows {
-    PaddedRows<T> q, k, v;
-
-    explicit BackwardRows(const AttentionBackward<T>& a)
-        : q(a.q, a.size.batch * a.size.heads * a.size.length, a.size.dim, round_up(a.size.dim, widest<T>())),
-          k(a.k, a.size.batch * a.size.kv_heads * a.size.length, a.size.dim, q.stride()),
-          v(a.v, a.size.batch * a.size.kv_heads * a.size.length, a.size.value_dim,
-            round_up(a.size.value_dim, widest<T>())) {}
-};
-
 // The queries of one head from first_query on: their dq, and their share of the task's dk and dv.
 template <class T>
-void gather_back(const AttentionBackward<T>& a, const BackwardRows<T>& rows, const SelectedPairs& pairs,
+void gather_back(const AttentionBackward<T>& a, const AttentionRows<T>& rows, const SelectedPairs& pairs,
                  const KeyTask<T>& task, int64_t h, int64_t first_query) {
     const AttentionSizes& z = a.size;
     const int64_t g = h / (z.heads / z.kv_heads),
@@ -281,7 +269,7 @@ void sparse_attention_backward(const AttentionBackward<T>& a) {
                       [&](const KeyTask<T>& task) { attend_back_by_tiles(a, task, tiled); });
         return;
     }
-    const BackwardRows<T> rows(a);
+    const AttentionRows<T> rows(a);
     const KeyChunks chunks(z);
     const auto pairs = pairs_of_chunks(a, chunks, tiled);
     run_key_tasks(a, 1, [&](const KeyTask<T>& task) {

@@ -153,19 +153,6 @@ SIEVE_INLINE RowSum<T> softmax_row(T* __restrict scores, int64_t count, int64_t 
     return r;
 }
 
-// The padded tensors that a kernel reads rows from.
-template <class T>
-struct Rows {
-    PaddedRows<T> q, k, v;
-
-    template <class Args>
-    Rows(const Args& a, int64_t width)
-        : q(a.q, a.size.batch * a.size.heads * a.size.queries(), a.size.dim, round_up(a.size.dim, width)),
-          k(a.k, a.size.batch * a.size.kv_heads * a.size.key_rows, a.size.dim, round_up(a.size.dim, width)),
-          v(a.v, a.size.batch * a.size.kv_heads * a.size.key_rows, a.size.value_dim,
-            round_up(a.size.value_dim, width)) {}
-};
-
 // Keys of one pass: the rows gathered from in it take half an L2 cache of 512 KiB. Not fewer than 256, so
 // that the bounds of the passes stay small beside the selection.
 inline int64_t pass_keys(int64_t elements_a_key, size_t element_size) {
@@ -189,7 +176,6 @@ class PassBounds {
     }
 
     int64_t passes() const { return passes_; }
-    int64_t keys_a_pass() const { return keys_a_pass_; }
     // bounds[i] to bounds[i + 1]: the selected keys of pass i.
     const int32_t* of(int64_t row) const { return bounds_.data<int32_t>() + row * (passes_ + 1); }
 
@@ -243,7 +229,7 @@ SIEVE_INLINE void add_weights(const T* __restrict exponentials, int64_t count, T
 
 // out and lse of one head of a block of queries.
 template <class T, int width>
-SIEVE_INLINE void gathered_forward_head(const AttentionForward<T>& a, const Rows<T>& rows,
+SIEVE_INLINE void gathered_forward_head(const AttentionForward<T>& a, const AttentionRows<T>& rows,
                                         const PassBounds& bounds, const QueryBlock<T>& block, int64_t h) {
     const AttentionSizes& z = a.size;
     const int64_t b = block.b, first_kv = (b * z.kv_heads + h / (z.heads / z.kv_heads)) * z.key_rows;
@@ -277,8 +263,8 @@ SIEVE_INLINE void gathered_forward_head(const AttentionForward<T>& a, const Rows
 
 struct GatheredForward {
     template <class T, int width>
-    static SIEVE_INLINE void run(const AttentionForward<T>& a, const Rows<T>& rows, const PassBounds& bounds,
-                                 const QueryBlock<T>& block) {
+    static SIEVE_INLINE void run(const AttentionForward<T>& a, const AttentionRows<T>& rows,
+                                 const PassBounds& bounds, const QueryBlock<T>& block) {
         for (int64_t h = 0; h < a.size.heads; ++h) gathered_forward_head<T, width>(a, rows, bounds, block, h);
     }
 };
@@ -290,8 +276,8 @@ int64_t block_queries(int64_t slots) {
 }
 
 template <class T>
-void gather_block(const AttentionForward<T>& a, const Rows<T>& rows, const PassBounds& bounds, int64_t b,
-                  int64_t begin, int64_t end) {
+void gather_block(const AttentionForward<T>& a, const AttentionRows<T>& rows, const PassBounds& bounds,
+                  int64_t b, int64_t begin, int64_t end) {
     const int64_t stride = round_up(a.keys.slots, widest<T>()) + widest<T>(), queries = end - begin;
     const Tensor numbers = Tensor::empty(Shape{queries * (stride + 1)}, dtype_of<T>);
     T* scores = numbers.data<T>();
@@ -319,7 +305,7 @@ void sparse_attention_forward(const AttentionForward<T>& a) {
         attend_by_tiles(a, task / tile_parts, 0, z.heads, begin, std::min(tiled, begin + queries_per_task));
     });
     if (gathered == 0) return;
-    const Rows<T> rows(a, widest<T>());
+    const AttentionRows<T> rows(a);
     const int64_t block = block_queries(a.keys.slots), parts = (gathered + block - 1) / block;
     const PassBounds bounds(a.keys, z.batch * z.queries(), z.length,
                             pass_keys(std::max(rows.k.stride(), rows.v.stride()), sizeof(T)));
