@@ -82,11 +82,11 @@ SIEVE_INLINE void gathered_dots(const T* x, const HeadRows<const T>& rows, const
     dots_of<T, width>(x, rows, rest, scores + j);
 }
 
-// to[d..) (+)= factor * sum_j weights[j] * (row of keys[j])[d..), `vectors` vectors of it, for j < count. The
+// to[d..) += factor * sum_j weights[j] * (row of keys[j])[d..), `vectors` vectors of it, for j < count. The
 // partial sums, 8 vectors of them, hide the latency of the additions.
 template <class T, int width, int vectors>
 SIEVE_INLINE void gathered_sum_block(const T* weights, const HeadRows<const T>& rows, const int32_t* keys,
-                                     int64_t count, T factor, bool add, T* to, int64_t columns, int64_t d) {
+                                     int64_t count, T factor, T* to, int64_t columns, int64_t d) {
     using V = Vector<T, width>;
     constexpr int ways = 8 / vectors;
     V sum[ways][vectors] = {};
@@ -109,25 +109,22 @@ SIEVE_INLINE void gathered_sum_block(const T* weights, const HeadRows<const T>& 
         total *= factor;
         const int64_t start = d + v * width;
         if (start + width <= columns) {
-            if (add) total += load_anywhere<T, width>(to + start);
-            store_anywhere<T, width>(to + start, total);
+            store_anywhere<T, width>(to + start, load_anywhere<T, width>(to + start) + total);
         } else {
-            for (int64_t l = 0; start + l < columns; ++l)
-                to[start + l] = (add ? to[start + l] : T(0)) + total[l];
+            for (int64_t l = 0; start + l < columns; ++l) to[start + l] += total[l];
         }
     }
 }
 
 template <class T, int width>
 SIEVE_INLINE void gathered_sum(const T* weights, const HeadRows<const T>& rows, const int32_t* keys,
-                               int64_t count, T factor, bool add, T* to, int64_t columns) {
+                               int64_t count, T factor, T* to, int64_t columns) {
     int64_t d = 0;
     for (; d + 4 * width <= rows.stride; d += 4 * width)
-        gathered_sum_block<T, width, 4>(weights, rows, keys, count, factor, add, to, columns, d);
+        gathered_sum_block<T, width, 4>(weights, rows, keys, count, factor, to, columns, d);
     for (; d + 2 * width <= rows.stride; d += 2 * width)
-        gathered_sum_block<T, width, 2>(weights, rows, keys, count, factor, add, to, columns, d);
-    if (d < rows.stride)
-        gathered_sum_block<T, width, 1>(weights, rows, keys, count, factor, add, to, columns, d);
+        gathered_sum_block<T, width, 2>(weights, rows, keys, count, factor, to, columns, d);
+    if (d < rows.stride) gathered_sum_block<T, width, 1>(weights, rows, keys, count, factor, to, columns, d);
 }
 
 template <class T>
@@ -257,7 +254,7 @@ SIEVE_INLINE void gathered_forward_head(const AttentionForward<T>& a, const Atte
     }
     for_passes(z, block, bounds, [&](int64_t t, int64_t first, int64_t n) {
         gathered_sum<T, width>(scores_of(t) + first, v, keys_of(t) + first, n,
-                               block.over_sum[t - block.begin], true, out_of(t), z.value_dim);
+                               block.over_sum[t - block.begin], out_of(t), z.value_dim);
     });
 }
 
