@@ -12,3 +12,5 @@
 // What a clone calls must be compiled into it: a plain `inline` function that GCC leaves outside is compiled
 // once, for the baseline, and every clone then runs that (8 to 20 times slower in the indexer).
 #define SIEVE_INLINE inline __attribute__((always_inline))
+// The same behind the parameters of a lambda: [&](int i) SIEVE_INLINE_LAMBDA { ... }
+#define SIEVE_INLINE_LAMBDA __attribute__((always_inline))

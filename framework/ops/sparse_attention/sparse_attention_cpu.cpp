@@ -235,7 +235,7 @@ SIEVE_INLINE void gathered_forward_head(const AttentionForward<T>& a, const Atte
     const auto keys_of = [&](int64_t t) { return a.keys.indices + z.token_row(b, t) * a.keys.slots; };
     const auto scores_of = [&](int64_t t) { return block.scores + (t - block.begin) * block.stride; };
     const auto out_of = [&](int64_t t) { return a.out + (z.token_row(b, t) * z.heads + h) * z.value_dim; };
-    for_passes(z, block, bounds, [&](int64_t t, int64_t first, int64_t n) {
+    for_passes(z, block, bounds, [&](int64_t t, int64_t first, int64_t n) SIEVE_INLINE_LAMBDA {
         gathered_dots<T, width>(rows.q.row(z.head_row(b, h, t)), k, keys_of(t) + first, n,
                                 scores_of(t) + first);
     });
@@ -252,7 +252,7 @@ SIEVE_INLINE void gathered_forward_head(const AttentionForward<T>& a, const Atte
             add_weights(scores_of(t), count, T(1) / r.sum, h > 0,
                         a.weight_sums + z.token_row(b, t) * a.keys.slots);
     }
-    for_passes(z, block, bounds, [&](int64_t t, int64_t first, int64_t n) {
+    for_passes(z, block, bounds, [&](int64_t t, int64_t first, int64_t n) SIEVE_INLINE_LAMBDA {
         gathered_sum<T, width>(scores_of(t) + first, v, keys_of(t) + first, n,
                                block.over_sum[t - block.begin], out_of(t), z.value_dim);
     });
