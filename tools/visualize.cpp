@@ -64,6 +64,12 @@ Dataset validation_data(const FinalModel& trained) {
 
 void print_written(const std::vector<std::string>& files) {
     for (const std::string& file : files) fmt::print("wrote {}\n", file);
+    std::fflush(stdout);  // in a pipe too: a layer of a long text takes a while
+}
+
+void draw_layers(const Transformer& model, const TextSample& sample, const std::vector<int64_t>& layers,
+                 const std::string& out) {
+    for (const int64_t layer : layers) print_written(write_attention_pictures(model, sample, {layer}, out));
 }
 
 TextSample given_text(const FinalModel& trained, const std::string& file, const std::string& text) {
@@ -87,13 +93,13 @@ int draw(const Arguments& given, bool has_text) {
     if (has_text) {
         const TextSample sample = given_text(trained, file, given.text);
         make_folder(out);
-        print_written(write_attention_pictures(model, sample, layers, out));
+        draw_layers(model, sample, layers, out);
         return 0;
     }
     const Dataset data = validation_data(trained);
     const TextSample sample = validation_sample(data, given.sample);
     make_folder(out);
-    print_written(write_attention_pictures(model, sample, layers, out));
+    draw_layers(model, sample, layers, out);
     if (trained.config.model.is_sparse())
         print_written(write_selection_statistics(selection_statistics(model, data, statistics_windows), out));
     return 0;

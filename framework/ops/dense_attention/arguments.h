@@ -10,7 +10,8 @@
 
 namespace sieve {
 
-inline void check_attention(const char* op, const Tensor& q, const Tensor& k, const Tensor& v) {
+// What holds for keys of the sequence and for those of a cache.
+inline void check_heads(const char* op, const Tensor& q, const Tensor& k, const Tensor& v) {
     check_rank(op, "q", q, 4);
     check_rank(op, "k", k, 4);
     check_rank(op, "v", v, 4);
@@ -18,15 +19,19 @@ inline void check_attention(const char* op, const Tensor& q, const Tensor& k, co
     check_device(op, "v", v, q.device(), "q");
     check_dtype(op, "k", k, q.dtype());
     check_dtype(op, "v", v, q.dtype());
-    const std::string why = "to fit q " + to_string(q.shape());
-    check_shape(op, "k", k, Shape{q.dim(0), k.dim(1), q.dim(2), q.dim(3)}, why);
-    check_shape(op, "v", v, Shape{q.dim(0), k.dim(1), q.dim(2), v.dim(3)}, why);
     if (q.dim(3) == 0 || v.dim(3) == 0)
         fail(std::string(op) + ": the heads of q " + to_string(q.shape()) + " and v " + to_string(v.shape()) +
              " want a last dim of at least 1");
     if (k.dim(1) == 0 || q.dim(1) % k.dim(1) != 0)
         fail(std::string(op) + ": q has " + std::to_string(q.dim(1)) + " heads, want a multiple of the " +
              std::to_string(k.dim(1)) + " of k");
+}
+
+inline void check_attention(const char* op, const Tensor& q, const Tensor& k, const Tensor& v) {
+    check_heads(op, q, k, v);
+    const std::string why = "to fit q " + to_string(q.shape());
+    check_shape(op, "k", k, Shape{q.dim(0), k.dim(1), q.dim(2), q.dim(3)}, why);
+    check_shape(op, "v", v, Shape{q.dim(0), k.dim(1), q.dim(2), v.dim(3)}, why);
 }
 
 inline AttentionSizes attention_sizes(const Tensor& q, const Tensor& k, const Tensor& v) {
