@@ -21,6 +21,7 @@ namespace sieve::cuda_emulation {
 namespace {
 
 constexpr size_t alignment = 256, red_zone = 256;
+constexpr size_t huge_page = 2 << 20;
 constexpr unsigned char stale = 0xFF, zone_mark = 0xFD;
 
 size_t round_up(size_t bytes, size_t unit) {
@@ -32,13 +33,14 @@ struct Arena {
         const char* text = std::getenv("SIEVE_CUDA_EMULATION_MEMORY");
         return (text ? std::strtoull(text, nullptr, 10) : 1024) << 20;
     }();
-    char* start = nullptr;
-    size_t opened = 0;  // bytes from the start that were ever in use, whole pages; the rest stays closed
-    size_t used = 0;    // bytes that callers asked for
-    size_t peak = 0;    // the most that was in use
-    size_t cursor = 0;  // where the search for a free place begins: freed memory is reused late
-    int accesses = 0;   // living DeviceAccess objects
-    int key = -1;       // protection key of the processor; -1 when it has none
+    void* mapping = nullptr;
+    char* start = nullptr;  // the mapping's first huge page
+    size_t opened = 0;      // bytes from the start that were ever in use, in pages; the rest stays closed
+    size_t used = 0;        // bytes that callers asked for
+    size_t peak = 0;        // the most that was in use
+    size_t cursor = 0;      // where the search for a free place begins: freed memory is reused late
+    int accesses = 0;       // living DeviceAccess objects
+    int key = -1;           // protection key of the processor; -1 when it has none
     std::map<size_t, size_t> allocations;  // offset -> bytes
 
     size_t slot_end(size_t offset, size_t bytes) const {
@@ -91,17 +93,20 @@ void install_fault_handler() {
 
 void Arena::map() {
     if (start) return;
-    void* mapping = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    mapping = mmap(nullptr, size + huge_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapping == MAP_FAILED) throw std::bad_alloc();
-    start = static_cast<char*>(mapping);
+    start = reinterpret_cast<char*>(round_up(reinterpret_cast<size_t>(mapping), huge_page));
     if (key < 0) key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+    // Without keys each operation changes every page twice: the larger they are, the fewer. A kernel that has
+    // no huge pages goes on with small ones.
+    if (key < 0) madvise(start, size, MADV_HUGEPAGE);
 }
 
 // Makes the bytes up to `end` part of the memory that kernels can touch.
 void Arena::grow(size_t end) {
-    const size_t page = sysconf(_SC_PAGESIZE);
-    end = round_up(end, page);
     if (end <= opened) return;
+    const size_t page = sysconf(_SC_PAGESIZE);
+    end = std::min(round_up(end, key < 0 ? huge_page : page), round_up(size, page));
     char* first = start + opened;
     if (key >= 0)
         pkey_mprotect(first, end - opened, PROT_READ | PROT_WRITE, key);
@@ -111,7 +116,7 @@ void Arena::grow(size_t end) {
     opened = end;
 }
 
-// A protection key takes nanoseconds; the page table takes a millisecond for each 50 MB.
+// A protection key takes nanoseconds; the page table takes a millisecond for each 50 MB of small pages.
 void Arena::set_accessible(bool accessible) const {
     if (!opened) return;
     if (key >= 0)
@@ -213,7 +218,7 @@ size_t device_bytes_free() {
 
 void set_memory_size(size_t bytes) {
     if (!arena.allocations.empty()) throw std::runtime_error("set_memory_size: device memory is in use");
-    if (arena.start) munmap(arena.start, arena.size);
+    if (arena.start) munmap(arena.mapping, arena.size + huge_page);
     unpoison(arena.start, arena.opened);
     arena.start = nullptr;
     arena.opened = arena.cursor = 0;
