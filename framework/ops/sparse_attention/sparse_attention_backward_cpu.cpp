@@ -30,8 +30,8 @@ constexpr int64_t fewest_tasks = 16;  // when tasks are made larger
 constexpr int64_t batch_pairs = 128;
 
 // One head and a block of keys. Rows of q and dq are those of the queries of the pairs, `key_stride` long as
-// those of k and dk; rows of dout, v and dv are `value_stride` long. lse_delta has a query's lse and dout .
-// out side by side.
+// those of k and dk; rows of dout, v and dv are `value_stride` long. lse_delta: the lse and the dout . out of
+// each query, side by side.
 template <class T>
 struct PairBlock {
     const SelectedPair* pairs;
