@@ -197,7 +197,10 @@ DEVICE_TEST_CASE("sparse_attention: float32 against float64", device) {
                 const double scale = 1 / std::sqrt(static_cast<double>(c.dim));
                 const AttentionInputs in = attention_inputs(c, DType::float32, device);
                 const Selection s = random_selection(c.B, c.T, k, 9);
-                check_close(run(in, s, scale, method), attention_oracle(in, scale, members(s)), 3e-6);
+                // Sums of very wide rows round more, most of all where vectors are short.
+                const double tolerance =
+                    3e-6 * std::max(1.0, std::sqrt(static_cast<double>(c.value_dim) / 128));
+                check_close(run(in, s, scale, method), attention_oracle(in, scale, members(s)), tolerance);
             }
 }
 

@@ -249,7 +249,8 @@ TEST_CASE("efficiency: what does not fit is reported and skipped, the rest is me
 
     plan.memory_limit = 1 << 10;  // not even the parameters
     CHECK(run_efficiency(plan) == 0);
-    for (const auto& point : read_json(plan.folder + "/efficiency.json")["points"]) {
+    const auto none_fits = read_json(plan.folder + "/efficiency.json");
+    for (const auto& point : none_fits["points"]) {
         CHECK(!point["skipped"].is_null());
         CHECK(point["forward"].is_null());
     }
