@@ -61,7 +61,8 @@ int end_when(const std::string& pattern, const std::string& signal, const std::s
 
 std::vector<double> losses_in(const std::string& study) {
     std::vector<double> losses;
-    for (const auto& run : read_json(study).at("runs")) losses.push_back(run.at("val_loss"));
+    const auto json = read_json(study);
+    for (const auto& run : json.at("runs")) losses.push_back(run.at("val_loss"));
     return losses;
 }
 
