@@ -8,6 +8,7 @@
 #include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
 #include "framework/core/threads.h"
+#include "framework/core/vectors.h"
 #include "tests/support/attention_testing.h"
 #include "tests/support/testing.h"
 
@@ -197,9 +198,9 @@ DEVICE_TEST_CASE("sparse_attention: float32 against float64", device) {
                 const double scale = 1 / std::sqrt(static_cast<double>(c.dim));
                 const AttentionInputs in = attention_inputs(c, DType::float32, device);
                 const Selection s = random_selection(c.B, c.T, k, 9);
-                // Sums of very wide rows round more, most of all where vectors are short.
-                const double tolerance =
-                    3e-6 * std::max(1.0, std::sqrt(static_cast<double>(c.value_dim) / 128));
+                // Without AVX2 (and in sanitized builds) rows of 800 are summed in four long chains.
+                const bool long_chains = device.is_cpu() && cpu::vector_bytes() == 16 && c.value_dim > 128;
+                const double tolerance = long_chains ? 7.5e-6 : 3e-6;
                 check_close(run(in, s, scale, method), attention_oracle(in, scale, members(s)), tolerance);
             }
 }
