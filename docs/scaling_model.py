@@ -6,7 +6,7 @@ attention and with DSA, on H100s. Only arithmetic; nothing here is measured.
     python3 docs/scaling_model.py --markdown docs/scaling.md # ... written between its markers
     python3 docs/scaling_model.py --flops                    # the FLOP counts as JSON, for the test against flops.h
 
-The FLOP formulas are those of framework/train/flops.cpp.
+The FLOP formulas are those of framework/measure/flops.cpp.
 """
 import argparse
 import json

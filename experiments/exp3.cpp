@@ -1,7 +1,7 @@
 // Experiment 3: the dense mixture-of-experts baseline, at the best learning rate and number of experts.
 #include <fmt/format.h>
 
-#include "framework/train/baseline.h"
+#include "framework/runs/baseline.h"
 
 int main(int argc, char** argv) {
     return sieve::run_program("exp3", [&] {

@@ -1,7 +1,7 @@
 // Experiment 4: a small mixture-of-experts language model, trained with classic and with sparse attention.
 #include <fmt/format.h>
 
-#include "framework/train/experiment.h"
+#include "framework/runs/experiment.h"
 
 int main(int argc, char** argv) {
     return sieve::run_program("exp4", [&] {

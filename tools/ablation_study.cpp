@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include "framework/core/error.h"
-#include "framework/train/experiment.h"
-#include "framework/train/interrupt.h"
-#include "framework/train/study.h"
+#include "framework/program/interrupt.h"
+#include "framework/runs/experiment.h"
+#include "framework/runs/study.h"
 
 namespace sieve {
 namespace {

@@ -34,8 +34,8 @@
 #include "framework/optim/adamw.h"
 #include "framework/optim/clip.h"
 #include "framework/optim/muon.h"
-#include "framework/train/command_line.h"
-#include "framework/train/device.h"
+#include "framework/program/command_line.h"
+#include "framework/program/device.h"
 
 namespace sieve {
 namespace {

@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "framework/core/error.h"
-#include "framework/train/command_line.h"
+#include "framework/program/command_line.h"
 #include "framework/train/model_file.h"
 
 namespace sieve {

@@ -14,7 +14,7 @@
 #include "framework/ops/add/add.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
 #include "framework/ops/scale/scale.h"
-#include "framework/train/command_line.h"
+#include "framework/program/command_line.h"
 #include "models/transformer.h"
 
 namespace sieve {

@@ -1,6 +1,6 @@
 // profile_efficiency: when is sparse attention faster, and by how much.
-#include "framework/train/command_line.h"
-#include "framework/train/efficiency.h"
+#include "framework/measure/efficiency.h"
+#include "framework/program/command_line.h"
 
 int main(int argc, char** argv) {
     return sieve::run_program("profile_efficiency", [&] {

@@ -6,11 +6,11 @@
 
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
+#include "framework/program/command_line.h"
+#include "framework/report/inspect.h"
+#include "framework/report/report.h"
+#include "framework/runs/experiment.h"
 #include "framework/train/checkpoint.h"
-#include "framework/train/command_line.h"
-#include "framework/train/experiment.h"
-#include "framework/train/inspect.h"
-#include "framework/train/report.h"
 
 namespace sieve {
 namespace {

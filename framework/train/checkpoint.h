@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "framework/train/config.h"
+#include "framework/program/config.h"
 #include "framework/train/trainer.h"
 
 namespace sieve {

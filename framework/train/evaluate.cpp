@@ -5,7 +5,7 @@
 
 #include "framework/autograd/autograd.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
-#include "framework/train/precision_report.h"
+#include "framework/ops/top_k/selection_recall.h"
 
 namespace sieve {
 

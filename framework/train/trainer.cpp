@@ -19,8 +19,8 @@
 #include "framework/optim/clip.h"
 #include "framework/optim/hybrid.h"
 #include "framework/optim/schedule.h"
+#include "framework/program/interrupt.h"
 #include "framework/train/checkpoint.h"
-#include "framework/train/interrupt.h"
 #include "framework/train/metrics_log.h"
 #include "framework/train/recorded_step.h"
 

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "framework/data/dataset.h"
-#include "framework/train/config.h"
+#include "framework/program/config.h"
+#include "framework/program/progress.h"
 #include "framework/train/evaluate.h"
-#include "framework/train/progress.h"
 #include "models/transformer.h"
 
 namespace sieve {

@@ -9,7 +9,7 @@
 #include "framework/core/error.h"
 #include "framework/ops/add/add.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
-#include "framework/train/config.h"
+#include "framework/program/config.h"
 #include "models/transformer.h"
 #include "tests/support/testing.h"
 

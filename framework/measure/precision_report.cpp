@@ -1,0 +1,57 @@
+#include "framework/measure/precision_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <utility>
+
+#include "framework/ops/top_k/selection_recall.h"
+
+namespace sieve {
+
+std::vector<PrecisionResult> compare_precisions(const IndexerProjections& projections, IndexerConfig config,
+                                                int64_t repeats) {
+    using Clock = std::chrono::steady_clock;
+    std::vector<PrecisionResult> results;
+    Selection reference;
+    for (const auto& [name, precision] :
+         {std::pair<const char*, IndexerPrecision>{"fp32", IndexerPrecision::fp32},
+          {"bf16", IndexerPrecision::bf16},
+          {"fp8", IndexerPrecision::fp8},
+          {"int8", IndexerPrecision::int8}}) {
+        if (precision == IndexerPrecision::fp8 && !std::has_single_bit(static_cast<uint64_t>(config.dim)))
+            continue;
+        config.precision = precision;
+        const Selection selection = select_keys(projections, config);
+        if (precision == IndexerPrecision::fp32) reference = selection;
+        std::vector<double> seconds;
+        for (int64_t i = 0; i < repeats; ++i) {
+            const auto start = Clock::now();
+            select_keys(projections, config);
+            seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+        }
+        std::sort(seconds.begin(), seconds.end());
+        results.push_back({name, seconds[seconds.size() / 2], selection_recall(reference, selection)});
+    }
+    return results;
+}
+
+std::string precision_table(const std::vector<PrecisionComparison>& comparisons) {
+    const bool layers = !comparisons.empty() && comparisons.front().layer >= 0;
+    std::string table = fmt::format(
+        "{}| tokens | precision | ms a layer | against float32 | recall of float32's keys |\n"
+        "{}|---|---|---|---|---|\n",
+        layers ? "| layer " : "", layers ? "|---" : "");
+    for (const PrecisionComparison& c : comparisons)
+        for (const PrecisionResult& r : c.results) {
+            if (layers) table += fmt::format("| {} ", c.layer);
+            const double ms = 1000 * r.seconds;
+            table += fmt::format("| {} | {} | {:.{}f} | {:.2f}x | {:.4f} |\n", c.tokens, r.precision, ms,
+                                 ms < 1 ? 3 : 1, c.over_fp32(r), r.recall);
+        }
+    return table;
+}
+
+}  // namespace sieve

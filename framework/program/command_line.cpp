@@ -1,0 +1,257 @@
+#include "framework/program/command_line.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <new>
+
+#include "framework/core/error.h"
+
+namespace sieve {
+namespace {
+
+// Bare flag names of an app, for suggestions.
+std::vector<std::string> flag_names(const CLI::App& app) {
+    std::vector<std::string> names;
+    for (const CLI::Option* option : app.get_options())
+        for (const std::string& name : option->get_lnames()) names.push_back(name);
+    return names;
+}
+
+[[noreturn]] void refuse_unknown(const CLI::App& app, const std::vector<std::string>& extras) {
+    const std::string given = extras.empty() ? "?" : extras.front();
+    const std::string bare = given.substr(std::min(given.find_first_not_of('-'), given.size()));
+    const std::string nearest = nearest_name(bare.substr(0, bare.find('=')), flag_names(app));
+    fail_usage(fmt::format("unknown argument {}{} (--help lists all)", given,
+                           nearest.empty() ? "" : fmt::format(", did you mean --{}?", nearest)));
+}
+
+void parse_or_refuse(CLI::App& app, int argc, char** argv) {
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::FileError& e) {
+        fail_bad_file(e.what());
+    } catch (const CLI::ConfigError& e) {
+        fail_usage(fmt::format("config file: {}", e.what()));
+    } catch (const CLI::ParseError& e) {
+        fail_usage(e.what());
+    }
+}
+
+// CLI11 reports unknown keys of a config file late and without the key; so the files are checked here.
+void check_config_keys(const CLI::App& app, const std::string& path) {
+    const std::vector<std::string> known = flag_names(app);
+    for (const CLI::ConfigItem& item : CLI::ConfigTOML().from_file(path)) {
+        if (item.name == "++" || item.name == "--") continue;  // section markers
+        if (std::find(known.begin(), known.end(), item.name) != known.end()) continue;
+        const std::string nearest = nearest_name(item.name, known);
+        fail_usage(fmt::format("{}: unknown key '{}'{}", path, item.name,
+                               nearest.empty() ? "" : fmt::format(", did you mean {}?", nearest)));
+    }
+}
+
+void add_option(CLI::App& app, const ProgramOption& option) {
+    std::visit(
+        [&](auto* value) {
+            using T = std::decay_t<decltype(*value)>;
+            CLI::Option* added = app.add_option("--" + option.name, *value, option.help)->group("Start here");
+            if constexpr (std::is_same_v<T, std::vector<std::string>>)
+                added->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+            else
+                added->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)->capture_default_str();
+        },
+        option.value);
+}
+
+// CLI11 hands on the elements of a TOML list one by one, as if the flag had been given as often, of which the
+// last counts. Joined they are what stands on a command line.
+class ListsAsText : public CLI::ConfigTOML {
+  public:
+    std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
+        std::vector<CLI::ConfigItem> all = CLI::ConfigTOML::from_config(input);
+        for (CLI::ConfigItem& item : all)
+            if (item.inputs.size() > 1) item.inputs = {CLI::detail::join(item.inputs, ",")};
+        return all;
+    }
+};
+
+template <class T>
+CLI::Option* add_key(CLI::App& app, const ConfigKey& key, T* value) {
+    return app.add_option(std::string("--") + key.name, *value, key.help)->capture_default_str();
+}
+
+CLI::Option* add_key(CLI::App& app, const ConfigKey& key, bool* value) {
+    return app.add_flag(std::string("--") + key.name, *value, key.help);
+}
+
+CLI::Option* add_key(CLI::App& app, const ConfigKey& key, PerLayer* value) {
+    const std::string name = key.name;
+    return app
+        .add_option_function<std::string>(
+            "--" + name, [name, value](const std::string& text) { *value = per_layer_from_text(name, text); },
+            key.help)
+        ->type_name("INT,...")
+        ->default_str(to_string(*value));
+}
+
+// As it stands in a TOML file.
+std::string toml_text(const std::string& value) {
+    return fmt::format("\"{}\"", value);
+}
+std::string toml_text(const PerLayer& value) {
+    return value.values().size() == 1 ? to_string(value) : "[" + to_string(value) + "]";
+}
+template <class Number>
+std::string toml_text(Number value) {
+    return fmt::format("{}", value);
+}
+
+}  // namespace
+
+std::string find_preset(int argc, char** argv, const std::string& fallback) {
+    CLI::App app;
+    std::string preset = fallback, config_file;
+    app.set_help_flag();
+    app.allow_extras();
+    app.allow_config_extras(true);
+    app.add_option("--preset", preset);
+    app.set_config("--config", "", "", false);
+    parse_or_refuse(app, argc, argv);
+    return preset;
+}
+
+ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description,
+                                   const std::vector<ProgramOption>& options) {
+    ExperimentCommand command;
+    ExperimentConfig& config = command.config;
+    apply_preset(config, find_preset(argc, argv, config.preset));
+
+    CLI::App app(description);
+    app.footer(exit_codes_help);
+    app.set_help_flag("--help,-h", "print this and exit")->group("Running");
+    app.allow_extras();
+    app.allow_config_extras(true);
+    app.config_formatter(std::make_shared<ListsAsText>());
+    app.add_option("--preset", config.preset, "small, medium or large: sets the defaults of the other flags")
+        ->group("Start here")
+        ->capture_default_str();
+    CLI::Option* file = app.set_config("--config", "", "a TOML file of these keys; flags win over it");
+    file->group("Start here");
+    app.add_flag("--resume", command.resume,
+                 "go on where an interrupted run stopped; finished stages are kept")
+        ->group("Start here");
+    app.add_flag("--print_config", command.print_config, "print the configuration as TOML and exit")
+        ->group("Start here");
+    for (const ProgramOption& option : options) add_option(app, option);
+    for (const ConfigKey& key : config_keys(config))
+        std::visit(
+            [&](auto* value) {
+                add_key(app, key, value)
+                    ->group(key.group)
+                    ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+            },
+            key.value);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::CallForHelp&) {
+        std::cout << app.help();
+        command.help_shown = true;
+        return command;
+    } catch (const CLI::FileError& e) {
+        fail_bad_file(e.what());
+    } catch (const CLI::ParseError& e) {
+        fail_usage(e.what());
+    }
+    if (file->count()) check_config_keys(app, file->as<std::string>());
+    if (!app.remaining().empty()) refuse_unknown(app, app.remaining());
+    validate(config);
+    return command;
+}
+
+std::string config_to_toml(const ExperimentConfig& config) {
+    ExperimentConfig copy = config;
+    std::string text = fmt::format("preset = \"{}\"\n", config.preset);
+    const char* group = "";
+    for (const ConfigKey& key : config_keys(copy)) {
+        if (std::string(group) != key.group) text += fmt::format("\n# {}\n", group = key.group);
+        std::visit(
+            [&](auto* value) {
+                text += fmt::format("{} = {}  # {}\n", key.name, toml_text(*value), key.help);
+            },
+            key.value);
+    }
+    return text;
+}
+
+int run_program(const std::string& name, const std::function<int()>& body) {
+    try {
+        return body();
+    } catch (const Error& e) {
+        std::cerr << name << ": " << e.what() << std::endl;
+        return static_cast<int>(e.kind());
+    } catch (const std::bad_alloc&) {
+        std::cerr << name << ": out of memory; lower batch_size, max_seq_len or d_model" << std::endl;
+        return static_cast<int>(ErrorKind::out_of_memory);
+    } catch (const std::exception& e) {
+        std::cerr << name << ": " << e.what() << std::endl;
+        return static_cast<int>(ErrorKind::failure);
+    }
+}
+
+ToolCommand::ToolCommand(std::string name, std::string description)
+    : name_(std::move(name)), description_(std::move(description)) {}
+
+void ToolCommand::group(const std::string& heading) {
+    group_ = heading;
+}
+void ToolCommand::option(const std::string& name, std::string& value, const std::string& help) {
+    entries_.push_back({name, help, group_, &value, false});
+}
+void ToolCommand::option(const std::string& name, int64_t& value, const std::string& help) {
+    entries_.push_back({name, help, group_, &value, false});
+}
+void ToolCommand::option(const std::string& name, double& value, const std::string& help) {
+    entries_.push_back({name, help, group_, &value, false});
+}
+void ToolCommand::flag(const std::string& name, bool& value, const std::string& help) {
+    entries_.push_back({name, help, group_, &value, false});
+}
+void ToolCommand::positional(const std::string& name, std::string& value, const std::string& help) {
+    entries_.push_back({name, help, group_, &value, true});
+}
+
+bool ToolCommand::parse(int argc, char** argv) {
+    CLI::App app(description_, name_);
+    app.footer(exit_codes_help);
+    app.set_help_flag("--help,-h", "print this and exit");
+    app.allow_extras();
+    for (const Entry& entry : entries_)
+        std::visit(
+            [&](auto* value) {
+                using T = std::decay_t<decltype(*value)>;
+                if constexpr (std::is_same_v<T, bool>)
+                    app.add_flag("--" + entry.name, *value, entry.help)->group(entry.group);
+                else if (entry.positional)
+                    app.add_option(entry.name, *value, entry.help)->capture_default_str();
+                else
+                    app.add_option("--" + entry.name, *value, entry.help)
+                        ->group(entry.group)
+                        ->capture_default_str();
+            },
+            entry.value);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::CallForHelp&) {
+        std::cout << app.help();
+        return false;
+    } catch (const CLI::ParseError& e) {
+        fail_usage(e.what());
+    }
+    if (!app.remaining().empty()) refuse_unknown(app, app.remaining());
+    for (const Entry& entry : entries_)
+        if (app.count(entry.positional ? entry.name : "--" + entry.name) > 0) given_.insert(entry.name);
+    return true;
+}
+
+}  // namespace sieve

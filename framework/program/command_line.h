@@ -1,0 +1,71 @@
+// Command lines of the programs: config keys as flags, presets, TOML files, help in groups, and errors for
+// people.
+#pragma once
+
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "framework/program/config.h"
+
+namespace sieve {
+
+struct ExperimentCommand {
+    ExperimentConfig config;
+    bool resume = false;
+    bool print_config = false;
+    bool help_shown = false;  // --help was given and printed: nothing is left to do
+};
+
+// A flag of one program beside the keys of the configuration. A list takes one value each time it is given.
+struct ProgramOption {
+    std::string name, help;
+    std::variant<int64_t*, std::string*, std::vector<std::string>*> value;
+};
+
+// Precedence: preset < --config FILE (TOML) < flags. Unknown flags throw a usage error with a suggestion.
+ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description,
+                                   const std::vector<ProgramOption>& options = {});
+
+// The preset that the command line or its --config file names, else `fallback`: it sets the defaults of the
+// other flags, so it must be known before they are declared.
+std::string find_preset(int argc, char** argv, const std::string& fallback);
+
+// The same config as TOML, for --print_config and as a --config file.
+std::string config_to_toml(const ExperimentConfig& config);
+
+// Runs a program's body and turns errors into one line on stderr and the exit code that ErrorKind documents.
+int run_program(const std::string& name, const std::function<int()>& body);
+
+inline constexpr const char* exit_codes_help =
+    "Exit codes: 0 ok, 1 failure, 2 usage, 3 bad file, 4 diverged, 5 out of memory, 130/143 interrupted.";
+
+// A small command line for tools: declared options, each "--name VALUE" or a switch.
+class ToolCommand {
+  public:
+    ToolCommand(std::string name, std::string description);
+    // The options declared from here on stand under this heading in the help.
+    void group(const std::string& heading);
+    void option(const std::string& name, std::string& value, const std::string& help);
+    void option(const std::string& name, int64_t& value, const std::string& help);
+    void option(const std::string& name, double& value, const std::string& help);
+    void flag(const std::string& name, bool& value, const std::string& help);
+    void positional(const std::string& name, std::string& value, const std::string& help);
+    // False when --help was printed. Throws usage errors with suggestions.
+    bool parse(int argc, char** argv);
+    // Whether the command line held this option, be its value the default or empty.
+    bool given(const std::string& name) const { return given_.contains(name); }
+
+  private:
+    struct Entry {
+        std::string name, help, group;
+        std::variant<std::string*, int64_t*, double*, bool*> value;
+        bool positional;
+    };
+    std::string name_, description_, group_ = "Options";
+    std::vector<Entry> entries_;
+    std::set<std::string> given_;
+};
+
+}  // namespace sieve

@@ -1,0 +1,18 @@
+// Where an experiment runs: --device and --precision.
+#pragma once
+
+#include <string>
+
+#include "framework/core/device.h"
+#include "framework/program/config.h"
+
+namespace sieve {
+
+// auto: the CUDA device when there is one, else the CPU, which is said on stderr. Sets the precision of the
+// device. Throws a usage error when cuda is asked for and there is none, or a precision that the device does
+// not have.
+Device choose_device(const ExperimentConfig& config);
+
+std::string describe(Device device);  // "cpu, 2 threads, ...", "NVIDIA H100 ..., 78 GiB, precision fp32"
+
+}  // namespace sieve

@@ -1,0 +1,231 @@
+#include "framework/report/inspect.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "framework/autograd/autograd.h"
+#include "framework/core/error.h"
+#include "framework/ops/indexer_quality/indexer_quality.h"
+#include "framework/ops/lightning_indexer/lightning_indexer.h"
+
+namespace sieve {
+namespace {
+
+constexpr float blank = std::numeric_limits<float>::quiet_NaN();
+
+// exp(z - lse) of one head over the keys that `reads` names.
+template <class Reads>
+std::vector<float> head_weights(const AttentionTrace& t, int64_t head, const Reads& reads) {
+    const int64_t T = t.q.dim(2), dh = t.q.dim(3);
+    const float* q = t.q.data<float>() + head * T * dh;
+    const float* k = t.k.data<float>() + head / (t.q.dim(1) / t.k.dim(1)) * T * dh;
+    const float* lse = t.lse.data<float>() + head * T;
+    std::vector<float> weights(static_cast<size_t>(T * T), blank);
+    for (int64_t i = 0; i < T; ++i)
+        for (int64_t s = 0; s <= i; ++s) {
+            if (!reads(i, s)) continue;
+            double dot = 0;
+            for (int64_t c = 0; c < dh; ++c) dot += static_cast<double>(q[i * dh + c]) * k[s * dh + c];
+            weights[static_cast<size_t>(i * T + s)] =
+                static_cast<float>(std::exp(t.scale * dot - static_cast<double>(lse[i])));
+        }
+    return weights;
+}
+
+void add_share(const std::vector<float>& head, int64_t heads, std::vector<float>& mean) {
+    for (size_t i = 0; i < mean.size(); ++i) mean[i] += head[i] / static_cast<float>(heads);
+}
+
+std::vector<uint8_t> mask_of(const Selection& selection) {
+    const int64_t T = selection.indices.dim(1), slots = selection.indices.dim(2);
+    std::vector<uint8_t> mask(static_cast<size_t>(T * T), 0);
+    for (int64_t t = 0; t < T; ++t)
+        for (int64_t i = 0; i < selection.counts.data<int32_t>()[t]; ++i)
+            mask[static_cast<size_t>(t * T + selection.indices.data<int32_t>()[t * slots + i])] = 1;
+    return mask;
+}
+
+std::vector<float> scores_or_blank(const Tensor& scores) {
+    std::vector<float> values = scores.to_vector<float>();
+    for (float& v : values)
+        if (v == -std::numeric_limits<float>::infinity()) v = blank;
+    return values;
+}
+
+// The indexer's score is a sum over its heads: with the other heads' weights at zero, one head's share is
+// left.
+std::vector<std::vector<float>> scores_by_head(const IndexerProjections& p, double scale) {
+    const int64_t rows = p.w.dim(0) * p.w.dim(1), heads = p.w.dim(2);
+    std::vector<std::vector<float>> result;
+    for (int64_t j = 0; j < heads; ++j) {
+        const Tensor only = Tensor::zeros(p.w.shape());
+        for (int64_t r = 0; r < rows; ++r)
+            only.data<float>()[r * heads + j] = p.w.data<float>()[r * heads + j];
+        result.push_back(scores_or_blank(indexer_scores(p.q, p.k, only, scale)));
+    }
+    return result;
+}
+
+AttentionPattern pattern_of(const AttentionTrace& t, int64_t layer, const IndexerConfig& indexer,
+                            bool sparse) {
+    const int64_t heads = t.q.dim(1), T = t.q.dim(2);
+    AttentionPattern pattern{.layer = layer, .tokens = T, .top_k = indexer.top_k};
+    if (sparse) {
+        pattern.selected = mask_of(t.selection);
+        pattern.scores =
+            scores_or_blank(indexer_scores(t.indexer.q, t.indexer.k, t.indexer.w, indexer.scale));
+        pattern.head_scores = scores_by_head(t.indexer, indexer.scale);
+    }
+    const auto reads = [&](int64_t i, int64_t s) {
+        return !sparse || pattern.selected[static_cast<size_t>(i * T + s)];
+    };
+    pattern.weights.resize(static_cast<size_t>(T * T));
+    for (int64_t h = 0; h < heads; ++h) {
+        std::vector<float> weights = head_weights(t, h, reads);
+        add_share(weights, heads, pattern.weights);
+        if (!sparse) pattern.by_head.push_back(std::move(weights));
+    }
+    return pattern;
+}
+
+}  // namespace
+
+AttentionPattern attention_pattern(const Transformer& model, const Tensor& tokens, int64_t layer) {
+    const NoGrad guard;
+    AttentionPattern pattern;
+    ForwardOptions options{.logits = false};
+    options.observe = [&](int64_t observed, const AttentionTrace& trace) {
+        if (observed == layer)
+            pattern =
+                pattern_of(trace, layer, indexer_config(model.config(), layer), model.config().is_sparse());
+    };
+    model.forward(tokens, options);
+    return pattern;
+}
+
+// ---- samples
+
+namespace {
+
+// At most `most` characters, the last one "…" where more were there.
+std::string shortened(std::string_view text, size_t most) {
+    size_t characters = 0, last = 0;
+    for (size_t at = 0; at < text.size(); ++at) {
+        if ((static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) continue;  // inside a character of UTF-8
+        if (++characters > most) return std::string(text.substr(0, last)) + "…";
+        last = at;
+    }
+    return std::string(text);
+}
+
+std::vector<std::string> names_of(const Tokenizer& tokenizer, const Tensor& tokens) {
+    std::vector<std::string> names;
+    for (const int32_t id : tokens.to_vector<int32_t>())
+        names.push_back(shortened(tokenizer.token_text(id), 14));
+    return names;
+}
+
+std::string on_one_line(std::string_view text) {
+    std::string line(text);
+    for (char& c : line)
+        if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+    return line;
+}
+
+Tensor validation_window(const Dataset& data, int64_t index) {
+    const int64_t batch_size = data.validation(0).tokens.dim(0);
+    const int64_t row = index % batch_size;
+    return data.validation(index / batch_size).tokens.rows(row, row + 1);
+}
+
+}  // namespace
+
+TextSample validation_sample(const Dataset& data, int64_t index) {
+    const auto count = static_cast<int64_t>(data.windows().validation.size());
+    if (index < 0 || index >= count)
+        fail_usage(fmt::format("sample: {}, want 0 to {} (the validation windows)", index, count - 1));
+    TextSample sample{.tokens = validation_window(data, index),
+                      .what = fmt::format("validation window {}", index)};
+    sample.names = names_of(data.tokenizer(), sample.tokens);
+    return sample;
+}
+
+TextSample text_sample(const Tokenizer& tokenizer, std::string_view text, int64_t longest) {
+    std::vector<int32_t> ids = tokenizer.encode(text);
+    if (ids.empty()) fail_usage("text: empty, want a text of at least one token");
+    const auto all = static_cast<int64_t>(ids.size()), kept = std::min(all, longest);
+    ids.resize(static_cast<size_t>(kept));
+    TextSample sample{.tokens = Tensor::empty({1, kept}, DType::int32), .left_out = all - kept};
+    std::copy(ids.begin(), ids.end(), sample.tokens.data<int32_t>());
+    sample.names = names_of(tokenizer, sample.tokens);
+    sample.what = fmt::format("text “{}”", shortened(on_one_line(text), 40));
+    return sample;
+}
+
+// ---- statistics
+
+namespace {
+
+void add_selection(const Selection& selection, int64_t top_k, LayerSelections& into) {
+    const int64_t T = selection.indices.dim(1), slots = selection.indices.dim(2);
+    std::vector<bool> used(static_cast<size_t>(T), false);
+    into.distance_counts.resize(static_cast<size_t>(T));
+    int64_t read = 0;
+    for (int64_t t = 0; t < T; ++t) {
+        const int64_t count = selection.counts.data<int32_t>()[t];
+        read += count;
+        if (t < top_k) continue;  // no choice: every earlier key is read
+        for (int64_t i = 0; i < count; ++i) {
+            const int64_t s = selection.indices.data<int32_t>()[t * slots + i];
+            used[static_cast<size_t>(s)] = true;
+            ++into.distance_counts[static_cast<size_t>(t - s)];
+        }
+    }
+    const auto triangle = static_cast<double>(T * (T + 1) / 2);
+    into.sparsity.push_back(1 - static_cast<double>(read) / triangle);
+    if (T > top_k)
+        into.coverage.push_back(static_cast<double>(std::count(used.begin(), used.end(), true)) /
+                                static_cast<double>(T));
+}
+
+void add_quality(const IndexerQuality& quality, LayerSelections& into) {
+    into.recall.push_back(quality.recall);
+    into.covered_mass.push_back(quality.covered_mass);
+    if (quality.choices == 0) return;
+    into.recall_of_choices.push_back(quality.recall_of_choices);
+    into.covered_mass_of_choices.push_back(quality.covered_mass_of_choices);
+}
+
+}  // namespace
+
+SelectionStatistics selection_statistics(const Transformer& model, const Dataset& data, int64_t windows) {
+    const NoGrad guard;
+    SelectionStatistics result{
+        .windows = std::min(windows, static_cast<int64_t>(data.windows().validation.size())),
+        .tokens = data.windows().length,
+        .top_k = model.config().sparse_top_k};
+    result.layers.resize(static_cast<size_t>(model.config().n_layers));
+    ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
+    options.observe = [&](int64_t layer, const AttentionTrace& t) {
+        const IndexerConfig indexer = indexer_config(model.config(), layer);
+        LayerSelections& into = result.layers[static_cast<size_t>(layer)];
+        into.layer = layer;
+        const Selection selection = select_keys(t.indexer, indexer);
+        add_quality(indexer_quality(t.q, t.k, t.lse, t.scale, selection), into);
+        add_selection(selection, indexer.top_k, into);
+    };
+    for (int64_t i = 0; i < result.windows; ++i) model.forward(validation_window(data, i), options);
+    return result;
+}
+
+double chance_share(int64_t tokens, int64_t top_k, int64_t first) {
+    double sum = 0;
+    for (int64_t t = first; t < tokens; ++t)
+        sum += std::min(1.0, static_cast<double>(top_k) / static_cast<double>(t + 1));
+    return sum / static_cast<double>(tokens - first);
+}
+
+}  // namespace sieve

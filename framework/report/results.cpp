@@ -1,0 +1,270 @@
+#include "framework/report/results.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "framework/core/error.h"
+#include "framework/io/atomic_file.h"
+#include "framework/io/json_file.h"
+#include "framework/program/progress.h"
+#include "framework/train/checkpoint.h"
+
+namespace sieve {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double mean_step_seconds(const TrainingHistory& h) {
+    return h.step_loss.empty() ? 0 : h.training_seconds / static_cast<double>(h.step_loss.size());
+}
+
+}  // namespace
+
+double typical_step_seconds(const TrainingHistory& h) {
+    std::vector<double> sorted = h.time_per_step;
+    if (sorted.empty()) return 0;
+    std::sort(sorted.begin(), sorted.end());
+    return sorted[sorted.size() / 2];
+}
+
+ResultPaths::ResultPaths(const std::string& results_dir) : root_(results_dir) {}
+std::string ResultPaths::variant(const std::string& attention) const {
+    return root_ + "/" + attention;
+}
+std::string ResultPaths::comparison() const {
+    return root_ + "/comparison";
+}
+
+std::string ResultPaths::baseline() const {
+    return root_ + "/exp3";
+}
+
+void ResultPaths::make_folders() const {
+    for (const std::string& folder : {variant("classic"), variant("sparse"), comparison()})
+        make_folder(folder);
+}
+
+Json training_results(const TrainingHistory& history, const ExperimentConfig& config,
+                      const std::string& data_description, int threads) {
+    Json json = state_of_history(history);
+    json["avg_time_per_step"] = mean_step_seconds(history);
+    json["median_time_per_step"] = typical_step_seconds(history);
+    json["total_time"] = history.total_seconds;
+    json["protocol"] = config.protocol;
+    json["data"] = data_description;
+    json["device"] = "cpu";
+    json["threads"] = threads;
+    json["seed"] = config.seed;
+    if (config.model.is_sparse()) {
+        const Sparsity sparsity = sparsity_of(config.model);
+        json["sparsity"] = {{"square", sparsity.square}, {"causal", sparsity.causal}};
+        std::vector<int64_t> steps(history.warmup_loss.size());
+        for (size_t i = 0; i < steps.size(); ++i) steps[i] = static_cast<int64_t>(i) + 1;
+        json["warmup_results"] = {{"steps", steps}, {"indexer_loss", history.warmup_loss}};
+    }
+    return json;
+}
+
+TrainingHistory read_training_results(const std::string& path) {
+    const Json json = read_json(path);
+    TrainingHistory h;
+    try {
+        h = history_from_state(json);
+    } catch (const Json::exception& e) {
+        fail_bad_file(fmt::format("{}: not a training_results.json of this version: {}", path, e.what()));
+    }
+    const size_t n = h.steps.size();
+    if (n == 0) fail_bad_file(fmt::format("{}: holds no evaluation", path));
+    for (const auto* series :
+         {&h.train_loss, &h.val_loss, &h.val_accuracy, &h.val_perplexity, &h.time_per_step})
+        if (series->size() != n)
+            fail_bad_file(fmt::format("{}: {} steps but a series of {} values", path, n, series->size()));
+    return h;
+}
+
+namespace {
+
+Json performance_of(const TrainingHistory& h) {
+    return {{"val_loss", h.val_loss.back()},
+            {"val_accuracy", h.val_accuracy.back()},
+            {"val_perplexity", h.val_perplexity.back()},
+            {"best_val_loss", *std::min_element(h.val_loss.begin(), h.val_loss.end())},
+            {"train_loss", h.train_loss.back()}};
+}
+
+Json difference_of(const Json& classic, const Json& sparse) {
+    Json difference;
+    for (const auto& [key, value] : classic.items())
+        difference[key] = sparse.at(key).get<double>() - value.get<double>();
+    difference["val_loss_percent"] =
+        100 * difference["val_loss"].get<double>() / classic["val_loss"].get<double>();
+    return difference;
+}
+
+Json efficiency_of(const TrainingHistory& h) {
+    return {{"time_per_step", typical_step_seconds(h)},
+            {"avg_time_per_step", mean_step_seconds(h)},
+            {"total_time", h.total_seconds},
+            {"warmup_time", h.warmup_seconds},
+            {"peak_memory_bytes", h.peak_memory_bytes}};
+}
+
+Json criterion(const std::string& what, double measured, const std::string& wanted, bool met) {
+    return {{"criterion", what}, {"wanted", wanted}, {"measured", measured}, {"met", met}};
+}
+
+bool all_finite(const std::vector<double>& values) {
+    return std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); });
+}
+
+// The original experiment's criteria, judged on what was measured.
+Json success_criteria(const TrainingHistory& classic, const TrainingHistory& sparse,
+                      const Sparsity& sparsity) {
+    const double loss_ratio = sparse.val_loss.back() / classic.val_loss.back();
+    const double speedup = typical_step_seconds(classic) / typical_step_seconds(sparse);
+    const bool stable = all_finite(classic.step_loss) && all_finite(sparse.step_loss) &&
+                        sparse.val_loss.back() < sparse.val_loss.front() + 1;
+    return Json::array({criterion("sparse validation loss / classic validation loss", loss_ratio,
+                                  "at most 1.05", loss_ratio <= 1.05),
+                        criterion("speed-up per step", speedup, "at least 1.2", speedup >= 1.2),
+                        criterion("sparsity of the square", sparsity.square, "0.40 to 0.60",
+                                  sparsity.square >= 0.4 && sparsity.square <= 0.6),
+                        criterion("sparsity of the causal triangle", sparsity.causal, "0.40 to 0.60",
+                                  sparsity.causal >= 0.4 && sparsity.causal <= 0.6),
+                        criterion("no divergence (1: stable)", stable ? 1 : 0, "1", stable)});
+}
+
+// The validation loss of experiment 3, or the reason why there is none to compare with.
+struct BaselineLoss {
+    double val_loss = NAN;
+    std::string missing;
+};
+
+BaselineLoss baseline_loss(const ResultPaths& paths, const ExperimentConfig& config) {
+    const std::string folder = paths.baseline();
+    if (!std::filesystem::exists(folder + "/training_results.json")) return {.missing = "exp3 was not run"};
+    try {
+        const Json theirs = read_json(folder + "/config.json"), ours = config_to_json(config);
+        for (const char* key : {"data", "tokenizer", "vocab_size", "protocol", "max_tokens", "num_documents",
+                                "val_fraction", "max_seq_len"})
+            if (theirs.value(key, Json()) != ours.at(key))
+                return {.missing =
+                            fmt::format("exp3 was run with {} = {}", key, theirs.value(key, Json()).dump())};
+        return {.val_loss = read_training_results(folder + "/training_results.json").val_loss.back()};
+    } catch (const Error& e) {
+        return {.missing = e.what()};
+    }
+}
+
+// Adds the criterion on experiment 3, or says why it could not be judged.
+void judge_against_baseline(Json& metrics, const BaselineLoss& baseline, double sparse_val_loss) {
+    const char* what = "sparse validation loss / that of experiment 3";
+    metrics["criteria_not_judged"] = Json::array();
+    const double ratio = sparse_val_loss / baseline.val_loss;
+    if (baseline.missing.empty())
+        metrics["success_criteria"].push_back(criterion(what, ratio, "at most 1.05", ratio <= 1.05));
+    else
+        metrics["criteria_not_judged"].push_back({{"criterion", what}, {"reason", baseline.missing}});
+}
+
+void print_row(const char* what, double classic, double sparse, const char* format,
+               const std::string& remark = "") {
+    const auto text = [&](double v) { return fmt::format(fmt::runtime(format), v); };
+    fmt::print("  {:<24} {:>12} {:>12}  {}\n", what, text(classic), text(sparse), remark);
+}
+
+void print_comparison(const Json& metrics, const TrainingHistory& c, const TrainingHistory& s) {
+    fmt::print("\n  {:<24} {:>12} {:>12}\n", "", "classic", "sparse");
+    print_row(
+        "validation loss", c.val_loss.back(), s.val_loss.back(), "{:.4f}",
+        fmt::format("{:+.2f} %", metrics["performance"]["difference"]["val_loss_percent"].get<double>()));
+    print_row("validation accuracy", 100 * c.val_accuracy.back(), 100 * s.val_accuracy.back(), "{:.2f} %");
+    print_row("validation perplexity", c.val_perplexity.back(), s.val_perplexity.back(), "{:.2f}");
+    print_row("ms per step (median)", 1000 * typical_step_seconds(c), 1000 * typical_step_seconds(s),
+              "{:.1f}", fmt::format("speed-up {:.2f}x", metrics["efficiency"]["speedup"].get<double>()));
+    print_row("peak tensor MiB", static_cast<double>(c.peak_memory_bytes) / (1 << 20),
+              static_cast<double>(s.peak_memory_bytes) / (1 << 20), "{:.0f}",
+              fmt::format("ratio {:.2f}", metrics["efficiency"]["memory_ratio"].get<double>()));
+    print_row("total seconds", c.total_seconds, s.total_seconds, "{:.0f}",
+              fmt::format("of which warm-up {:.0f}", s.warmup_seconds));
+    fmt::print("  sparsity {:.1f} % of the square, {:.1f} % of the causal triangle\n",
+               100 * metrics["sparsity"]["square"].get<double>(),
+               100 * metrics["sparsity"]["causal"].get<double>());
+    if (!s.indexer_recall.empty())
+        fmt::print("  indexer: recall {:.3f}, covered mass {:.3f}, KL {:.4f}\n", s.indexer_recall.back(),
+                   s.indexer_covered_mass.back(), s.indexer_kl.back());
+    if (!s.indexer_precision_recall.empty())
+        fmt::print("  indexer in {}: recall of float32's keys {:.4f}\n",
+                   metrics["config"]["indexer_precision"].get<std::string>(),
+                   s.indexer_precision_recall.back());
+    fmt::print("\n  criteria of the original experiment\n");
+    for (const Json& item : metrics["success_criteria"])
+        fmt::print("  {:<8} {:<48} {:.3f} (wanted {})\n", item["met"].get<bool>() ? "met" : "not met",
+                   item["criterion"].get<std::string>(), item["measured"].get<double>(),
+                   item["wanted"].get<std::string>());
+    for (const Json& item : metrics["criteria_not_judged"])
+        fmt::print("  {:<8} {:<48} {}\n", "-", item["criterion"].get<std::string>(),
+                   item["reason"].get<std::string>());
+}
+
+TrainingHistory finished_history(const ResultPaths& paths, const std::string& attention) {
+    const std::string path = paths.variant(attention) + "/training_results.json";
+    if (!std::filesystem::exists(path))
+        fail_bad_file(
+            fmt::format("{}: not found; the comparison needs it, so run --stages {} first", path, attention));
+    return read_training_results(path);
+}
+
+}  // namespace
+
+// The curves of both variants are drawn again from their JSON: --stages compare renews every picture.
+void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) {
+    const TrainingHistory classic = finished_history(paths, "classic");
+    const TrainingHistory sparse = finished_history(paths, "sparse");
+    const Sparsity sparsity = sparsity_of(config.model);
+    Json metrics;
+    metrics["performance"] = {{"classic", performance_of(classic)}, {"sparse", performance_of(sparse)}};
+    metrics["performance"]["difference"] =
+        difference_of(metrics["performance"]["classic"], metrics["performance"]["sparse"]);
+    metrics["efficiency"] = {{"classic", efficiency_of(classic)},
+                             {"sparse", efficiency_of(sparse)},
+                             {"speedup", typical_step_seconds(classic) / typical_step_seconds(sparse)},
+                             {"memory_ratio", static_cast<double>(sparse.peak_memory_bytes) /
+                                                  static_cast<double>(classic.peak_memory_bytes)}};
+    metrics["sparsity"] = {{"square", sparsity.square}, {"causal", sparsity.causal}};
+    metrics["protocol"] = config.protocol;
+    metrics["config"] = config_to_json(config);
+    metrics["config"].erase("attention");
+    metrics["success_criteria"] = success_criteria(classic, sparse, sparsity);
+    judge_against_baseline(metrics, baseline_loss(paths, config), sparse.val_loss.back());
+    write_json_atomic(paths.comparison() + "/comparison_metrics.json", metrics);
+    ExperimentConfig variant = config;
+    for (const auto& [attention, history] : {std::pair{"classic", &classic}, std::pair{"sparse", &sparse}}) {
+        variant.model.attention = attention;
+        write_training_curves(paths.variant(attention) + "/training_curves.png", *history, variant);
+    }
+    write_performance_comparison(paths.comparison() + "/performance_comparison.png", classic, sparse);
+    print_comparison(metrics, classic, sparse);
+}
+
+std::vector<int64_t> layers_drawn(const std::string& folder, const std::string& stem) {
+    const std::string before = stem + "_layer", after = ".png";
+    std::vector<int64_t> layers;
+    std::error_code code;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, code)) {
+        const std::string name = entry.path().filename().string();
+        if (!name.starts_with(before) || !name.ends_with(after)) continue;
+        int64_t layer = -1;
+        const char *begin = name.data() + before.size(), *end = name.data() + name.size() - after.size();
+        if (std::from_chars(begin, end, layer).ptr == end && layer >= 0) layers.push_back(layer);
+    }
+    std::sort(layers.begin(), layers.end());
+    return layers;
+}
+
+}  // namespace sieve

@@ -1,0 +1,274 @@
+#include "framework/runs/experiment.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "framework/core/allocator.h"
+#include "framework/core/error.h"
+#include "framework/core/threads.h"
+#include "framework/data/dataset.h"
+#include "framework/io/json_file.h"
+#include "framework/program/device.h"
+#include "framework/program/interrupt.h"
+#include "framework/program/prepare_machine.h"
+#include "framework/report/inspect.h"
+#include "framework/report/report.h"
+#include "framework/report/results.h"
+#include "framework/train/checkpoint.h"
+#include "framework/train/trainer.h"
+
+namespace sieve {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool runs(const ExperimentConfig& config, const std::string& stage) {
+    return ("," + config.stages + ",").find("," + stage + ",") != std::string::npos;
+}
+
+int64_t count_elements(const std::vector<Parameter>& parameters) {
+    int64_t n = 0;
+    for (const Parameter& p : parameters) n += p.tensor.numel();
+    return n;
+}
+
+std::unique_ptr<Transformer> make_model(const ExperimentConfig& c, Device device) {
+    return std::make_unique<Transformer>(
+        c.model,
+        ParameterInit{.seed = static_cast<uint64_t>(c.seed), .std = c.model.init_std, .device = device});
+}
+
+}  // namespace
+
+bool is_finished(const std::string& folder, const ExperimentConfig& config) {
+    if (!fs::exists(folder + "/final_model.pt") || !fs::exists(folder + "/training_results.json"))
+        return false;
+    if (fs::exists(folder + "/checkpoint.pt")) return false;
+    const std::string saved = folder + "/config.json";
+    return read_final_model(folder + "/final_model.pt").config.model.attention == config.model.attention &&
+           config_to_json(config_from_json(read_json(saved), saved, true)) == config_to_json(config);
+}
+
+void estimate(PlannedVariant& variant, const Dataset& data) {
+    const ExperimentConfig& c = variant.config;
+    const Device device = variant.device;
+    reset_peak_memory(device);
+    const int64_t before = memory_stats(device).live_bytes;
+    const auto batches =
+        static_cast<double>(c.eval_batches == 0 ? data.validation_batches()
+                                                : std::min(c.eval_batches, data.validation_batches()));
+    for (const Stage& stage : stages_of(c)) {
+        const double step = measure_step_seconds(c, stage, data, device);
+        variant.step_seconds.push_back(step);
+        // An evaluation batch is a forward pass: about a third of a step.
+        const double evaluations =
+            stage.kind == StageKind::warmup ? 0 : std::ceil(static_cast<double>(stage.steps) / c.eval_every);
+        variant.seconds += step * (static_cast<double>(stage.steps) + evaluations * batches / 3);
+    }
+    variant.trial_bytes = memory_stats(device).peak_bytes - before;
+}
+
+// What differs from the plain model; nothing for the presets.
+void print_model_variants(const ModelConfig& m) {
+    if (m.attention_type == "gqa")
+        fmt::print("  attention   gqa, {} query heads over {} key and value heads\n", m.n_heads,
+                   m.n_kv_heads);
+    if (m.attention_type == "mla")
+        fmt::print(
+            "  attention   mla, {} heads of {} + {} (rotated), latent {}, query latent {}, values of {}\n",
+            m.n_heads, m.qk_nope_head_dim, m.qk_rope_head_dim, m.kv_lora_rank, m.q_lora_rank, m.v_head_dim);
+    if (m.ffn != "silu" || m.router != "softmax" || m.shared_experts > 0)
+        fmt::print("  experts     {}, {} router, {} shared by all tokens\n", m.ffn, m.router,
+                   m.shared_experts);
+}
+
+void print_header(const std::string& title, const ExperimentConfig& c, const Dataset& data, Device device,
+                  bool sparse) {
+    ExperimentConfig largest = c;
+    largest.model.attention = sparse ? "sparse" : "classic";
+    const auto model = make_model(largest, Device{});
+    const ModelConfig& m = c.model;
+    fmt::print("{} ({} preset, seed {})\n", title, c.preset, c.seed);
+    fmt::print("  device      {}\n", describe(device));
+    fmt::print("  model       d_model {}, {} heads, {} layers, {} experts (top {}), d_ff {}, length {}\n",
+               m.d_model, m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
+    print_model_variants(m);
+    if (sparse)
+        fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", m.indexer, m.indexer_heads,
+                   m.indexer_dim, to_string(m.sparse_top_k));
+    fmt::print("  parameters  {} (classic)", human_count(count_elements(model->main_parameters())));
+    if (sparse)
+        fmt::print(", + {} in the indexers (sparse)",
+                   human_count(count_elements(model->indexer_parameters())));
+    fmt::print("\n");
+    fmt::print("  data        {}\n", data.source());
+    fmt::print("  tokens      {}\n", data.token_line());
+    fmt::print("  protocol    {}\n", data.protocol());
+    fmt::print("  results     {}/\n", c.results_dir);
+    std::fflush(stdout);  // the trial steps that follow take a while
+}
+
+TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, bool resume,
+                            double seconds_after) {
+    const ExperimentConfig& c = variant.config;
+    const std::string& folder = variant.folder;
+    release_cached_memory(variant.device);
+    reset_peak_memory(variant.device);
+    const auto model = make_model(c, variant.device);
+    const bool from_checkpoint = resume && fs::exists(folder + "/checkpoint.pt");
+    if (c.model.is_sparse() && c.sparse_init == "classic" && !from_checkpoint) {
+        const std::string& source = variant.classic_model;
+        if (!fs::exists(source))
+            fail_bad_file(
+                fmt::format("{}: not found; --sparse_init classic needs the trained classic model, so run "
+                            "--stages classic first",
+                            source));
+        std::vector<std::pair<std::string, Tensor>> weights;
+        for (const Parameter& p : read_final_model(source).model->state())
+            weights.emplace_back(p.name, p.tensor);
+        model->load_state(weights, source, true);
+    }
+    fmt::print("\n{} model\n", c.model.is_sparse() ? "Sparse" : "Classic");
+    TrainingHistory history;
+    const TrainingOutcome outcome = train({.config = c,
+                                           .data = data,
+                                           .model = *model,
+                                           .folder = folder,
+                                           .seconds_after = seconds_after,
+                                           .estimated_step_seconds = variant.step_seconds},
+                                          resume, history);
+    if (outcome == TrainingOutcome::interrupted) return outcome;
+    write_json_atomic(folder + "/training_results.json",
+                      training_results(history, c, data.description(), thread_count()));
+    write_json_atomic(folder + "/config.json", config_to_json(c));
+    write_training_curves(folder + "/training_curves.png", history, c);
+    write_final_model(folder + "/final_model.pt", *model, c, data.tokenizer().to_json());
+    fs::remove(folder + "/checkpoint.pt");
+    return outcome;
+}
+
+namespace {
+
+std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultPaths& paths,
+                                 const Dataset& data, Device device) {
+    std::vector<PlannedVariant> variants;
+    for (const char* attention : {"classic", "sparse"}) {
+        if (!runs(command.config, attention)) continue;
+        PlannedVariant variant{.config = command.config,
+                               .folder = paths.variant(attention),
+                               .classic_model = paths.variant("classic") + "/final_model.pt",
+                               .device = device};
+        variant.config.model.attention = attention;
+        if (command.resume && is_finished(variant.folder, variant.config)) {
+            fmt::print("  {} was finished by an earlier run and is kept\n", attention);
+            continue;
+        }
+        estimate(variant, data);
+        variants.push_back(std::move(variant));
+    }
+    return variants;
+}
+
+void print_plan(const std::vector<PlannedVariant>& variants) {
+    double total = 0;
+    int64_t bytes = 0;
+    for (const PlannedVariant& v : variants) {
+        const std::vector<Stage> stages = stages_of(v.config);
+        for (size_t s = 0; s < stages.size(); ++s)
+            fmt::print("  {:<10}  {} steps of about {:.0f} ms\n", name_of(stages[s].kind), stages[s].steps,
+                       1000 * v.step_seconds[s]);
+        total += v.seconds;
+        bytes = std::max(bytes, v.trial_bytes);
+    }
+    fmt::print("  memory      about {} (measured in trial steps)\n", human_bytes(bytes));
+    fmt::print("  total time  about {} (from trial steps, evaluation included)\n", human_time(total));
+    std::fflush(stdout);
+}
+
+// All layers of the sparse model. Of the classic one those that `visualize` drew before: no picture in the
+// folder is of an earlier model.
+void draw_attention(const ResultPaths& paths, const Dataset& data) {
+    const std::string folder = paths.comparison();
+    const FinalModel sparse = read_final_model(paths.variant("sparse") + "/final_model.pt");
+    const TextSample sample = validation_sample(data, 0);
+    std::vector<int64_t> layers(static_cast<size_t>(sparse.config.model.n_layers));
+    std::iota(layers.begin(), layers.end(), 0);
+    write_attention_pictures(*sparse.model, sample, layers, folder);
+    write_selection_statistics(selection_statistics(*sparse.model, data, statistics_windows), folder);
+    std::vector<int64_t> dense = layers_drawn(folder, "dense_attention");
+    if (dense.empty()) return;
+    const FinalModel classic = read_final_model(paths.variant("classic") + "/final_model.pt");
+    std::erase_if(dense, [&](int64_t layer) { return layer >= classic.config.model.n_layers; });
+    write_attention_pictures(*classic.model, sample, dense, folder);
+}
+
+}  // namespace
+
+void warn_about_earlier_run(const std::string& folder) {
+    if (fs::exists(folder + "/checkpoint.pt"))
+        fmt::print(stderr,
+                   "{}: an interrupted run is here; --resume would continue it, this run replaces it\n",
+                   folder);
+    else if (fs::exists(folder + "/final_model.pt"))
+        fmt::print(
+            stderr,
+            "{}: holds an earlier run; its logs are replaced now, its other files as this one finishes\n",
+            folder);
+}
+
+DataConfig data_config(const ExperimentConfig& c) {
+    return {.data = c.data,
+            .tokenizer = c.tokenizer,
+            .vocab_size = static_cast<int>(c.model.vocab_size),
+            .max_tokens = c.max_tokens,
+            .num_documents = c.num_documents,
+            .protocol = c.protocol == "overlap" ? Protocol::overlap : Protocol::heldout,
+            .val_fraction = c.val_fraction,
+            .cache_dir = c.cache_dir,
+            .seed = static_cast<uint64_t>(c.seed),
+            .seq_len = c.model.max_seq_len,
+            .batch_size = c.batch_size};
+}
+
+Dataset load_data(ExperimentConfig& config) {
+    Dataset data =
+        load_dataset(data_config(config), [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
+    config.model.vocab_size = data.tokenizer().vocab_size();
+    return data;
+}
+
+int run_experiment(const ExperimentCommand& given) {
+    ExperimentCommand command = given;
+    ExperimentConfig& config = command.config;
+    const Device device = prepare_machine(config);
+    const Dataset data = load_data(config);
+    const ResultPaths paths(config.results_dir);
+    paths.make_folders();
+    for (const char* attention : {"classic", "sparse"})
+        if (!command.resume && runs(config, attention)) warn_about_earlier_run(paths.variant(attention));
+    print_header("Sieve experiment 4: classic against sparse attention", config, data, device, true);
+    const std::vector<PlannedVariant> variants = plan(command, paths, data, device);
+    if (!variants.empty()) print_plan(variants);
+
+    catch_interrupts(finishing_step);
+    for (size_t i = 0; i < variants.size(); ++i) {
+        double after = 0;
+        for (size_t j = i + 1; j < variants.size(); ++j) after += variants[j].seconds;
+        if (run_variant(variants[i], data, command.resume, after) == TrainingOutcome::finished) continue;
+        fmt::print("\ninterrupted; the state is saved. To go on: the same command with --resume\n");
+        return interrupted();
+    }
+    if (runs(config, "compare")) {
+        write_comparison(paths, config);
+        draw_attention(paths, data);
+        fmt::print("\n{}: all of it on one page\n", write_report(config.results_dir, paths.comparison()));
+        fmt::print("results are in {}/\n", config.results_dir);
+    }
+    return 0;
+}
+
+}  // namespace sieve

@@ -1,0 +1,48 @@
+// The whole experiment: train the classic model, then the sparse one, compare them. Its parts, which studies
+// and the baseline use as well: preparing the machine and the data, planning a variant, training it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "framework/data/dataset.h"
+#include "framework/program/command_line.h"
+#include "framework/train/trainer.h"
+
+namespace sieve {
+
+// What the data part of the configuration asks load_dataset for.
+DataConfig data_config(const ExperimentConfig& config);
+// The data of the configuration; notes go to stderr. A given tokenizer brings its own vocabulary: vocab_size
+// becomes what it has.
+Dataset load_data(ExperimentConfig& config);
+// What is about to be trained; `sparse`: say what the indexer is like.
+void print_header(const std::string& title, const ExperimentConfig& config, const Dataset& data,
+                  Device device, bool sparse);
+
+// One variant to train, with what trial steps say about its cost.
+struct PlannedVariant {
+    ExperimentConfig config;         // config.model.attention says which variant
+    std::string folder;              // for its results
+    std::string classic_model = "";  // the final_model.pt that sparse_init = classic starts from
+    Device device = {};
+    std::vector<double> step_seconds = {};  // per stage
+    int64_t trial_bytes = 0;
+    double seconds = 0;  // of the whole variant, evaluation included
+};
+
+// Says on stderr that a run without --resume replaces what the folder holds.
+void warn_about_earlier_run(const std::string& folder);
+// Whether the folder holds what a complete run of this configuration leaves.
+bool is_finished(const std::string& folder, const ExperimentConfig& config);
+// Runs trial steps and fills in the costs.
+void estimate(PlannedVariant& variant, const Dataset& data);
+// Trains one variant and writes its folder; the trained model's file appears last. With `resume` an
+// interrupted run goes on. seconds_after: estimate of what follows, for the ETA.
+TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, bool resume,
+                            double seconds_after);
+
+// Returns the program's exit code.
+int run_experiment(const ExperimentCommand& command);
+
+}  // namespace sieve

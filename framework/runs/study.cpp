@@ -1,0 +1,395 @@
+#include "framework/runs/study.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <new>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <sstream>
+#include <tuple>
+
+#include "framework/core/error.h"
+#include "framework/core/threads.h"
+#include "framework/data/hash.h"
+#include "framework/io/atomic_file.h"
+#include "framework/program/interrupt.h"
+#include "framework/program/prepare_machine.h"
+#include "framework/report/results.h"
+#include "framework/runs/experiment.h"
+
+namespace sieve {
+namespace {
+
+std::vector<std::string> split_values(const std::string& key, const std::string& list) {
+    std::vector<std::string> values;
+    std::stringstream stream(list + ",");  // so that a comma at the end leaves an empty value as well
+    for (std::string value; std::getline(stream, value, ',');) {
+        const size_t begin = value.find_first_not_of(' '), end = value.find_last_not_of(' ');
+        if (begin == std::string::npos)
+            fail_usage(fmt::format("--values '{}' for {}: holds an empty value", list, key));
+        values.push_back(value.substr(begin, end - begin + 1));
+    }
+    return values;
+}
+
+// Values as the configuration writes them back, so that 0.001 and 1e-3 are seen to be equal.
+VariedKey parse_varied_key(const std::string& name, const std::string& list) {
+    ExperimentConfig config;
+    config_value(config, name);  // refuses an unknown key first
+    for (const char* place : {"results_dir", "stages", "cache_dir", "tensorboard"})
+        if (name == place)
+            fail_usage(
+                fmt::format("--vary {}: says what is written where, not how a model is trained", name));
+    VariedKey key{.name = name};
+    for (const std::string& text : split_values(name, list)) {
+        set_config_value(config, name, text);
+        const std::string value = config_value(config, name);
+        if (std::find(key.values.begin(), key.values.end(), value) != key.values.end())
+            fail_usage(fmt::format("--values '{}' for {}: {} appears twice", list, name, value));
+        key.values.push_back(value);
+    }
+    return key;
+}
+
+const ConfigKey& key_named(const std::vector<ConfigKey>& keys, const std::string& name) {
+    return *std::find_if(keys.begin(), keys.end(), [&](const ConfigKey& key) { return key.name == name; });
+}
+
+// Whether a variant's result can depend on the key.
+bool concerns(const ConfigKey& key, const std::string& variant, const ExperimentConfig& config) {
+    if (variant == "classic") return std::string(key.group) != "Sparse attention";
+    return std::string(key.name) != "classic_steps" || config.sparse_init == "classic";
+}
+
+// Keys that do not concern the variant get the preset's values: studies that differ in these share the run.
+ExperimentConfig own_config(ExperimentConfig config, const std::string& variant) {
+    config.model.attention = variant;
+    ExperimentConfig preset;
+    apply_preset(preset, config.preset);
+    for (const ConfigKey& key : config_keys(config))
+        if (key.saved && !concerns(key, variant, config))
+            set_config_value(config, key.name, config_value(preset, key.name));
+    return config;
+}
+
+std::string folder_name(const StudyPlan& plan, const StudyRun& run) {
+    ContentHash hash;
+    hash.add(config_to_json(run.config).dump());
+    std::string name = run.variant;
+    for (size_t i = 0; i < plan.varied.size(); ++i) {
+        if (run.values[i].empty()) continue;
+        name += fmt::format("_{}={}", plan.varied[i].name, run.values[i]);
+        hash.add(plan.varied[i].name).add(run.values[i]);  // such as threads, which no config.json holds
+    }
+    name += fmt::format("_seed={}", run.config.seed);
+    for (char& c : name)
+        if (!std::isalnum(static_cast<unsigned char>(c)) && std::string("=_-.").find(c) == std::string::npos)
+            c = '-';
+    return fmt::format("{}_{}", name.substr(0, 120), to_hex(hash.value()).substr(0, 8));
+}
+
+StudyRun make_run(const StudyPlan& plan, const std::string& variant, const ExperimentConfig& config) {
+    StudyRun run{.variant = variant, .config = own_config(config, variant)};
+    ExperimentConfig keys_of = config;
+    const std::vector<ConfigKey> keys = config_keys(keys_of);
+    for (const VariedKey& key : plan.varied)
+        run.values.push_back(
+            concerns(key_named(keys, key.name), variant, config) ? config_value(config, key.name) : "");
+    run.folder = plan.folder + "/runs/" + folder_name(plan, run);
+    return run;
+}
+
+// Every combination of the values, the last key fastest.
+std::vector<ExperimentConfig> configurations(const StudyPlan& plan, int64_t seed) {
+    std::vector<ExperimentConfig> all{plan.base};
+    all.front().seed = seed;
+    for (const VariedKey& key : plan.varied) {
+        std::vector<ExperimentConfig> longer;
+        for (const ExperimentConfig& config : all)
+            for (const std::string& value : key.values) {
+                longer.push_back(config);
+                set_config_value(longer.back(), key.name, value);
+            }
+        all = std::move(longer);
+    }
+    return all;
+}
+
+void check_seeds(const StudyPlan& plan) {
+    if (plan.seeds < 1) fail_usage(fmt::format("seeds: {}, want at least 1", plan.seeds));
+    for (const VariedKey& key : plan.varied)
+        if (key.name == "seed" && plan.seeds > 1)
+            fail_usage(fmt::format(
+                "--vary seed: --seeds {} trains each combination with several seeds already; use --seeds 1",
+                plan.seeds));
+}
+
+void refuse_idle_keys(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
+    for (size_t i = 0; i < plan.varied.size(); ++i) {
+        const bool used = std::any_of(runs.begin(), runs.end(),
+                                      [&](const StudyRun& run) { return !run.values[i].empty(); });
+        if (!used)
+            fail_usage(fmt::format("--vary {}: the {} model does not depend on it; use --variants both or {}",
+                                   plan.varied[i].name, plan.variants.front(),
+                                   plan.variants.front() == "classic" ? "sparse" : "classic"));
+    }
+}
+
+const char* failure_name(ErrorKind kind) {
+    switch (kind) {
+        case ErrorKind::usage:
+            return "bad combination";
+        case ErrorKind::bad_file:
+            return "bad file";
+        case ErrorKind::diverged:
+            return "diverged";
+        case ErrorKind::out_of_memory:
+            return "out of memory";
+        case ErrorKind::failure:
+            break;
+    }
+    return "failure";
+}
+
+RunMetrics metrics_in(const std::string& folder) {
+    const TrainingHistory h = read_training_results(folder + "/training_results.json");
+    RunMetrics m{.val_loss = h.val_loss.back(),
+                 .val_accuracy = h.val_accuracy.back(),
+                 .val_perplexity = h.val_perplexity.back(),
+                 .step_seconds = typical_step_seconds(h),
+                 .peak_memory_bytes = static_cast<double>(h.peak_memory_bytes)};
+    if (!h.indexer_kl.empty()) {
+        m.indexer_kl = h.indexer_kl.back();
+        m.indexer_recall = h.indexer_recall.back();
+        m.indexer_covered_mass = h.indexer_covered_mass.back();
+    }
+    return m;
+}
+
+std::string runs_text(int64_t n) {
+    return fmt::format("{} {}", n, n == 1 ? "run" : "runs");
+}
+
+// The work of a study, run by run.
+class StudyTrainer {
+  public:
+    StudyTrainer(const StudyPlan& plan, std::vector<StudyRun>& runs)
+        : plan_(plan), runs_(runs), planned_(runs.size()), machine_(machine_of(plan.base)) {}
+
+    // Finds what is finished and measures what the rest will cost.
+    void prepare() {
+        for (size_t i = 0; i < runs_.size() && !interrupted(); ++i)
+            guarded(runs_[i], [&] { prepare_run(i); });
+        fmt::print("  plan        {}, of which {} finished earlier; about {} to go (from trial steps)\n",
+                   runs_text(static_cast<int64_t>(runs_.size())), count(RunStatus::finished),
+                   human_time(seconds_left(0)));
+        std::fflush(stdout);
+    }
+
+    // False when it was interrupted.
+    bool train() {
+        for (size_t i = 0; i < runs_.size(); ++i) {
+            if (runs_[i].status != RunStatus::pending) continue;
+            if (interrupted()) return false;
+            fmt::print("\nrun {} of {}: {} model, {}\n", i + 1, runs_.size(), runs_[i].variant,
+                       label_of(plan_, runs_[i]));
+            guarded(runs_[i], [&] { train_run(i); });
+            if (runs_[i].status == RunStatus::pending) return false;
+            print_remaining(i);
+            write_study_files(plan_, runs_);
+        }
+        return true;
+    }
+
+    // Of the runs from number `first` on.
+    double seconds_left(size_t first) const {
+        double seconds = 0;
+        for (size_t j = first; j < runs_.size(); ++j)
+            if (runs_[j].status == RunStatus::pending) seconds += planned_[j].seconds;
+        return seconds;
+    }
+
+  private:
+    template <class F>
+    void guarded(StudyRun& run, F&& body) {
+        try {
+            body();
+        } catch (const Error& e) {
+            note_failure(run, failure_name(e.kind()), e.what());
+        } catch (const std::bad_alloc&) {
+            note_failure(run, failure_name(ErrorKind::out_of_memory), "out of memory");
+        }
+    }
+
+    void note_failure(StudyRun& run, const std::string& error, const std::string& message) {
+        run.status = RunStatus::failed;
+        run.error = error;
+        run.message = message;
+        fmt::print(stderr, "{} model, {}: {}\n", run.variant, label_of(plan_, run), message);
+    }
+
+    void prepare_run(size_t i) {
+        StudyRun& run = runs_[i];
+        validate(run.config);
+        planned_[i] = {.config = run.config, .folder = run.folder, .classic_model = run.classic_model};
+        const Dataset& data = enter(run.config);
+        planned_[i].device = device_;
+        planned_[i].config.model.vocab_size = data.tokenizer().vocab_size();
+        if (plan_.reuse && is_finished(run.folder, planned_[i].config)) {
+            run.metrics = metrics_in(run.folder);
+            run.status = RunStatus::finished;
+            return;
+        }
+        if (const PlannedVariant* known = planned_with_other_seed(i)) {
+            planned_[i].step_seconds = known->step_seconds;
+            planned_[i].seconds = known->seconds;
+        } else {
+            estimate(planned_[i], data);
+        }
+    }
+
+    // An earlier run that costs the same, when all of its stages were measured.
+    const PlannedVariant* planned_with_other_seed(size_t i) const {
+        for (size_t j = 0; j < i; ++j)
+            if (runs_[j].status == RunStatus::pending && runs_[j].variant == runs_[i].variant &&
+                runs_[j].values == runs_[i].values)
+                return &planned_[j];
+        return nullptr;
+    }
+
+    void train_run(size_t i) {
+        StudyRun& run = runs_[i];
+        make_folder(run.folder);
+        const Dataset& data = enter(run.config);
+        if (run_variant(planned_[i], data, plan_.reuse, seconds_left(i + 1) + plan_.seconds_after) ==
+            TrainingOutcome::interrupted)
+            return;
+        run.metrics = metrics_in(run.folder);
+        run.status = RunStatus::finished;
+    }
+
+    void print_remaining(size_t i) {
+        const auto left = count(RunStatus::pending);
+        if (left) fmt::print("{} left, about {}\n", runs_text(left), human_time(seconds_left(i + 1)));
+        std::fflush(stdout);
+    }
+
+    int64_t count(RunStatus status) const {
+        return std::count_if(runs_.begin(), runs_.end(),
+                             [&](const StudyRun& r) { return r.status == status; });
+    }
+
+    using Machine = std::tuple<std::string, int64_t, int64_t>;
+    static Machine machine_of(const ExperimentConfig& c) {
+        return {c.device + " " + c.precision, c.threads, c.memory_limit_mb};
+    }
+
+    // The machine and the data as this configuration wants them; both stay as they are while they fit.
+    const Dataset& enter(ExperimentConfig config) {
+        if (const Machine machine = machine_of(config); machine_ != machine) {
+            if (config.threads == 0) set_thread_count(omp_get_num_procs());  // after a run with fewer
+            device_ = prepare_machine(config);
+            machine_ = machine;
+        }
+        if (!data_ || data_config_ != data_config(config)) {
+            data_config_ = data_config(config);
+            data_.emplace(load_data(config));
+        }
+        return *data_;
+    }
+
+    const StudyPlan& plan_;
+    Device device_;
+    std::vector<StudyRun>& runs_;
+    std::vector<PlannedVariant> planned_;
+    Machine machine_;
+    std::optional<Dataset> data_;
+    DataConfig data_config_;
+};
+
+}  // namespace
+
+std::vector<VariedKey> parse_varied(const std::vector<std::string>& keys,
+                                    const std::vector<std::string>& values) {
+    if (keys.empty() && !values.empty())
+        fail_usage(
+            fmt::format("--values '{}' without --vary: which key takes these values?", values.front()));
+    if (keys.empty()) fail_usage("what to vary? give --vary KEY --values A,B,...; --help shows all");
+    if (keys.size() > values.size())
+        fail_usage(fmt::format("--vary {}: has no --values A,B,...", keys[values.size()]));
+    if (keys.size() < values.size())
+        fail_usage(fmt::format("--values '{}' without a --vary of their own", values[keys.size()]));
+    std::vector<VariedKey> varied;
+    for (size_t i = 0; i < keys.size(); ++i) {
+        for (const VariedKey& key : varied)
+            if (key.name == keys[i]) fail_usage(fmt::format("--vary {}: given twice", keys[i]));
+        varied.push_back(parse_varied_key(keys[i], values[i]));
+    }
+    return varied;
+}
+
+std::string label_of(const StudyPlan& plan, const StudyRun& run) {
+    std::string text;
+    for (size_t i = 0; i < plan.varied.size(); ++i)
+        if (!run.values[i].empty()) text += fmt::format("{} = {}, ", plan.varied[i].name, run.values[i]);
+    return text + fmt::format("seed {}", run.config.seed);
+}
+
+std::vector<StudyRun> runs_of(const StudyPlan& plan) {
+    check_seeds(plan);
+    std::vector<StudyRun> runs;
+    std::set<std::string> folders;
+    const auto add = [&](StudyRun run) {
+        if (folders.insert(run.folder).second) runs.push_back(std::move(run));
+    };
+    for (int64_t s = 0; s < plan.seeds; ++s)
+        for (const ExperimentConfig& config : configurations(plan, plan.base.seed + s))
+            for (const std::string& variant : plan.variants) {
+                StudyRun run = make_run(plan, variant, config);
+                if (variant == "sparse" && config.sparse_init == "classic") {
+                    const StudyRun source = make_run(plan, "classic", config);
+                    run.classic_model = source.folder + "/final_model.pt";
+                    add(source);
+                }
+                add(std::move(run));
+            }
+    refuse_idle_keys(plan, runs);
+    return runs;
+}
+
+StudyOutcome run_study(const StudyPlan& plan) {
+    StudyOutcome outcome{.runs = runs_of(plan)};
+    make_folder(plan.folder);
+    catch_interrupts(finishing_step);
+    StudyTrainer trainer(plan, outcome.runs);
+    trainer.prepare();
+    outcome.interrupted = !trainer.train();
+    for (const StudyRun& run : outcome.runs) outcome.failed += run.status == RunStatus::failed;
+    write_study_files(plan, outcome.runs);
+    write_study_figure(plan.folder + "/study.png", plan, outcome.runs);
+    return outcome;
+}
+
+int run_ablation(const StudyPlan& plan) {
+    runs_of(plan);  // refuses bad plans, and the next line bad folders, before any work
+    make_folder(plan.folder);
+    ExperimentConfig shown = plan.base;
+    shown.results_dir = plan.folder;
+    const Device device = prepare_machine(shown);
+    const bool sparse =
+        std::find(plan.variants.begin(), plan.variants.end(), "sparse") != plan.variants.end();
+    print_header(plan.title, shown, load_data(shown), device, sparse);
+    const StudyOutcome outcome = run_study(plan);
+    print_study(plan, outcome.runs);
+    if (outcome.interrupted) {
+        fmt::print("\ninterrupted; the state is saved. To go on: the same command again\n");
+        return interrupted();
+    }
+    fmt::print("results are in {}/\n", plan.folder);
+    return outcome.failed ? static_cast<int>(ErrorKind::failure) : 0;
+}
+
+}  // namespace sieve

@@ -1,0 +1,127 @@
+// A study trains one configuration with several values of some of its keys, each combination with several
+// seeds, and sets the results beside each other.
+//
+//   folder/study.json     the plan, mean and deviation of each combination, every run (also the failed ones)
+//   folder/summary.csv    a line a combination      folder/runs.csv   a line a run
+//   folder/study.png      each metric against the values, with error bars
+//   folder/runs/...       a folder a run, as an experiment leaves it
+//
+// A run's folder is named by its values and a hash of its whole configuration. A run that is finished is
+// never trained twice, one that was interrupted goes on, and a classic model is not trained again for keys
+// that only the sparse one has.
+#pragma once
+
+#include <cmath>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "framework/program/config.h"
+
+namespace sieve::plot {
+class Axes;
+}
+
+namespace sieve {
+
+struct VariedKey {
+    std::string name;
+    std::vector<std::string> values;  // as config_value writes them
+};
+
+// From what --vary and --values were given: one comma-separated list of values for each key. Throws usage
+// errors for unknown keys, keys that cannot be varied, and values that are empty, equal or of the wrong type.
+std::vector<VariedKey> parse_varied(const std::vector<std::string>& keys,
+                                    const std::vector<std::string>& values);
+
+struct StudyPlan {
+    std::string title;   // of the figure and of the first line
+    std::string folder;  // of everything that the study writes
+    ExperimentConfig base;
+    std::vector<VariedKey> varied;
+    std::vector<std::string> variants;  // of classic and sparse
+    int64_t seeds = 1;                  // base.seed, base.seed + 1, ...
+    bool reuse = true;                  // keep finished runs and go on with interrupted ones
+    double seconds_after = 0;           // estimate of what follows the study, for the ETA
+};
+
+// NaN: not measured.
+struct RunMetrics {
+    double val_loss = NAN, val_accuracy = NAN, val_perplexity = NAN;
+    double step_seconds = NAN, peak_memory_bytes = NAN;
+    double indexer_kl = NAN, indexer_recall = NAN, indexer_covered_mass = NAN;  // sparse only
+};
+
+enum class RunStatus { pending, finished, failed };
+
+struct StudyRun {
+    std::string variant;
+    std::vector<std::string> values;  // one for each varied key; empty when the variant does not have the key
+    ExperimentConfig config;
+    std::string folder, classic_model;
+    RunStatus status = RunStatus::pending;
+    std::string error;  // of a failed run: "diverged", "out of memory", "bad combination", ...
+    std::string message;
+    RunMetrics metrics;  // of a finished run, at its end
+};
+
+// "indexer_heads = 4, seed 42"
+std::string label_of(const StudyPlan& plan, const StudyRun& run);
+
+// All runs of the plan, in the order in which they are trained: seed by seed, so that an unfinished study has
+// seen every value. Throws a usage error for fewer seeds than 1 and for a key that concerns none of the
+// variants.
+std::vector<StudyRun> runs_of(const StudyPlan& plan);
+
+struct StudyOutcome {
+    std::vector<StudyRun> runs;
+    bool interrupted = false;
+    int64_t failed = 0;
+};
+// Trains what is not trained yet and writes the study's files. A run that fails is noted and does not stop
+// the others. The caller has prepared the machine for plan.base.
+StudyOutcome run_study(const StudyPlan& plan);
+
+// The whole program: what will be trained, the study, the table. Returns the exit code: 1 when a run failed.
+int run_ablation(const StudyPlan& plan);
+
+// ---- Results: one list of metrics serves the files, the table and the figure.
+
+struct StudyMetric {
+    const char* name;
+    const char *title, *unit;
+    double factor;  // from the stored unit to the shown one
+    int decimals;
+    double RunMetrics::*value;
+    bool sparse_only;
+};
+extern const std::vector<StudyMetric> study_metrics;
+
+struct Spread {
+    int64_t count = 0;
+    double mean = NAN;
+    double deviation = NAN;  // sample standard deviation; NaN for fewer than two values
+};
+Spread spread_of(const std::vector<double>& values);
+
+// The runs of one variant with one set of values, over seeds.
+struct Combination {
+    std::string variant;
+    std::vector<std::string> values;
+    int64_t failed = 0;
+    std::vector<RunMetrics> finished;
+    Spread spread(const StudyMetric& metric) const;
+};
+std::vector<Combination> combinations_of(const std::vector<StudyRun>& runs);
+
+// All of it as JSON, as study.json holds it.
+nlohmann::ordered_json study_json(const StudyPlan& plan, const std::vector<StudyRun>& runs);
+// study.json, summary.csv and runs.csv.
+void write_study_files(const StudyPlan& plan, const std::vector<StudyRun>& runs);
+void print_study(const StudyPlan& plan, const std::vector<StudyRun>& runs);
+// One metric against the values of the first varied key; a line for each combination of the others.
+void draw_study_metric(plot::Axes& axes, const StudyPlan& plan, const std::vector<StudyRun>& runs,
+                       const StudyMetric& metric);
+void write_study_figure(const std::string& path, const StudyPlan& plan, const std::vector<StudyRun>& runs);
+
+}  // namespace sieve

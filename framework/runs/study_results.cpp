@@ -1,0 +1,278 @@
+// What a study found: JSON, tables, and the summary on the terminal.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "framework/io/atomic_file.h"
+#include "framework/io/json_file.h"
+#include "framework/runs/study.h"
+
+namespace sieve {
+
+const std::vector<StudyMetric> study_metrics = {
+    {"val_loss", "validation loss", "nats", 1, 4, &RunMetrics::val_loss, false},
+    {"val_accuracy", "accuracy", "%", 100, 2, &RunMetrics::val_accuracy, false},
+    {"val_perplexity", "perplexity", "", 1, 2, &RunMetrics::val_perplexity, false},
+    {"time_per_step", "time per step", "ms", 1000, 1, &RunMetrics::step_seconds, false},
+    {"peak_memory_bytes", "peak memory", "MiB", 1.0 / (1 << 20), 1, &RunMetrics::peak_memory_bytes, false},
+    {"indexer_kl", "indexer KL", "nats", 1, 4, &RunMetrics::indexer_kl, true},
+    {"indexer_recall", "recall", "", 1, 3, &RunMetrics::indexer_recall, true},
+    {"indexer_covered_mass", "covered mass", "", 1, 3, &RunMetrics::indexer_covered_mass, true},
+};
+
+Spread spread_of(const std::vector<double>& values) {
+    Spread spread;
+    double sum = 0, squares = 0;
+    for (const double v : values)
+        if (std::isfinite(v)) sum += v, ++spread.count;
+    if (spread.count == 0) return spread;
+    spread.mean = sum / static_cast<double>(spread.count);
+    if (spread.count < 2) return spread;
+    for (const double v : values)
+        if (std::isfinite(v)) squares += (v - spread.mean) * (v - spread.mean);
+    spread.deviation = std::sqrt(squares / static_cast<double>(spread.count - 1));
+    return spread;
+}
+
+Spread Combination::spread(const StudyMetric& metric) const {
+    std::vector<double> measured;
+    for (const RunMetrics& run : finished) measured.push_back(run.*metric.value);
+    return spread_of(measured);
+}
+
+std::vector<Combination> combinations_of(const std::vector<StudyRun>& runs) {
+    std::vector<Combination> combinations;
+    for (const StudyRun& run : runs) {
+        auto at = std::find_if(combinations.begin(), combinations.end(), [&](const Combination& c) {
+            return c.variant == run.variant && c.values == run.values;
+        });
+        if (at == combinations.end())
+            at = combinations.insert(at, {.variant = run.variant, .values = run.values});
+        if (run.status == RunStatus::failed) ++at->failed;
+        if (run.status == RunStatus::finished) at->finished.push_back(run.metrics);
+    }
+    return combinations;
+}
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json number_or_null(double value) {
+    return std::isfinite(value) ? Json(value) : Json();
+}
+
+const char* name_of(RunStatus status) {
+    switch (status) {
+        case RunStatus::pending:
+            return "not finished";
+        case RunStatus::finished:
+            return "finished";
+        case RunStatus::failed:
+            break;
+    }
+    return "failed";
+}
+
+// The value as it stands in a config.json: a number, a text or a truth value.
+Json typed_value(const std::string& key, const std::string& text) {
+    ExperimentConfig config;
+    set_config_value(config, key, text);
+    for (const ConfigKey& k : config_keys(config))
+        if (k.name == key) return std::visit([](auto* value) { return Json(*value); }, k.value);
+    return {};
+}
+
+Json values_json(const StudyPlan& plan, const std::vector<std::string>& values) {
+    Json json = Json::object();
+    for (size_t i = 0; i < plan.varied.size(); ++i)
+        if (!values[i].empty()) json[plan.varied[i].name] = typed_value(plan.varied[i].name, values[i]);
+    return json;
+}
+
+Json combination_json(const StudyPlan& plan, const Combination& combination) {
+    Json json{{"variant", combination.variant},
+              {"values", values_json(plan, combination.values)},
+              {"finished", combination.finished.size()},
+              {"failed", combination.failed}};
+    for (const StudyMetric& metric : study_metrics) {
+        if (metric.sparse_only && combination.variant != "sparse") continue;
+        const Spread spread = combination.spread(metric);
+        json[metric.name] = {{"mean", number_or_null(spread.mean)},
+                             {"std", number_or_null(spread.deviation)}};
+    }
+    return json;
+}
+
+Json run_json(const StudyPlan& plan, const StudyRun& run) {
+    Json json{{"variant", run.variant},
+              {"values", values_json(plan, run.values)},
+              {"seed", run.config.seed},
+              {"status", name_of(run.status)}};
+    if (run.status == RunStatus::failed) {
+        json["error"] = run.error;
+        json["message"] = run.message;
+    }
+    if (run.status == RunStatus::finished)
+        for (const StudyMetric& metric : study_metrics)
+            if (!metric.sparse_only || run.variant == "sparse")
+                json[metric.name] = number_or_null(run.metrics.*metric.value);
+    json["folder"] = run.folder;
+    return json;
+}
+
+// A cell of a CSV file: quoted where commas, quotes or line ends demand it.
+std::string csv_cell(const std::string& text) {
+    if (text.find_first_of(",\"\n") == std::string::npos) return text;
+    std::string quoted = "\"";
+    for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+    return quoted + "\"";
+}
+
+std::string csv_number(double value) {
+    return std::isfinite(value) ? fmt::format("{}", value) : "";
+}
+
+std::string csv_line(const std::vector<std::string>& cells) {
+    std::string line;
+    for (size_t i = 0; i < cells.size(); ++i) line += (i ? "," : "") + csv_cell(cells[i]);
+    return line + "\n";
+}
+
+std::vector<std::string> first_columns(const StudyPlan& plan) {
+    std::vector<std::string> cells{"variant"};
+    for (const VariedKey& key : plan.varied) cells.push_back(key.name);
+    return cells;
+}
+
+std::vector<std::string> first_cells(const std::string& variant, const std::vector<std::string>& values) {
+    std::vector<std::string> cells{variant};
+    cells.insert(cells.end(), values.begin(), values.end());
+    return cells;
+}
+
+std::string summary_csv(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
+    std::vector<std::string> header = first_columns(plan);
+    header.insert(header.end(), {"finished", "failed"});
+    for (const StudyMetric& metric : study_metrics)
+        for (const char* what : {"mean", "std"}) header.push_back(fmt::format("{}_{}", metric.name, what));
+    std::string text = csv_line(header);
+    for (const Combination& combination : combinations_of(runs)) {
+        std::vector<std::string> cells = first_cells(combination.variant, combination.values);
+        cells.push_back(fmt::format("{}", combination.finished.size()));
+        cells.push_back(fmt::format("{}", combination.failed));
+        for (const StudyMetric& metric : study_metrics) {
+            const Spread spread = combination.spread(metric);
+            cells.insert(cells.end(), {csv_number(spread.mean), csv_number(spread.deviation)});
+        }
+        text += csv_line(cells);
+    }
+    return text;
+}
+
+std::string runs_csv(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
+    std::vector<std::string> header = first_columns(plan);
+    header.insert(header.end(), {"seed", "status"});
+    for (const StudyMetric& metric : study_metrics) header.emplace_back(metric.name);
+    header.insert(header.end(), {"error", "message"});
+    std::string text = csv_line(header);
+    for (const StudyRun& run : runs) {
+        std::vector<std::string> cells = first_cells(run.variant, run.values);
+        cells.insert(cells.end(), {fmt::format("{}", run.config.seed), name_of(run.status)});
+        for (const StudyMetric& metric : study_metrics)
+            cells.push_back(csv_number(run.metrics.*metric.value));
+        cells.insert(cells.end(), {run.error, run.message});
+        text += csv_line(cells);
+    }
+    return text;
+}
+
+// "4.0811 ± 0.0021", "4.0811" of one run, "-" of none.
+std::string spread_text(const Spread& spread, const StudyMetric& metric) {
+    if (spread.count == 0) return "-";
+    const double mean = metric.factor * spread.mean, deviation = metric.factor * spread.deviation;
+    const bool tiny = mean != 0 && std::abs(mean) < 10 * std::pow(10, -metric.decimals);
+    const auto text = [&](double v) {
+        return tiny ? fmt::format("{:.2g}", v) : fmt::format("{:.{}f}", v, metric.decimals);
+    };
+    return spread.count < 2 ? text(mean) : fmt::format("{} ± {}", text(mean), text(deviation));
+}
+
+std::string column_title(const StudyMetric& metric) {
+    return *metric.unit ? fmt::format("{}, {}", metric.title, metric.unit) : metric.title;
+}
+
+size_t display_width(const std::string& text) {
+    return static_cast<size_t>(
+        std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+void print_columns(const std::vector<std::vector<std::string>>& rows) {
+    std::vector<size_t> widths(rows.front().size());
+    for (const auto& row : rows)
+        for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], display_width(row[i]));
+    for (const auto& row : rows) {
+        std::string line;
+        for (size_t i = 0; i < row.size(); ++i)
+            line += "  " + row[i] + std::string(widths[i] - display_width(row[i]), ' ');
+        fmt::print("{}\n", line.substr(0, line.find_last_not_of(' ') + 1));
+    }
+}
+
+}  // namespace
+
+Json study_json(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
+    Json json{{"title", plan.title}};
+    for (const VariedKey& key : plan.varied) {
+        Json values = Json::array();
+        for (const std::string& value : key.values) values.push_back(typed_value(key.name, value));
+        json["varied"][key.name] = values;
+    }
+    json["variants"] = plan.variants;
+    json["seeds"] = plan.seeds;
+    json["config"] = config_to_json(plan.base);
+    json["config"].erase("attention");
+    json["combinations"] = Json::array();
+    for (const Combination& combination : combinations_of(runs))
+        json["combinations"].push_back(combination_json(plan, combination));
+    json["runs"] = Json::array();
+    for (const StudyRun& run : runs) json["runs"].push_back(run_json(plan, run));
+    return json;
+}
+
+void write_study_files(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
+    write_json_atomic(plan.folder + "/study.json", study_json(plan, runs));
+    write_file_atomic(plan.folder + "/summary.csv", summary_csv(plan, runs));
+    write_file_atomic(plan.folder + "/runs.csv", runs_csv(plan, runs));
+}
+
+void print_study(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
+    const std::vector<Combination> combinations = combinations_of(runs);
+    const bool any_sparse = std::any_of(combinations.begin(), combinations.end(),
+                                        [](const Combination& c) { return c.variant == "sparse"; });
+    const auto shown = [&](const StudyMetric& metric) {
+        return std::string(metric.name) != "val_perplexity" && (any_sparse || !metric.sparse_only);
+    };
+    std::vector<std::vector<std::string>> rows{first_columns(plan)};
+    rows[0].push_back("runs");
+    for (const StudyMetric& metric : study_metrics)
+        if (shown(metric)) rows[0].push_back(column_title(metric));
+    for (const Combination& combination : combinations) {
+        rows.push_back(first_cells(combination.variant, combination.values));
+        for (std::string& cell : rows.back())
+            if (cell.empty()) cell = "-";
+        rows.back().push_back(fmt::format("{}", combination.finished.size()));
+        for (const StudyMetric& metric : study_metrics)
+            if (shown(metric)) rows.back().push_back(spread_text(combination.spread(metric), metric));
+    }
+    fmt::print("\n");
+    print_columns(rows);
+    if (plan.seeds > 1) fmt::print("  mean ± standard deviation over the seeds\n");
+    for (const StudyRun& run : runs)
+        if (run.status == RunStatus::failed)
+            fmt::print("  failed: {} model, {}: {}\n", run.variant, label_of(plan, run), run.message);
+}
+
+}  // namespace sieve

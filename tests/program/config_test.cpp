@@ -1,0 +1,235 @@
+#include "framework/program/config.h"
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "framework/core/error.h"
+#include "framework/program/command_line.h"
+#include "framework/train/evaluate.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+ExperimentCommand parse(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "exp4");
+    std::vector<char*> argv;
+    for (std::string& a : arguments) argv.push_back(a.data());
+    return parse_experiment(static_cast<int>(argv.size()), argv.data(), "test");
+}
+
+}  // namespace
+
+TEST_CASE("command line: presets, files and flags in that order") {
+    CHECK(parse({}).config.model.d_model == 256);
+    CHECK(parse({"--preset", "small"}).config.model.d_model == 128);
+    CHECK(parse({"--preset", "small", "--d_model", "64"}).config.model.d_model == 64);
+    const TemporaryFolder folder;
+    std::ofstream(folder / "c.toml") << "preset = \"large\"\nd_ff = 96\nlearning_rate = 1e-4\n";
+    const ExperimentConfig c = parse({"--config", folder / "c.toml", "--d_ff", "48"}).config;
+    CHECK(c.model.d_model == 512);
+    CHECK(c.model.d_ff == 48);
+    CHECK(c.learning_rate == 1e-4);
+}
+
+TEST_CASE("command line: what --print_config prints is a config file that gives the same configuration") {
+    const TemporaryFolder folder;
+    ExperimentConfig c = parse({"--preset",
+                                "small",
+                                "--sparse_top_k",
+                                "7",
+                                "--data",
+                                "my text.txt",
+                                "--attention_type",
+                                "gqa",
+                                "--n_kv_heads",
+                                "4",
+                                "--ffn",
+                                "swiglu",
+                                "--router",
+                                "sigmoid_bias",
+                                "--shared_experts",
+                                "2",
+                                "--routed_scaling_factor",
+                                "2.5",
+                                "--bias_update_speed",
+                                "0.002"})
+                             .config;
+    CHECK(c.model.routed_scaling_factor == 2.5);
+    std::ofstream(folder / "c.toml") << config_to_toml(c);
+    CHECK(config_to_json(parse({"--config", folder / "c.toml"}).config) == config_to_json(c));
+    CHECK(!parse({"--config", folder / "c.toml"}).config.tensorboard);
+    c.tensorboard = true;
+    std::ofstream(folder / "c.toml") << config_to_toml(c);
+    CHECK(parse({"--config", folder / "c.toml"}).config.tensorboard);
+}
+
+TEST_CASE("command line: switches, and options that one program adds") {
+    CHECK(parse({"--tensorboard"}).config.tensorboard);
+    CHECK(!parse({"--tensorboard=false"}).config.tensorboard);
+    std::vector<std::string> arguments{"exp4",   "--list", "a,b",    "--steps", "3",
+                                       "--list", "c",      "--d_ff", "48"};
+    std::vector<char*> argv;
+    for (std::string& a : arguments) argv.push_back(a.data());
+    std::vector<std::string> list;
+    int64_t steps = 0;
+    const ExperimentCommand command =
+        parse_experiment(static_cast<int>(argv.size()), argv.data(), "test",
+                         {{"list", "a list", &list}, {"steps", "a number", &steps}});
+    CHECK(list == std::vector<std::string>{"a,b", "c"});
+    CHECK(steps == 3);
+    CHECK(command.config.model.d_ff == 48);
+}
+
+TEST_CASE("config: one key by its name, from text and as text") {
+    ExperimentConfig c;
+    set_config_value(c, "sparse_top_k", "7");
+    set_config_value(c, "learning_rate", "1e-4");
+    set_config_value(c, "indexer", "deepseek");
+    set_config_value(c, "tensorboard", "true");
+    CHECK(c.model.sparse_top_k == 7);
+    CHECK(c.learning_rate == 1e-4);
+    CHECK(c.model.indexer == "deepseek");
+    CHECK(c.tensorboard);
+    for (const char* key : {"sparse_top_k", "learning_rate", "indexer", "tensorboard", "seed"}) {
+        ExperimentConfig copy;
+        set_config_value(copy, key, config_value(c, key));
+        CHECK(config_value(copy, key) == config_value(c, key));
+    }
+    check_error("sparse_top_k: '7x', want a whole number, or one per layer such as 64,64,32",
+                [&] { set_config_value(c, "sparse_top_k", "7x"); });
+    check_error("sparse_top_k: '', want a whole number, or one per layer such as 64,64,32",
+                [&] { set_config_value(c, "sparse_top_k", ""); });
+    check_error("learning_rate: 'inf', want a number", [&] { set_config_value(c, "learning_rate", "inf"); });
+    check_error("tensorboard: 'yes', want true or false", [&] { set_config_value(c, "tensorboard", "yes"); });
+    check_error("unknown key 'd_modle', did you mean d_model? (--help lists all)",
+                [&] { set_config_value(c, "d_modle", "8"); });
+}
+
+TEST_CASE("command line: indexer_precision") {
+    CHECK(parse({}).config.model.indexer_precision == "fp32");
+    const ExperimentConfig config = parse({"--indexer_precision", "fp8"}).config;
+    CHECK(config_from_json(config_to_json(config), "test").model.indexer_precision == "fp8");
+    CHECK(config_to_toml(config).find("indexer_precision = \"fp8\"") != std::string::npos);
+    CHECK(indexer_config(config.model, 0).precision == IndexerPrecision::fp8);
+    check_error("indexer_precision: 'fp16', want fp32, bf16, fp8 or int8", [] {
+        parse({"--indexer_precision", "fp16"});
+    });
+    check_error("unknown argument --indexer_precison, did you mean --indexer_precision? (--help lists all)",
+                [] {
+                    parse({"--indexer_precison", "fp8"});
+                });
+    check_error(
+        "indexer_dim: 48, want a power of two with indexer_precision fp8, which rotates rows by a "
+        "Hadamard matrix; choose 64, or bf16 or int8",
+        [] {
+            parse({"--indexer_precision", "fp8", "--indexer_dim", "48"});
+        });
+    CHECK(parse({"--indexer_precision", "int8", "--indexer_dim", "48"}).config.model.indexer_dim == 48);
+    check_error("indexer_dim: 2048, want at most 1024 with indexer_precision int8", [] {
+        parse({"--indexer_precision", "int8", "--indexer_dim", "2048"});
+    });
+}
+
+TEST_CASE("command line: sparse_top_k is one number or one per layer, as a flag and in a file") {
+    const TemporaryFolder folder;
+    const auto top_k = [&](const std::vector<std::string>& arguments) {
+        return parse(arguments).config.model.sparse_top_k;
+    };
+    CHECK(top_k({"--sparse_top_k", "9"}) == PerLayer(9));
+    CHECK(top_k({"--sparse_top_k", "8", "--sparse_top_k", "9"}) == PerLayer(9));
+    CHECK(top_k({"--preset", "small", "--sparse_top_k", "16,16,8,4"}) == PerLayer({16, 16, 8, 4}));
+    CHECK(top_k({"--preset", "small", "--sparse_top_k", "1,2,3,4", "--sparse_top_k=4,3,2,1"}) ==
+          PerLayer({4, 3, 2, 1}));
+    for (const char* line : {"sparse_top_k = [16, 16, 8, 4]", "sparse_top_k = \"16,16,8,4\""}) {
+        std::ofstream(folder / "c.toml") << "preset = \"small\"\n" << line << "\nd_ff = 96\n";
+        CHECK(top_k({"--config", folder / "c.toml"}) == PerLayer({16, 16, 8, 4}));
+        CHECK(top_k({"--config", folder / "c.toml", "--sparse_top_k", "5"}) == PerLayer(5));
+    }
+    std::ofstream(folder / "c.toml") << "sparse_top_k = 7\n";
+    CHECK(top_k({"--config", folder / "c.toml"}) == PerLayer(7));
+
+    const ExperimentConfig listed =
+        parse({"--preset", "small", "--data", "a b.txt", "--sparse_top_k", "16,16,8,4"}).config;
+    std::ofstream(folder / "c.toml") << config_to_toml(listed);
+    CHECK(config_to_toml(listed).find("sparse_top_k = [16,16,8,4]") != std::string::npos);
+    CHECK(config_to_json(parse({"--config", folder / "c.toml"}).config) == config_to_json(listed));
+    CHECK(config_to_json(listed).at("sparse_top_k").dump() == "[16,16,8,4]");
+    CHECK(config_from_json(config_to_json(listed), "c.json").model.sparse_top_k == PerLayer({16, 16, 8, 4}));
+
+    for (const char* text : {"many", "4,", ",4", "4;5", "", "4,5.5"})
+        check_error(std::string("sparse_top_k: '") + text +
+                        "', want a whole number, or one per layer such as 64,64,32",
+                    [&] { per_layer_from_text("sparse_top_k", text); });
+    check_error("sparse_top_k: 2 numbers (4,5) for n_layers 6; give one for all layers or one for each", [] {
+        parse({"--sparse_top_k", "4,5"});
+    });
+    check_error("c.json: sparse_top_k is [4,\"x\"], want a whole number or a list of them", [] {
+        config_from_json({{"sparse_top_k", {4, "x"}}}, "c.json");
+    });
+    check_error("c.json: sparse_top_k is [], want a whole number or a list of them", [] {
+        config_from_json({{"sparse_top_k", nlohmann::ordered_json::array()}}, "c.json");
+    });
+}
+
+TEST_CASE("command line: mistakes get one clear line") {
+    check_error("unknown argument --sparse_topk, did you mean --sparse_top_k? (--help lists all)", [] {
+        parse({"--sparse_topk", "3"});
+    });
+    check_error("preset: 'tiny', want small, medium or large", [] { parse({"--preset", "tiny"}); });
+    check_error("d_model: 250 is not divisible by n_heads 8; choose d_model = 256 or another n_heads", [] {
+        parse({"--d_model", "250"});
+    });
+    check_error("stages: 'classic,spares', want a list of classic, sparse and compare", [] {
+        parse({"--stages", "classic,spares"});
+    });
+    check_error("optimizer: 'sgd', want muon or adamw", [] { parse({"--optimizer", "sgd"}); });
+    check_error("sparse_init: 'random', want scratch or classic", [] { parse({"--sparse_init", "random"}); });
+    CHECK_THROWS_AS(parse({"--d_model", "many"}), Error);
+    CHECK_THROWS_AS(parse({"--config", "/nowhere/c.toml"}), Error);
+    const TemporaryFolder folder;
+    std::ofstream(folder / "c.toml") << "d_modle = 64\n";
+    check_error((folder / "c.toml") + ": unknown key 'd_modle', did you mean d_model?", [&] {
+        parse({"--config", folder / "c.toml"});
+    });
+}
+
+TEST_CASE("config.json: round trip, wrong types and unknown keys") {
+    ExperimentConfig c;
+    apply_preset(c, "small");
+    c.model.attention = "sparse";
+    c.data = "x y.txt";
+    CHECK(config_to_json(config_from_json(config_to_json(c), "c.json")) == config_to_json(c));
+    check_error("c.json: d_model is \"wide\", want a whole number", [] {
+        config_from_json({{"d_model", "wide"}}, "c.json");
+    });
+    check_error("c.json: unknown key 'colour'", [] { config_from_json({{"colour", 1}}, "c.json"); });
+    CHECK(config_from_json({{"colour", 1}, {"d_model", 12}}, "c.json", true).model.d_model == 12);
+}
+
+TEST_CASE("sparsity: the mean over layers that read different numbers of keys") {
+    ModelConfig c;
+    c.n_layers = 2, c.max_seq_len = 10;
+    c.sparse_top_k = PerLayer({2, 6});
+    const Sparsity a = sparsity_of(10, 2), b = sparsity_of(10, 6), both = sparsity_of(c);
+    CHECK(both.square == doctest::Approx((a.square + b.square) / 2));
+    CHECK(both.causal == doctest::Approx((a.causal + b.causal) / 2));
+    c.n_layers = 6, c.sparse_top_k = 3;
+    CHECK(sparsity_of(c).square == sparsity_of(10, 3).square);
+    CHECK(sparsity_of(c).causal == sparsity_of(10, 3).causal);
+}
+
+TEST_CASE("sparsity: counted entries of the square and of the causal triangle") {
+    for (const int64_t T : {1, 5, 128})
+        for (const int64_t k : {1, 3, 64, 200}) {
+            int64_t read = 0;
+            for (int64_t t = 0; t < T; ++t) read += std::min(k, t + 1);
+            const Sparsity s = sparsity_of(T, k);
+            CHECK(s.square == doctest::Approx(1 - static_cast<double>(read) / static_cast<double>(T * T)));
+            CHECK(s.causal ==
+                  doctest::Approx(1 - static_cast<double>(read) / static_cast<double>(T * (T + 1) / 2)));
+        }
+}
