@@ -7,7 +7,7 @@
 #include <chrono>
 #include <utility>
 
-#include "framework/ops/top_k/selection_recall.h"
+#include "framework/attention/selection/selection_recall.h"
 
 namespace sieve {
 

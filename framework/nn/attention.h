@@ -6,11 +6,11 @@
 #include <optional>
 #include <string>
 
+#include "framework/attention/selection/selection.h"
 #include "framework/nn/attention_cache.h"
 #include "framework/nn/attention_projections.h"
 #include "framework/ops/dense_attention/dense_attention.h"
 #include "framework/ops/lightning_indexer/lightning_indexer.h"
-#include "framework/ops/top_k/selection.h"
 
 namespace sieve {
 

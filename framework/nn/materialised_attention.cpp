@@ -1,8 +1,8 @@
 #include "framework/nn/materialised_attention.h"
 
+#include "framework/attention/tiles/attention_tensors.h"
 #include "framework/ops/batched_matmul/batched_matmul.h"
 #include "framework/ops/causal_mask/causal_mask.h"
-#include "framework/ops/dense_attention/arguments.h"
 #include "framework/ops/head_parts/head_parts.h"
 #include "framework/ops/reshape/reshape.h"
 #include "framework/ops/softmax/softmax.h"

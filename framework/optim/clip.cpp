@@ -1,6 +1,6 @@
 #include "framework/optim/clip.h"
 
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/optim/kernels.h"
 
 namespace sieve {

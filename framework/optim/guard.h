@@ -2,7 +2,7 @@
 // finite, the step changes nothing, and the host need not know. Undefined: every step is taken.
 #pragma once
 
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 
 namespace sieve {
 

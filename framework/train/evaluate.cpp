@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "framework/attention/selection/selection_recall.h"
 #include "framework/autograd/autograd.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
-#include "framework/ops/top_k/selection_recall.h"
 
 namespace sieve {
 

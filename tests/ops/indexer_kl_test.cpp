@@ -1,10 +1,10 @@
 #include "framework/ops/indexer_kl/indexer_kl.h"
 
+#include "framework/attention/scores/score_rows.h"
 #include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
 #include "framework/core/threads.h"
 #include "framework/ops/lightning_indexer/lightning_indexer.h"
-#include "framework/ops/lightning_indexer/score_rows.h"
 #include "framework/ops/top_k/top_k.h"
 #include "tests/ops/indexer_oracle.h"
 

@@ -7,7 +7,7 @@
 #include <numeric>
 #include <vector>
 
-#include "framework/ops/top_k/selection.h"
+#include "framework/attention/selection/selection.h"
 #include "tests/support/attention_testing.h"
 #include "tests/support/testing.h"
 

@@ -1,10 +1,10 @@
 // The precisions of indexer_select and decode_select.
 #include <cstring>
 
+#include "framework/attention/scores/int8_dots.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
 #include "framework/ops/decode_select/decode_select.h"
-#include "framework/ops/lightning_indexer/int8_dots.h"
 #include "framework/ops/lightning_indexer/lightning_indexer.h"
 #include "framework/ops/quantize_rows/quantize_rows.h"
 #include "tests/ops/indexer_oracle.h"

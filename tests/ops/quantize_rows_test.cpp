@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "framework/core/error.h"
-#include "framework/ops/quantize_rows/formats.h"
+#include "framework/quantization/formats.h"
 #include "tests/support/testing.h"
 
 using namespace sieve;

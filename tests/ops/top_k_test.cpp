@@ -5,9 +5,9 @@
 #include <limits>
 #include <set>
 
+#include "framework/attention/selection/common_keys.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
-#include "framework/ops/top_k/common_keys.h"
 #include "tests/ops/indexer_oracle.h"
 
 using namespace sieve;

@@ -1,8 +1,8 @@
 #include "framework/ops/add/add.h"
 
 #include "framework/autograd/autograd.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/add/kernels.h"
-#include "framework/ops/dispatch.h"
 
 namespace sieve {
 

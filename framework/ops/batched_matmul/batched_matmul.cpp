@@ -2,7 +2,7 @@
 
 #include "framework/autograd/autograd.h"
 #include "framework/blas/gemm.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 
 namespace sieve {
 namespace {

@@ -1,7 +1,7 @@
 #include "framework/ops/causal_mask/causal_mask.h"
 
+#include "framework/core/dispatch.h"
 #include "framework/ops/causal_mask/kernels.h"
-#include "framework/ops/dispatch.h"
 
 namespace sieve {
 namespace {

@@ -1,8 +1,8 @@
 #include "framework/ops/cross_entropy/cross_entropy.h"
 
 #include "framework/autograd/autograd.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/cross_entropy/kernels.h"
-#include "framework/ops/dispatch.h"
 
 namespace sieve {
 namespace {

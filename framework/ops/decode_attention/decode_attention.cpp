@@ -1,10 +1,10 @@
 #include "framework/ops/decode_attention/decode_attention.h"
 
+#include "framework/attention/gather/gather_kernels.h"
+#include "framework/attention/gather/selected_tensors.h"
+#include "framework/attention/tiles/attention_tensors.h"
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dense_attention/arguments.h"
-#include "framework/ops/dispatch.h"
-#include "framework/ops/sparse_attention/arguments.h"
-#include "framework/ops/sparse_attention/kernels.h"
+#include "framework/core/dispatch.h"
 
 namespace sieve {
 namespace {

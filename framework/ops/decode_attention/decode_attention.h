@@ -11,8 +11,8 @@
 // Work O(length), with a selection O(slots).
 #pragma once
 
+#include "framework/attention/selection/selection.h"
 #include "framework/ops/dense_attention/dense_attention.h"
-#include "framework/ops/top_k/selection.h"
 
 namespace sieve {
 

@@ -1,9 +1,9 @@
 #include "framework/ops/decode_select/decode_select.h"
 
+#include "framework/attention/scores/score_block.h"
+#include "framework/attention/selection/check_selection.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/decode_select/kernels.h"
-#include "framework/ops/dispatch.h"
-#include "framework/ops/lightning_indexer/score_block.h"
-#include "framework/ops/top_k/check.h"
 
 namespace sieve {
 namespace {
@@ -42,13 +42,13 @@ void store_indexer_keys(const Tensor& k, const Tensor& panels, int64_t first) {
              " on do not fit into panels of " + std::to_string(capacity_of(panels)));
     dispatch_float(op, k.dtype(), [&]<class T>() {
         launch_on_cpu(op, k.device(), cpu::store_indexer_keys<T>,
-               StoreIndexerKeys<T>{.k = k.data<T>(),
-                                   .panels = panels.data<T>(),
-                                   .batch = k.dim(0),
-                                   .keys = k.dim(1),
-                                   .width = k.dim(2),
-                                   .panels_each = panels.dim(1),
-                                   .first = first});
+                      StoreIndexerKeys<T>{.k = k.data<T>(),
+                                          .panels = panels.data<T>(),
+                                          .batch = k.dim(0),
+                                          .keys = k.dim(1),
+                                          .width = k.dim(2),
+                                          .panels_each = panels.dim(1),
+                                          .first = first});
     });
 }
 
@@ -74,21 +74,21 @@ Selection decode_select(const Tensor& q, const Tensor& panels, const Tensor& w, 
     int64_t bad_row = -1;
     dispatch_float(op, q.dtype(), [&]<class T>() {
         launch_on_cpu(op, q.device(), cpu::decode_select<T>,
-               DecodeSelect<T>{.q = q.data<T>(),
-                               .panels = panels.data<T>(),
-                               .w = w.data<T>(),
-                               .key_scales = key_scales.defined() ? key_scales.data<T>() : nullptr,
-                               .scales_each = key_scales.defined() ? key_scales.dim(1) : 0,
-                               .indices = selection.indices.data<int32_t>(),
-                               .counts = selection.counts.data<int32_t>(),
-                               .bad_row = &bad_row,
-                               .batch = q.dim(0),
-                               .heads = q.dim(2),
-                               .width = q.dim(3),
-                               .panels_each = panels.dim(1),
-                               .length = length,
-                               .scale = scale,
-                               .slots = slots});
+                      DecodeSelect<T>{.q = q.data<T>(),
+                                      .panels = panels.data<T>(),
+                                      .w = w.data<T>(),
+                                      .key_scales = key_scales.defined() ? key_scales.data<T>() : nullptr,
+                                      .scales_each = key_scales.defined() ? key_scales.dim(1) : 0,
+                                      .indices = selection.indices.data<int32_t>(),
+                                      .counts = selection.counts.data<int32_t>(),
+                                      .bad_row = &bad_row,
+                                      .batch = q.dim(0),
+                                      .heads = q.dim(2),
+                                      .width = q.dim(3),
+                                      .panels_each = panels.dim(1),
+                                      .length = length,
+                                      .scale = scale,
+                                      .slots = slots});
     });
     check_no_nan(op, bad_row, 1);
     return selection;

@@ -8,8 +8,8 @@
 // Work O(length) a token: keys are kept as the panels that scoring reads, and no key is repacked.
 #pragma once
 
+#include "framework/attention/selection/selection.h"
 #include "framework/core/tensor.h"
-#include "framework/ops/top_k/selection.h"
 
 namespace sieve {
 

@@ -1,11 +1,11 @@
 // The heads of one query are the rows of a score block; it meets the panels one after the other, as a block
 // of indexer_scores does.
+#include "framework/attention/scores/score_block.h"
+#include "framework/attention/selection/select_row.h"
 #include "framework/core/simd.h"
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
 #include "framework/ops/decode_select/kernels.h"
-#include "framework/ops/lightning_indexer/score_block.h"
-#include "framework/ops/top_k/select_row.h"
 
 namespace sieve::cpu {
 namespace {

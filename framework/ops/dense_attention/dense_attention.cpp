@@ -1,9 +1,9 @@
 #include "framework/ops/dense_attention/dense_attention.h"
 
+#include "framework/attention/tiles/attention_kernels.h"
+#include "framework/attention/tiles/attention_tensors.h"
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dense_attention/arguments.h"
-#include "framework/ops/dense_attention/kernels.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 
 namespace sieve {
 namespace {

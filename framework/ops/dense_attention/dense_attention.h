@@ -20,14 +20,9 @@
 // dh or dv over 128 are computed exactly all the same.
 #pragma once
 
-#include "framework/core/tensor.h"
+#include "framework/attention/tiles/attention_output.h"
 
 namespace sieve {
-
-struct AttentionOutput {
-    Tensor out;  // [B,T,H*dv]
-    Tensor lse;  // [B,H,T], carries no gradient; -inf for a row without keys
-};
 
 // q [B,H,T,dh], k [B,G,T,dh], v [B,G,T,dv], all float32 or all float64. Throws when dh or dv is 0, H is no
 // multiple of G, shapes or dtypes differ.

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/dropout/kernels.h"
 
 namespace sieve {

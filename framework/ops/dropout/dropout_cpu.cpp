@@ -4,7 +4,6 @@
 #include "framework/core/threads.h"
 #include "framework/core/vector_math.h"
 #include "framework/ops/dropout/kernels.h"
-#include "framework/ops/silu/kernels.h"
 
 namespace sieve::cpu {
 namespace {

@@ -4,8 +4,8 @@
 // 8 bytes an element, 12 with a residual or with the slope of silu. 2048 x 256 float32: 2 us at 3 TB/s.
 // Deterministic; the mask is the CPU's.
 #include "framework/core/cuda/packs.cuh"
+#include "framework/core/cuda/silu.cuh"
 #include "framework/ops/dropout/kernels.h"
-#include "framework/ops/silu/silu.cuh"
 
 namespace sieve::cuda {
 namespace {

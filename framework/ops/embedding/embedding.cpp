@@ -1,7 +1,7 @@
 #include "framework/ops/embedding/embedding.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/embedding/kernels.h"
 
 namespace sieve {

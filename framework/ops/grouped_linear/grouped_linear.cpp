@@ -1,7 +1,7 @@
 #include "framework/ops/grouped_linear/grouped_linear.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/grouped_linear/kernels.h"
 
 namespace sieve {

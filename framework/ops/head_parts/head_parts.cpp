@@ -1,7 +1,7 @@
 #include "framework/ops/head_parts/head_parts.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/head_parts/kernels.h"
 
 namespace sieve {

@@ -1,11 +1,11 @@
 #include "framework/ops/indexer_kl/indexer_kl.h"
 
+#include "framework/attention/scores/check_indexer.h"
+#include "framework/attention/selection/check_selection.h"
+#include "framework/attention/target/target_tensors.h"
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
-#include "framework/ops/indexer_kl/check.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/indexer_kl/kernels.h"
-#include "framework/ops/lightning_indexer/check.h"
-#include "framework/ops/top_k/check.h"
 
 namespace sieve {
 namespace {

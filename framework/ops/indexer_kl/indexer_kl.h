@@ -21,8 +21,8 @@
 // indexer's sizes); backward only multiplies them by the cotangent. T x T is never held.
 #pragma once
 
+#include "framework/attention/selection/selection.h"
 #include "framework/core/tensor.h"
-#include "framework/ops/top_k/selection.h"
 
 namespace sieve {
 

@@ -1,10 +1,248 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "framework/attention/scores/gathered_dots.h"
+#include "framework/attention/scores/key_gradients.h"
+#include "framework/attention/target/target_block.h"
 #include "framework/core/simd.h"
-#include "framework/ops/indexer_kl/gather.h"
-#include "framework/ops/indexer_kl/tiles.h"
-#include "framework/ops/lightning_indexer/key_gradients.h"
+#include "framework/core/vector_math.h"
+#include "framework/ops/indexer_kl/kernels.h"
 
 namespace sieve::cpu {
 namespace {
+
+// ---- One row.
+
+// KL(p || softmax(scores)) of one row of n keys, and g = weight * (softmax(scores) - p). On entry p holds H
+// p.
+template <class T>
+SIEVE_INLINE T kl_row(const T* __restrict scores, const T* __restrict p, int64_t n, T over_heads, T weight,
+                      T* __restrict g) {
+    T largest = -std::numeric_limits<T>::infinity();
+#pragma omp simd reduction(max : largest)
+    for (int64_t s = 0; s < n; ++s) largest = scores[s] > largest ? scores[s] : largest;
+    T sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t s = 0; s < n; ++s) {
+        g[s] = simd_exp(scores[s] - largest);
+        sum += g[s];
+    }
+    const T log_sum = largest + std::log(sum), over_sum = T(1) / sum;
+    T loss = 0;
+#pragma omp simd reduction(+ : loss)
+    for (int64_t s = 0; s < n; ++s) {
+        const T target = p[s] * over_heads;
+        const T positive = target > std::numeric_limits<T>::min() ? target : std::numeric_limits<T>::min();
+        const T term = target * (loop_log(positive) - (scores[s] - log_sum));
+        loss += target > T(0) || target != target ? term : T(0);
+        g[s] = weight * (g[s] * over_sum - target);
+    }
+    return loss;
+}
+
+// ---- A block of queries by tiles over all keys s <= t: the dense loss, and selections that keep so many keys
+// that computing all scores is cheaper than gathering the chosen ones.
+
+// What the rows of a block read and write beside scores and target.
+template <class T>
+struct KlRows {
+    const int32_t* indices;  // [T,slots] of this batch row, or null: all s <= t
+    const int32_t* counts;   // [T], or null
+    int64_t slots, row_stride;
+    T over_heads, weight;
+    T* scores;  // [queries, row_stride]
+    T* p;       // [queries, row_stride], H times the target
+    T* g;       // [queries, row_stride]
+    T* packed;  // [3, slots]: the chosen scores, targets and gradients
+    T* loss;    // [T], this batch row's
+};
+
+// The row restricted to its chosen keys; g is zero elsewhere.
+template <class T>
+SIEVE_INLINE T kl_chosen(const KlRows<T>& a, const int32_t* __restrict chosen, int64_t n,
+                         const T* __restrict scores, const T* __restrict p, T* __restrict g) {
+    T* __restrict packed_scores = a.packed;
+    T* __restrict packed_p = a.packed + a.slots;
+    T* __restrict packed_g = a.packed + 2 * a.slots;
+    for (int64_t i = 0; i < n; ++i) {
+        packed_scores[i] = scores[chosen[i]];
+        packed_p[i] = p[chosen[i]];
+    }
+    const T loss = kl_row(packed_scores, packed_p, n, a.over_heads, a.weight, packed_g);
+    std::fill(g, g + a.row_stride, T(0));
+    for (int64_t i = 0; i < n; ++i) g[chosen[i]] = packed_g[i];
+    return loss;
+}
+
+template <class T>
+SIEVE_INLINE void kl_rows(const KlRows<T>& a, int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+        const int64_t at = (t - begin) * a.row_stride, n = a.counts ? a.counts[t] : t + 1;
+        if (n <= t) {
+            a.loss[t] = kl_chosen(a, a.indices + t * a.slots, n, a.scores + at, a.p + at, a.g + at);
+        } else {
+            a.loss[t] = kl_row(a.scores + at, a.p + at, n, a.over_heads, a.weight, a.g + at);
+            std::fill(a.g + at + n, a.g + at + a.row_stride, T(0));
+        }
+    }
+}
+
+template <class T, int width>
+SIEVE_INLINE void kl_block(const ScoreBlock<T>& score, const TargetBlock<T>& target, const KlRows<T>& rows,
+                           T* z, const ScoreGradients<T>& gradients) {
+    const bool wanted = gradients.dq != nullptr;
+    score_rows<T, width>(score, gradients.x, wanted, rows.scores, rows.row_stride);
+    target_rows<T, width>(target, z, rows.p, rows.row_stride);
+    kl_rows(rows, score.begin, score.end);
+    if (wanted) score_gradients<T, width>(score, gradients);
+}
+
+// ---- One query by gathering its chosen keys: O(k) work, for sequences much longer than k. Keys lie as padded
+// rows; gradients are tile products whose key rows are found through the selected indices.
+
+// Everything that the queries of one batch row read and write.
+template <class T>
+struct GatherRows {
+    const T* index_q;      // [T,HI,dI]
+    const T* index_w;      // [T,HI]
+    const T* index_k;      // [T, wide]: padded rows
+    int64_t heads, width;  // HI, dI
+    T index_scale;
+    const T* q;    // [H,T,dh]
+    const T* k;    // [G,T, target wide]: padded rows
+    const T* lse;  // [H,T]
+    int64_t target_heads, key_heads, target_width, length;
+    T scale, weight;
+    const T* weight_sums;    // [T,slots], H p, or null: computed from q, k and lse
+    const int32_t* indices;  // [T,slots]
+    const int32_t* counts;   // [T]
+    int64_t slots;
+    T* loss;  // [T]
+    T* dq;    // [T,HI,dI], or null: no gradients wanted
+    T* dw;    // [T,HI]
+    T* dk;    // [T, wide]: added to
+};
+
+// Scratch; n stands for stride: slots rounded up and a vector more.
+template <class T>
+struct GatherScratch {
+    T* x;         // [HI, n]
+    T* z;         // [H / G, n]
+    T* scores;    // [n]
+    T* p;         // [gather_block, n]
+    T* g;         // [n]
+    T* q;         // [HI, wide]: padded indexer queries
+    T* target_q;  // [H / G, target wide]: padded queries of one group of heads
+    T* d;         // [HI, wide]
+    int64_t stride;
+};
+
+// Queries whose targets are computed together, one head after another: the keys of one head stay in the L2
+// cache meanwhile, where those of all heads would not.
+constexpr int64_t gather_block = 64;
+
+// H p of the chosen keys of queries [begin, end).
+template <class T, int width>
+SIEVE_INLINE void gather_targets(const GatherRows<T>& a, int64_t begin, int64_t end,
+                                 const GatherScratch<T>& s) {
+    const int64_t wide = round_up(a.target_width, lanes<T>), group = a.target_heads / a.key_heads;
+    for (int64_t key_head = 0; key_head < a.key_heads; ++key_head)
+        for (int64_t t = begin; t < end; ++t) {
+            const int64_t n = a.counts[t];
+            for (int64_t r = 0; r < group; ++r)
+                pad_rows(a.q + ((key_head * group + r) * a.length + t) * a.target_width, 1, a.target_width,
+                         s.target_q + r * wide);
+            gather_dots_of<T, width>(s.target_q, group, a.k + key_head * a.length * wide, wide,
+                                     a.indices + t * a.slots, n, s.z, s.stride);
+            for (int64_t r = 0; r < group; ++r)
+                add_probabilities(s.z + r * s.stride, n, a.scale,
+                                  a.lse[(key_head * group + r) * a.length + t], key_head + r > 0,
+                                  s.p + (t - begin) * s.stride);
+        }
+}
+
+template <class T, int width>
+SIEVE_INLINE void gather_scores(const GatherRows<T>& a, int64_t t, int64_t n, const GatherScratch<T>& s) {
+    const int64_t wide = round_up(a.width, lanes<T>);
+    pad_rows(a.index_q + t * a.heads * a.width, a.heads, a.width, s.q);
+    gather_dots_of<T, width>(s.q, a.heads, a.index_k, wide, a.indices + t * a.slots, n, s.x, s.stride);
+    std::fill(s.scores, s.scores + n, T(0));
+    for (int64_t j = 0; j < a.heads; ++j) {
+        const T w = a.index_scale * a.index_w[t * a.heads + j];
+        const T* __restrict x = s.x + j * s.stride;
+        T* __restrict scores = s.scores;
+#pragma omp simd
+        for (int64_t i = 0; i < n; ++i) scores[i] += w * (x[i] < T(0) ? T(0) : x[i]);
+    }
+}
+
+//   d[j] = sum_i [x>0] g[i] k[i],   dk[i] += sum_j [x>0] g[i] (scale w[j] q[j]),   dq = scale w d,   dw =
+//   scale q.d
+template <class T, int width>
+SIEVE_INLINE void gather_gradients(const GatherRows<T>& a, int64_t t, int64_t n, const GatherScratch<T>& s) {
+    const int64_t wide = round_up(a.width, lanes<T>);
+    const int32_t* chosen = a.indices + t * a.slots;
+    for (int64_t j = 0; j < a.heads; ++j) {
+        T* __restrict x = s.x + j * s.stride;
+        const T* __restrict g = s.g;
+#pragma omp simd
+        for (int64_t i = 0; i < n; ++i) x[i] = x[i] > T(0) ? g[i] : T(0);
+    }
+    tile_product<T, width>(TileProduct<T>{.a = s.x,
+                                          .a_row = s.stride,
+                                          .a_step = 1,
+                                          .b = a.index_k,
+                                          .ldb = wide,
+                                          .c = s.d,
+                                          .ldc = wide,
+                                          .rows = a.heads,
+                                          .cols = wide,
+                                          .depth = n,
+                                          .add = false,
+                                          .b_rows = chosen});
+    for (int64_t j = 0; j < a.heads; ++j) {
+        const int64_t row = t * a.heads + j;
+        const T weight = a.index_scale * a.index_w[row];
+        T dot = 0;
+#pragma omp simd reduction(+ : dot)
+        for (int64_t i = 0; i < wide; ++i) {
+            dot += s.q[j * wide + i] * s.d[j * wide + i];
+            s.q[j * wide + i] *= weight;
+        }
+        a.dw[row] = a.index_scale * dot;
+        for (int64_t i = 0; i < a.width; ++i) a.dq[row * a.width + i] = weight * s.d[j * wide + i];
+    }
+    tile_product<T, width>(TileProduct<T>{.a = s.x,
+                                          .a_row = 1,
+                                          .a_step = s.stride,
+                                          .b = s.q,
+                                          .ldb = wide,
+                                          .c = a.dk,
+                                          .ldc = wide,
+                                          .rows = n,
+                                          .cols = wide,
+                                          .depth = a.heads,
+                                          .add = true,
+                                          .c_rows = chosen});
+}
+
+template <class T, int width>
+SIEVE_INLINE void gather_queries(const GatherRows<T>& a, const GatherScratch<T>& s, int64_t begin,
+                                 int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+        if (!a.weight_sums && (t - begin) % gather_block == 0)
+            gather_targets<T, width>(a, t, std::min(end, t + gather_block), s);
+        const int64_t n = a.counts[t];
+        const T* p =
+            a.weight_sums ? a.weight_sums + t * a.slots : s.p + (t - begin) % gather_block * s.stride;
+        gather_scores<T, width>(a, t, n, s);
+        a.loss[t] = kl_row(s.scores, p, n, T(1) / static_cast<T>(a.target_heads), a.weight, s.g);
+        if (a.dq) gather_gradients<T, width>(a, t, n, s);
+    }
+}
+
+// ---- The whole batch.
 
 struct TileBlock {
     template <class T, int width>

@@ -1,10 +1,11 @@
 // Two ways, as on the CPU, chosen by the sizes alone:
 //
-//   tiles    all pairs of a chunk of query rows: scores and signs (lightning_indexer/score_rows.h), targets
-//            (target_rows.h), the loss and g = dLoss/dI of each row, gradients. The dense loss, and
+//   tiles    all pairs of a chunk of query rows: scores and signs (attention/scores/score_rows.h), targets
+//            (attention/target/target_rows.h), the loss and g = dLoss/dI of each row, gradients. The dense loss, and
 //            selections that keep so many keys that this costs less. Memory O(T): the chunk's [rows, T]
 //            scores, targets, signs.
-//   gathers  the chosen pairs alone (gather_rows.cuh). Memory O(T k).
+//   gathers  the chosen pairs alone (attention/scores/gathered_scores.cuh and gathered_gradients.cuh,
+//            attention/target/gathered_targets.cuh). Memory O(T k).
 //
 // A row (kl_row_kernel): a block of 128 threads walks three times over its scores: maximum, sum, loss and g.
 // Sums of a row are in T; the mean over rows is one block's, in float64. Deterministic.
@@ -12,9 +13,12 @@
 // Medium preset, dense (B = 16, T = 128, HI = 4, dI = 64, H = 8, dh = 32): 0.27 GFLOP and 7 launches. T =
 // 8192 with HI = 32, dI = 128, d = 256: 0.84 TFLOP dense, 22 ms on an H100 in float32 at 55 % of its 67
 // TFLOP/s; with k = 512, gathered, 4.2 M pairs x 25 kFLOP = 0.10 TFLOP, 4 ms.
+#include "framework/attention/scores/gathered_gradients.cuh"
+#include "framework/attention/scores/gathered_scores.cuh"
+#include "framework/attention/target/gathered_targets.cuh"
+#include "framework/attention/target/target_rows.h"
 #include "framework/core/allocator.h"
-#include "framework/ops/indexer_kl/gather_rows.cuh"
-#include "framework/ops/indexer_kl/target_rows.h"
+#include "framework/ops/indexer_kl/kernels.h"
 
 namespace sieve::cuda {
 namespace {

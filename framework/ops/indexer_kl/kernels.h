@@ -2,20 +2,11 @@
 
 #include <cstdint>
 
+#include "framework/attention/scores/indexer_sizes.h"
+#include "framework/attention/target/attention_target.h"
 #include "framework/core/cuda/twin.h"
-#include "framework/ops/lightning_indexer/kernels.h"
 
 namespace sieve {
-
-// The main attention, whose probabilities are the target.
-template <class T>
-struct AttentionTarget {
-    const T* q;                       // [B,H,T,dh]
-    const T* k;                       // [B,G,T,dh]
-    const T* lse;                     // [B,H,T]
-    int64_t heads, key_heads, width;  // H, G, dh
-    double scale;
-};
 
 template <class T>
 struct IndexerKlForward {

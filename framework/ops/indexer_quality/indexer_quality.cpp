@@ -1,9 +1,9 @@
 #include "framework/ops/indexer_quality/indexer_quality.h"
 
-#include "framework/ops/dispatch.h"
-#include "framework/ops/indexer_kl/check.h"
+#include "framework/attention/selection/check_selection.h"
+#include "framework/attention/target/target_tensors.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/indexer_quality/kernels.h"
-#include "framework/ops/top_k/check.h"
 
 namespace sieve {
 namespace {

@@ -8,8 +8,8 @@
 // Tiled: memory O(T), never T x T.
 #pragma once
 
+#include "framework/attention/selection/selection.h"
 #include "framework/core/tensor.h"
-#include "framework/ops/top_k/selection.h"
 
 namespace sieve {
 

@@ -1,10 +1,10 @@
 #include <limits>
 
+#include "framework/attention/selection/common_keys.h"
+#include "framework/attention/selection/select_row.h"
+#include "framework/attention/target/target_block.h"
 #include "framework/core/simd.h"
-#include "framework/ops/indexer_kl/attention_target.h"
 #include "framework/ops/indexer_quality/kernels.h"
-#include "framework/ops/top_k/common_keys.h"
-#include "framework/ops/top_k/select_row.h"
 
 namespace sieve::cpu {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <cstdint>
 
+#include "framework/attention/target/attention_target.h"
 #include "framework/core/cuda/twin.h"
-#include "framework/ops/indexer_kl/kernels.h"
 
 namespace sieve {
 

@@ -1,7 +1,7 @@
 #include "framework/ops/layer_norm/layer_norm.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/layer_norm/kernels.h"
 
 namespace sieve {

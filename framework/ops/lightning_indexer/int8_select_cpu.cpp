@@ -10,13 +10,13 @@
 #include <atomic>
 #include <limits>
 
+#include "framework/attention/scores/indexer_panels.h"
+#include "framework/attention/scores/int8_dots.h"
+#include "framework/attention/selection/select_row.h"
 #include "framework/core/simd.h"
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
-#include "framework/ops/lightning_indexer/indexer_panels.h"
-#include "framework/ops/lightning_indexer/int8_dots.h"
 #include "framework/ops/lightning_indexer/kernels.h"
-#include "framework/ops/top_k/select_row.h"
 
 namespace sieve::cpu {
 namespace {

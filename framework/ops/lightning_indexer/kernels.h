@@ -2,13 +2,10 @@
 
 #include <cstdint>
 
+#include "framework/attention/scores/indexer_sizes.h"
 #include "framework/core/cuda/twin.h"
 
 namespace sieve {
-
-struct IndexerSizes {
-    int64_t batch, length, heads, width;  // B, T, HI, dI
-};
 
 template <class T>
 struct IndexerScoresForward {

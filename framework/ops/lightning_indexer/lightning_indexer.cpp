@@ -1,11 +1,11 @@
 #include "framework/ops/lightning_indexer/lightning_indexer.h"
 
+#include "framework/attention/scores/check_indexer.h"
+#include "framework/attention/selection/check_selection.h"
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
-#include "framework/ops/lightning_indexer/check.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/lightning_indexer/kernels.h"
 #include "framework/ops/quantize_rows/quantize_rows.h"
-#include "framework/ops/top_k/check.h"
 
 namespace sieve {
 namespace {

@@ -27,8 +27,8 @@
 // is trained then does not depend on the format that selects.
 #pragma once
 
+#include "framework/attention/selection/selection.h"
 #include "framework/core/tensor.h"
-#include "framework/ops/top_k/selection.h"
 
 namespace sieve {
 

@@ -1,12 +1,12 @@
 #include <limits>
 
+#include "framework/attention/scores/indexer_panels.h"
+#include "framework/attention/scores/key_gradients.h"
+#include "framework/attention/selection/select_row.h"
 #include "framework/core/simd.h"
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
-#include "framework/ops/lightning_indexer/indexer_panels.h"
 #include "framework/ops/lightning_indexer/kernels.h"
-#include "framework/ops/lightning_indexer/key_gradients.h"
-#include "framework/ops/top_k/select_row.h"
 
 namespace sieve::cpu {
 namespace {
@@ -61,13 +61,6 @@ struct ChooseBlock {
 };
 
 }  // namespace
-
-SIEVE_CLONES void pack_panels_of(const float* k, int64_t keys, int64_t width, float* packed) {
-    pack_panels(k, keys, width, packed);
-}
-SIEVE_CLONES void pack_panels_of(const double* k, int64_t keys, int64_t width, double* packed) {
-    pack_panels(k, keys, width, packed);
-}
 
 template <class T>
 void indexer_scores_forward(const IndexerScoresForward<T>& a) {

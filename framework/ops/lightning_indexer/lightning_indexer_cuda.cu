@@ -1,6 +1,6 @@
 // Selection without T x T. A block owns 32 queries and walks the 64-key tiles of their past: the tile's
 // scores (score_tile.cuh) go to shared memory, from which each of the 4 warps offers 8 rows to their lists of
-// candidates (top_k/candidates.cuh). Tiles of queries are dealt to as many blocks as the device holds at
+// candidates (attention/selection/candidates.cuh). Tiles of queries are dealt to as many blocks as the device holds at
 // once, the longest rows first, so that the lists take O(blocks k) memory, not O(T k).
 //
 // FLOPs: T^2 HI dI (2 HI dI a causal pair). Bytes: keys and queries of each tile from the L2 cache, 6 B for
@@ -9,11 +9,11 @@
 // (head_tile.cuh).
 //
 // indexer_scores: score_rows.h, chunk by chunk.
+#include "framework/attention/scores/fragment_scores.cuh"
+#include "framework/attention/scores/score_tile.cuh"
+#include "framework/attention/selection/candidates.cuh"
 #include "framework/core/allocator.h"
-#include "framework/ops/lightning_indexer/fragment_scores.cuh"
-#include "framework/ops/lightning_indexer/score_tile.cuh"
-#include "framework/ops/quantize_rows/kernels.h"
-#include "framework/ops/top_k/candidates.cuh"
+#include "framework/quantization/quantization_kernels.h"
 
 namespace sieve::cuda {
 namespace {

@@ -1,7 +1,7 @@
 #include "framework/ops/moe_combine/moe_combine.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/moe_combine/kernels.h"
 
 namespace sieve {

@@ -3,7 +3,7 @@
 #include <limits>
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/moe_dispatch/kernels.h"
 
 namespace sieve {

@@ -1,7 +1,7 @@
 #include "framework/ops/moe_routing/moe_routing.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/moe_routing/kernels.h"
 
 namespace sieve {

@@ -1,8 +1,8 @@
 #include <cmath>
 
 #include "framework/core/threads.h"
-#include "framework/ops/moe_routing/expert_load.h"
 #include "framework/ops/moe_routing/kernels.h"
+#include "framework/routing/expert_load.h"
 
 namespace sieve::cpu {
 namespace {

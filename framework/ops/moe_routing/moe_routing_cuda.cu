@@ -2,8 +2,8 @@
 // its logits stay in the L1 cache); one block an expert adds up its column of p and its assignments, in
 // float64; one thread adds up the balancing loss. Backward: one thread a token. Latency bound. Deterministic:
 // all sums in fixed orders.
-#include "framework/ops/moe_routing/expert_load.cuh"
 #include "framework/ops/moe_routing/kernels.h"
+#include "framework/routing/expert_load.cuh"
 
 namespace sieve::cuda {
 namespace {

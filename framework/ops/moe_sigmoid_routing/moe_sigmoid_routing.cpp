@@ -1,7 +1,7 @@
 #include "framework/ops/moe_sigmoid_routing/moe_sigmoid_routing.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/moe_sigmoid_routing/kernels.h"
 
 namespace sieve {

@@ -2,8 +2,8 @@
 #include <vector>
 
 #include "framework/core/threads.h"
-#include "framework/ops/moe_routing/expert_load.h"
 #include "framework/ops/moe_sigmoid_routing/kernels.h"
+#include "framework/routing/expert_load.h"
 
 namespace sieve::cpu {
 namespace {

@@ -1,7 +1,7 @@
 // As moe_routing_cuda.cu: one thread a token, one block an expert for the load. Probabilities are not stored:
 // a row's sum of scores is added up again where one is needed (E is small). Latency bound, deterministic.
-#include "framework/ops/moe_routing/expert_load.cuh"
 #include "framework/ops/moe_sigmoid_routing/kernels.h"
+#include "framework/routing/expert_load.cuh"
 
 namespace sieve::cuda {
 namespace {

@@ -1,7 +1,7 @@
 #include "framework/ops/noise/noise.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/noise/kernels.h"
 
 namespace sieve {

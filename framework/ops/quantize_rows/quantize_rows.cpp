@@ -3,8 +3,8 @@
 #include <bit>
 #include <cmath>
 
-#include "framework/ops/dispatch.h"
-#include "framework/ops/quantize_rows/kernels.h"
+#include "framework/core/dispatch.h"
+#include "framework/quantization/quantization_kernels.h"
 
 namespace sieve {
 namespace {

@@ -19,10 +19,9 @@
 #pragma once
 
 #include "framework/core/tensor.h"
+#include "framework/quantization/row_format.h"
 
 namespace sieve {
-
-enum class RowFormat { fp8, int8 };
 
 struct QuantizedRows {
     Tensor codes;   // uint8, x's shape

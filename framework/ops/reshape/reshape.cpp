@@ -1,7 +1,7 @@
 #include "framework/ops/reshape/reshape.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 
 namespace sieve {
 

@@ -7,7 +7,7 @@
 #include <mutex>
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/rope/kernels.h"
 
 namespace sieve {

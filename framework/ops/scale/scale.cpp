@@ -1,7 +1,7 @@
 #include "framework/ops/scale/scale.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/scale/kernels.h"
 
 namespace sieve {

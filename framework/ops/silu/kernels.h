@@ -22,13 +22,6 @@ struct SiluBackward {
     int64_t count;
 };
 
-// d silu / dx, given x.
-template <class T>
-SIEVE_INLINE T silu_slope(T x) {
-    const T s = simd_sigmoid(x);
-    return s * (T(1) + x * (T(1) - s));
-}
-
 namespace cpu {
 template <class T>
 void silu_forward(const SiluForward<T>& a);

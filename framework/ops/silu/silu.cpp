@@ -1,7 +1,7 @@
 #include "framework/ops/silu/silu.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/silu/kernels.h"
 
 namespace sieve {

@@ -1,7 +1,7 @@
 #include "framework/ops/softmax/softmax.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/softmax/kernels.h"
 
 namespace sieve {

@@ -1,10 +1,10 @@
 #include "framework/ops/sparse_attention/sparse_attention.h"
 
+#include "framework/attention/gather/gather_kernels.h"
+#include "framework/attention/gather/selected_tensors.h"
+#include "framework/attention/selection/saved_selection.h"
+#include "framework/attention/tiles/attention_tensors.h"
 #include "framework/autograd/autograd.h"
-#include "framework/core/threads.h"
-#include "framework/ops/dense_attention/arguments.h"
-#include "framework/ops/sparse_attention/arguments.h"
-#include "framework/ops/sparse_attention/kernels.h"
 
 namespace sieve {
 namespace {
@@ -16,38 +16,6 @@ SelectedWeights empty_weights(const Tensor& q, const Selection& selection, const
     if (!q.device().is_cpu() || keys.tiled_rows >= q.dim(2)) return {};
     return {Tensor::empty(selection.indices.shape(), q.dtype()), keys.tiled_rows};
 }
-
-// A selection as the backward keeps it: on the CPU in 16 bits where they hold every key, since the selections
-// of all layers wait there for their backwards.
-class SavedSelection {
-  public:
-    SavedSelection(const Selection& selection, bool cpu)
-        : indices_(selection.indices),
-          counts_(selection.counts),
-          short_(cpu && selection.indices.dim(1) <= int64_t{1} << 16) {
-        if (!short_) return;
-        indices_ = Tensor::empty(Shape{selection.indices.numel(), 2}, DType::uint8);
-        const int32_t* from = selection.indices.data<int32_t>();
-        uint16_t* to = short_indices();
-        parallel_for(selection.indices.numel(), 1 << 16, [&](int64_t begin, int64_t end) {
-            for (int64_t i = begin; i < end; ++i) to[i] = static_cast<uint16_t>(from[i]);
-        });
-    }
-
-    // `keys` as they were for the forward, with what was kept in place of the indices.
-    SelectedKeys restore(SelectedKeys keys) const {
-        keys.indices = short_ ? nullptr : indices_.data<int32_t>();
-        keys.short_indices = short_ ? short_indices() : nullptr;
-        keys.counts = counts_.data<int32_t>();
-        return keys;
-    }
-
-  private:
-    uint16_t* short_indices() const { return reinterpret_cast<uint16_t*>(indices_.data<uint8_t>()); }
-
-    Tensor indices_, counts_;
-    bool short_;
-};
 
 }  // namespace
 

@@ -30,12 +30,11 @@
 // precision. Values of a selection are not checked there: a key outside [0, t] is left out.
 #pragma once
 
-#include "framework/ops/dense_attention/dense_attention.h"
-#include "framework/ops/top_k/selection.h"
+#include "framework/attention/gather/sparse_method.h"
+#include "framework/attention/selection/selection.h"
+#include "framework/attention/tiles/attention_output.h"
 
 namespace sieve {
-
-enum class SparseMethod { automatic, gathered, masked_tiles };
 
 // q [B,H,T,dh], k [B,G,T,dh], v [B,G,T,dv], all float32 or all float64. Throws as dense_attention does, and
 // when the selection's shapes or dtypes are wrong, a count is not in [0, min(slots, t + 1)], or the first or

@@ -1,7 +1,7 @@
 #include "framework/ops/sum/sum.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/sum/kernels.h"
 
 namespace sieve {

@@ -1,7 +1,7 @@
 #include "framework/ops/swiglu/swiglu.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/ops/dispatch.h"
+#include "framework/core/dispatch.h"
 #include "framework/ops/swiglu/kernels.h"
 
 namespace sieve {

@@ -1,7 +1,6 @@
 #include "framework/core/simd.h"
 #include "framework/core/threads.h"
 #include "framework/core/vector_math.h"
-#include "framework/ops/silu/kernels.h"
 #include "framework/ops/swiglu/kernels.h"
 
 namespace sieve::cpu {

@@ -1,6 +1,6 @@
 #include "framework/ops/top_k/top_k.h"
 
-#include "framework/ops/top_k/check.h"
+#include "framework/attention/selection/check_selection.h"
 #include "framework/ops/top_k/kernels.h"
 
 namespace sieve {

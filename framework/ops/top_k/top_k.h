@@ -5,8 +5,8 @@
 // A key in the future is never selected. -0 and +0 tie; infinities have their place in the order.
 #pragma once
 
+#include "framework/attention/selection/selection.h"
 #include "framework/core/tensor.h"
-#include "framework/ops/top_k/selection.h"
 
 namespace sieve {
 

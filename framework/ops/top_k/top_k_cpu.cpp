@@ -1,10 +1,10 @@
 #include <limits>
 
+#include "framework/attention/selection/select_row.h"
 #include "framework/core/simd.h"
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
 #include "framework/ops/top_k/kernels.h"
-#include "framework/ops/top_k/select_row.h"
 
 namespace sieve::cpu {
 namespace {

@@ -1,0 +1,36 @@
+// The checks of the ops that compare the indexer with the main attention.
+#pragma once
+
+#include "framework/attention/target/attention_target.h"
+#include "framework/core/dispatch.h"
+
+namespace sieve {
+
+inline void check_attention(const char* op, const Tensor& q, const Tensor& k, const Tensor& lse,
+                            int64_t batch, int64_t length) {
+    check_rank(op, "q", q, 4);
+    check_rank(op, "k", k, 4);
+    check_shape(op, "q", q, Shape{batch, q.dim(1), length, q.dim(3)}, "batch and length of the indexer");
+    check_shape(op, "k", k, Shape{batch, k.dim(1), length, q.dim(3)}, "q is " + to_string(q.shape()));
+    check_shape(op, "lse", lse, Shape{batch, q.dim(1), length}, "q is " + to_string(q.shape()));
+    check_dtype(op, "k", k, q.dtype());
+    check_dtype(op, "lse", lse, q.dtype());
+    check_device(op, "k", k, q.device(), "q");
+    check_device(op, "lse", lse, q.device(), "q");
+    if (k.dim(1) == 0 || q.dim(1) == 0 || q.dim(1) % k.dim(1) != 0)
+        fail(std::string(op) + ": q has " + std::to_string(q.dim(1)) + " heads, want a multiple of the " +
+             std::to_string(k.dim(1)) + " of k");
+}
+
+template <class T>
+AttentionTarget<T> attention_target(const Tensor& q, const Tensor& k, const Tensor& lse, double scale) {
+    return {.q = q.data<T>(),
+            .k = k.data<T>(),
+            .lse = lse.data<T>(),
+            .heads = q.dim(1),
+            .key_heads = k.dim(1),
+            .width = q.dim(3),
+            .scale = scale};
+}
+
+}  // namespace sieve

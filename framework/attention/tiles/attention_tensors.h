@@ -1,0 +1,94 @@
+// What dense and sparse attention share around their kernels: checks of q [B,H,T,dh], k [B,G,T,dh] and v
+// [B,G,T,dv], and the way from tensors to the kernels' argument structs.
+#pragma once
+
+#include <vector>
+
+#include "framework/attention/tiles/attention_kernels.h"
+#include "framework/attention/tiles/attention_output.h"
+#include "framework/core/dispatch.h"
+
+namespace sieve {
+
+// What holds for keys of the sequence and for those of a cache.
+inline void check_heads(const char* op, const Tensor& q, const Tensor& k, const Tensor& v) {
+    check_rank(op, "q", q, 4);
+    check_rank(op, "k", k, 4);
+    check_rank(op, "v", v, 4);
+    check_device(op, "k", k, q.device(), "q");
+    check_device(op, "v", v, q.device(), "q");
+    check_dtype(op, "k", k, q.dtype());
+    check_dtype(op, "v", v, q.dtype());
+    if (q.dim(3) == 0 || v.dim(3) == 0)
+        fail(std::string(op) + ": the heads of q " + to_string(q.shape()) + " and v " + to_string(v.shape()) +
+             " want a last dim of at least 1");
+    if (k.dim(1) == 0 || q.dim(1) % k.dim(1) != 0)
+        fail(std::string(op) + ": q has " + std::to_string(q.dim(1)) + " heads, want a multiple of the " +
+             std::to_string(k.dim(1)) + " of k");
+}
+
+inline void check_attention(const char* op, const Tensor& q, const Tensor& k, const Tensor& v) {
+    check_heads(op, q, k, v);
+    const std::string why = "to fit q " + to_string(q.shape());
+    check_shape(op, "k", k, Shape{q.dim(0), k.dim(1), q.dim(2), q.dim(3)}, why);
+    check_shape(op, "v", v, Shape{q.dim(0), k.dim(1), q.dim(2), v.dim(3)}, why);
+}
+
+inline AttentionSizes attention_sizes(const Tensor& q, const Tensor& k, const Tensor& v) {
+    return {.batch = q.dim(0),
+            .heads = q.dim(1),
+            .kv_heads = k.dim(1),
+            .length = q.dim(2),
+            .dim = q.dim(3),
+            .value_dim = v.dim(3),
+            .key_rows = k.dim(2)};
+}
+
+inline AttentionOutput empty_attention_output(const Tensor& q, const Tensor& v) {
+    return {.out = Tensor::empty(Shape{q.dim(0), q.dim(2), q.dim(1) * v.dim(3)}, q.dtype(), q.device()),
+            .lse = Tensor::empty(Shape{q.dim(0), q.dim(1), q.dim(2)}, q.dtype(), q.device())};
+}
+
+// What a backward needs beside the incoming gradient. `out` must be detached.
+struct SavedAttention {
+    Tensor q, k, v, out, lse;
+    double scale;
+};
+
+template <class T>
+AttentionForward<T> attention_forward_arguments(const SavedAttention& s, const SelectedKeys& keys) {
+    return {.q = s.q.data<T>(),
+            .k = s.k.data<T>(),
+            .v = s.v.data<T>(),
+            .out = s.out.data<T>(),
+            .lse = s.lse.data<T>(),
+            .scale = static_cast<T>(s.scale),
+            .size = attention_sizes(s.q, s.k, s.v),
+            .keys = keys};
+}
+
+// {dq, dk, dv} by the given kernels.
+template <class T>
+std::vector<Tensor> attention_gradients(const char* op, void (*cpu_kernel)(const AttentionBackward<T>&),
+                                        void (*cuda_kernel)(const AttentionBackward<T>&), const Tensor& dout,
+                                        const SavedAttention& s, const SelectedKeys& keys) {
+    const Tensor dq = Tensor::empty(s.q.shape(), s.q.dtype(), s.q.device());
+    const Tensor dk = Tensor::empty(s.k.shape(), s.q.dtype(), s.q.device());
+    const Tensor dv = Tensor::empty(s.v.shape(), s.q.dtype(), s.q.device());
+    launch(op, s.q.device(), cpu_kernel, cuda_kernel,
+           AttentionBackward<T>{.dout = dout.data<T>(),
+                                .q = s.q.data<T>(),
+                                .k = s.k.data<T>(),
+                                .v = s.v.data<T>(),
+                                .out = s.out.data<T>(),
+                                .lse = s.lse.data<T>(),
+                                .dq = dq.data<T>(),
+                                .dk = dk.data<T>(),
+                                .dv = dv.data<T>(),
+                                .scale = static_cast<T>(s.scale),
+                                .size = attention_sizes(s.q, s.k, s.v),
+                                .keys = keys});
+    return {dq, dk, dv};
+}
+
+}  // namespace sieve
