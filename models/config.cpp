@@ -105,6 +105,7 @@ void validate(const ModelConfig& c) {
     require_one_of("attention_type", c.attention_type, {"mha", "gqa", "mla"});
     require_one_of("ffn", c.ffn, {"silu", "swiglu"});
     require_one_of("router", c.router, {"softmax", "sigmoid_bias"});
+    selector_kind(c.selector);
     require_one_of("indexer", c.indexer, {"plain", "deepseek"});
     require_one_of("indexer_precision", c.indexer_precision, {"fp32", "bf16", "fp8", "int8"});
     require_at_least_one("vocab_size", c.vocab_size);
@@ -145,17 +146,18 @@ void validate(const ModelConfig& c) {
         fail_usage(fmt::format("indexer_scale: {}, want a number", c.indexer_scale));
 }
 
-IndexerConfig indexer_config(const ModelConfig& c, int64_t layer) {
+SelectorConfig selector_config(const ModelConfig& c, int64_t layer) {
     const bool deepseek = c.indexer == "deepseek";
     double scale = c.indexer_scale;
     if (scale == 0)
         scale = deepseek ? 1 / std::sqrt(static_cast<double>(c.indexer_heads * c.indexer_dim)) : 1;
-    return {.kind = deepseek ? IndexerKind::deepseek : IndexerKind::plain,
-            .heads = c.indexer_heads,
-            .dim = c.indexer_dim,
+    return {.kind = c.selector,
             .top_k = c.sparse_top_k.of(layer),
-            .scale = scale,
-            .precision = precision_of(c.indexer_precision)};
+            .indexer = {.kind = deepseek ? IndexerKind::deepseek : IndexerKind::plain,
+                        .heads = c.indexer_heads,
+                        .dim = c.indexer_dim,
+                        .scale = scale,
+                        .precision = precision_of(c.indexer_precision)}};
 }
 
 }  // namespace sieve

@@ -41,6 +41,7 @@ struct ModelConfig {
     std::string ffn = "silu";          // silu | swiglu
     std::string router = "softmax";    // softmax | sigmoid_bias
     double routed_scaling_factor = 1;  // sigmoid_bias only
+    std::string selector = "indexer";  // what chooses the keys of a sparse model: nn/selector.h
     std::string indexer = "plain";     // plain | deepseek
     int64_t indexer_heads = 4, indexer_dim = 64;
     PerLayer sparse_top_k = 64;
@@ -50,12 +51,14 @@ struct ModelConfig {
     double norm_eps = 1.1920929e-07, rope_base = 10000, init_std = 0.02;
 
     bool is_sparse() const { return attention == "sparse"; }
+    // Whether there is a lightning indexer, which the alignment loss trains.
+    bool has_indexer() const { return is_sparse() && selector_kind(selector).has_indexer; }
     int64_t kv_heads() const { return attention_type == "gqa" ? n_kv_heads : n_heads; }
 };
 
 // Throws a usage error that names the key, its value and the remedy.
 void validate(const ModelConfig& config);
 
-IndexerConfig indexer_config(const ModelConfig& config, int64_t layer);
+SelectorConfig selector_config(const ModelConfig& config, int64_t layer);
 
 }  // namespace sieve

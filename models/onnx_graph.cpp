@@ -237,7 +237,7 @@ class ModelGraph {
         }
         const std::string w =
             b_.node("Mul", {split_heads(b_.linear(x, name + ".w_proj", c_.d_model, HI), HI, 1),
-                            b_.number(indexer_config(c_, 0).scale)});
+                            b_.number(selector_config(c_, 0).indexer.scale)});
         const std::string products = b_.node("Relu", {b_.node("MatMul", {q, b_.transpose(k, {0, 1, 3, 2})})});
         return b_.node("ReduceSum", {b_.node("Mul", {products, w}), b_.ints({1})},
                        {{"keepdims", int64_t{0}}});

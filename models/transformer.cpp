@@ -37,7 +37,7 @@ AttentionConfig attention_config(const ModelConfig& config, int64_t layer) {
                                                  .nope_dim = config.qk_nope_head_dim,
                                                  .rope_dim = config.qk_rope_head_dim,
                                                  .value_dim = config.v_head_dim};
-    if (config.is_sparse()) attention.indexer = indexer_config(config, layer);
+    if (config.is_sparse()) attention.selector = selector_config(config, layer);
     return attention;
 }
 

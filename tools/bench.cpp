@@ -211,9 +211,9 @@ std::string label_of(const PrecisionComparison& c) {
 }
 
 // Measures what `comparison` names, and prints it.
-void add_precisions(const Arguments& a, PrecisionComparison comparison, const IndexerProjections& projections,
-                    const IndexerConfig& config, std::vector<PrecisionComparison>& all) {
-    comparison.results = compare_precisions(projections, config, a.steps);
+void add_precisions(const Arguments& a, PrecisionComparison comparison, const IndexerOperands& operands,
+                    int64_t top_k, std::vector<PrecisionComparison>& all) {
+    comparison.results = compare_precisions(operands, top_k, a.steps);
     if (!a.json)
         for (const PrecisionResult& r : comparison.results)
             fmt::print("{:<26} {:<5} {:>9.3f} ms  {:.2f}x fp32  recall of fp32's keys {:.4f}\n",
@@ -238,10 +238,11 @@ void bench_random_indexer(const Arguments& a, std::vector<PrecisionComparison>& 
     for (const int64_t length : lengths.values()) {
         m.max_seq_len = length;
         validate(m);
-        const IndexerProjections projections{random_operand({1, length, m.indexer_heads, m.indexer_dim}, 0),
-                                             random_operand({1, length, m.indexer_dim}, 1),
-                                             random_operand({1, length, m.indexer_heads}, 2)};
-        add_precisions(a, {.tokens = length}, projections, indexer_config(m, 0), all);
+        const IndexerOperands operands{random_operand({1, length, m.indexer_heads, m.indexer_dim}, 0),
+                                       random_operand({1, length, m.indexer_dim}, 1),
+                                       random_operand({1, length, m.indexer_heads}, 2),
+                                       selector_config(m, 0).indexer.scale};
+        add_precisions(a, {.tokens = length}, operands, m.sparse_top_k.of(0), all);
     }
 }
 
@@ -260,8 +261,9 @@ void bench_trained_indexer(const Arguments& a, std::vector<PrecisionComparison>&
     if (a.text.empty()) fail_usage("--checkpoint: needs --text TEXT for the model to read");
     const FinalModel trained = read_model(a.checkpoint);
     ModelConfig m = trained.config.model;
-    if (!m.is_sparse())
-        fail_usage(fmt::format("checkpoint: {} is a classic model, it has no indexer", a.checkpoint));
+    if (!m.has_indexer())
+        fail_usage(fmt::format("checkpoint: {} is a {} model, it has no indexer", a.checkpoint,
+                               m.is_sparse() ? "sparse" : "classic"));
     if (a.top_k) m.sparse_top_k = a.top_k;
     validate(m);
     const TextSample sample =
@@ -270,8 +272,8 @@ void bench_trained_indexer(const Arguments& a, std::vector<PrecisionComparison>&
     const NoGrad guard;
     ForwardOptions options{.logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& trace) {
-        add_precisions(a, {.layer = layer, .tokens = sample.tokens.dim(1)}, trace.indexer,
-                       indexer_config(m, layer), all);
+        add_precisions(a, {.layer = layer, .tokens = sample.tokens.dim(1)}, *trace.indexer_operands(),
+                       m.sparse_top_k.of(layer), all);
     };
     trained.model->forward(sample.tokens, options);
 }

@@ -205,20 +205,23 @@ void attention(Bench& bench, Inputs& inputs, int64_t length) {
     const Tensor iq = inputs({1, length, indexer_heads, indexer_dim}), ik = inputs({1, length, indexer_dim});
     const Tensor iw = inputs({1, length, indexer_heads});
     const double scores = 2 * pairs * indexer_heads * indexer_dim;
-    bench.add(fmt::format("indexer_select{}, k = {}", at, k), {.flops = scores},
-              [&] { indexer_select(iq, ik, iw, 1, k); });
-    const Selection selection = indexer_select(iq, ik, iw, 1, k);
+    bench.add(fmt::format("indexer_select{}, k = {}", at, k), {.flops = scores}, [&] {
+        indexer_select({iq, ik, iw, 1}, k);
+    });
+    const Selection selection = indexer_select({iq, ik, iw, 1}, k);
     const double gathered = 2 * kept * heads * dim * 4;
     bench.add_op(fmt::format("sparse_attention{}, k = {}", at, k), {.bytes = gathered, .flops = sparse},
                  {.bytes = 3.5 * gathered, .flops = 3.5 * sparse},
                  [&] { return sparse_attention(q, key, v, selection, 0.125).out; });
     const Tensor lse = sparse_attention(q, key, v, selection, 0.125).lse;
     const double indexer_pairs = 2 * kept * indexer_heads * indexer_dim;
-    bench.add("indexer_kl_sparse" + at, {.flops = 3 * indexer_pairs + sparse / 2},
-              [&] { indexer_kl_sparse(iq, ik, iw, 1, q, key, lse, 0.125, selection); });
+    bench.add("indexer_kl_sparse" + at, {.flops = 3 * indexer_pairs + sparse / 2}, [&] {
+        indexer_kl_sparse({iq, ik, iw, 1}, {q, key, lse, 0.125}, selection);
+    });
     const Tensor dense_lse = dense_attention(q, key, v, 0.125).lse;
-    bench.add("indexer_kl_dense" + at, {.flops = 4 * scores + dense / 2},
-              [&] { indexer_kl_dense(iq, ik, iw, 1, q, key, dense_lse, 0.125); });
+    bench.add("indexer_kl_dense" + at, {.flops = 4 * scores + dense / 2}, [&] {
+        indexer_kl_dense({iq, ik, iw, 1}, {q, key, dense_lse, 0.125});
+    });
 }
 
 void optimisers(Bench& bench, Inputs& inputs, int64_t width) {

@@ -89,7 +89,7 @@ void run(const Arguments& a) {
         total = add(lm, balance);
     }
     // The two losses reach disjoint parameters: one backward over their sum gives both gradients.
-    if (sparse) {
+    if (out.indexer_loss.defined()) {
         losses["indexer_kl"] = out.indexer_loss.item();
         total = add(total, out.indexer_loss);
     }

@@ -11,7 +11,7 @@
 
 namespace sieve {
 
-std::vector<PrecisionResult> compare_precisions(const IndexerProjections& projections, IndexerConfig config,
+std::vector<PrecisionResult> compare_precisions(const IndexerOperands& operands, int64_t top_k,
                                                 int64_t repeats) {
     using Clock = std::chrono::steady_clock;
     std::vector<PrecisionResult> results;
@@ -21,15 +21,15 @@ std::vector<PrecisionResult> compare_precisions(const IndexerProjections& projec
           {"bf16", IndexerPrecision::bf16},
           {"fp8", IndexerPrecision::fp8},
           {"int8", IndexerPrecision::int8}}) {
-        if (precision == IndexerPrecision::fp8 && !std::has_single_bit(static_cast<uint64_t>(config.dim)))
+        if (precision == IndexerPrecision::fp8 &&
+            !std::has_single_bit(static_cast<uint64_t>(operands.q.dim(3))))
             continue;
-        config.precision = precision;
-        const Selection selection = select_keys(projections, config);
+        const Selection selection = indexer_select(operands, top_k, precision);
         if (precision == IndexerPrecision::fp32) reference = selection;
         std::vector<double> seconds;
         for (int64_t i = 0; i < repeats; ++i) {
             const auto start = Clock::now();
-            select_keys(projections, config);
+            indexer_select(operands, top_k, precision);
             seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
         }
         std::sort(seconds.begin(), seconds.end());

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "framework/nn/attention.h"
+#include "framework/ops/lightning_indexer/lightning_indexer.h"
 
 namespace sieve {
 
@@ -15,7 +15,7 @@ struct PrecisionResult {
 };
 
 // One for each precision, fp32 first. Leaves out fp8 where dim is not a power of two.
-std::vector<PrecisionResult> compare_precisions(const IndexerProjections& projections, IndexerConfig config,
+std::vector<PrecisionResult> compare_precisions(const IndexerOperands& operands, int64_t top_k,
                                                 int64_t repeats);
 
 // The precisions on one kind of operands: random ones, or those of a trained model's layer.

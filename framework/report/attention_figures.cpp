@@ -381,6 +381,7 @@ std::vector<std::string> write_attention_pictures(const Transformer& model, cons
         }
         written.push_back(fmt::format("{}/attention_pattern_layer{}.png", folder, layer));
         write_sparse_pattern(written.back(), pattern, sample);
+        if (pattern.head_scores.empty()) continue;
         written.push_back(fmt::format("{}/indexer_heads_layer{}.png", folder, layer));
         write_indexer_heads(written.back(), pattern, sample);
     }

@@ -57,27 +57,26 @@ std::vector<float> scores_or_blank(const Tensor& scores) {
 
 // The indexer's score is a sum over its heads: with the other heads' weights at zero, one head's share is
 // left.
-std::vector<std::vector<float>> scores_by_head(const IndexerProjections& p, double scale) {
+std::vector<std::vector<float>> scores_by_head(const IndexerOperands& p) {
     const int64_t rows = p.w.dim(0) * p.w.dim(1), heads = p.w.dim(2);
     std::vector<std::vector<float>> result;
     for (int64_t j = 0; j < heads; ++j) {
         const Tensor only = Tensor::zeros(p.w.shape());
         for (int64_t r = 0; r < rows; ++r)
             only.data<float>()[r * heads + j] = p.w.data<float>()[r * heads + j];
-        result.push_back(scores_or_blank(indexer_scores(p.q, p.k, only, scale)));
+        result.push_back(scores_or_blank(indexer_scores({p.q, p.k, only, p.scale})));
     }
     return result;
 }
 
-AttentionPattern pattern_of(const AttentionTrace& t, int64_t layer, const IndexerConfig& indexer,
-                            bool sparse) {
+AttentionPattern pattern_of(const AttentionTrace& t, int64_t layer, int64_t top_k) {
+    const bool sparse = t.selector != nullptr;
     const int64_t heads = t.q.dim(1), T = t.q.dim(2);
-    AttentionPattern pattern{.layer = layer, .tokens = T, .top_k = indexer.top_k};
-    if (sparse) {
-        pattern.selected = mask_of(t.selection);
-        pattern.scores =
-            scores_or_blank(indexer_scores(t.indexer.q, t.indexer.k, t.indexer.w, indexer.scale));
-        pattern.head_scores = scores_by_head(t.indexer, indexer.scale);
+    AttentionPattern pattern{.layer = layer, .tokens = T, .top_k = top_k};
+    if (sparse) pattern.selected = mask_of(t.selection);
+    if (const IndexerOperands* indexer = t.indexer_operands()) {
+        pattern.scores = scores_or_blank(indexer_scores(*indexer));
+        pattern.head_scores = scores_by_head(*indexer);
     }
     const auto reads = [&](int64_t i, int64_t s) {
         return !sparse || pattern.selected[static_cast<size_t>(i * T + s)];
@@ -98,9 +97,7 @@ AttentionPattern attention_pattern(const Transformer& model, const Tensor& token
     AttentionPattern pattern;
     ForwardOptions options{.logits = false};
     options.observe = [&](int64_t observed, const AttentionTrace& trace) {
-        if (observed == layer)
-            pattern =
-                pattern_of(trace, layer, indexer_config(model.config(), layer), model.config().is_sparse());
+        if (observed == layer) pattern = pattern_of(trace, layer, model.config().sparse_top_k.of(layer));
     };
     model.forward(tokens, options);
     return pattern;
@@ -210,12 +207,11 @@ SelectionStatistics selection_statistics(const Transformer& model, const Dataset
     result.layers.resize(static_cast<size_t>(model.config().n_layers));
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& t) {
-        const IndexerConfig indexer = indexer_config(model.config(), layer);
         LayerSelections& into = result.layers[static_cast<size_t>(layer)];
         into.layer = layer;
-        const Selection selection = select_keys(t.indexer, indexer);
-        add_quality(indexer_quality(t.q, t.k, t.lse, t.scale, selection), into);
-        add_selection(selection, indexer.top_k, into);
+        const Selection selection = t.select();
+        add_quality(indexer_quality(t.main_attention(), selection), into);
+        add_selection(selection, model.config().sparse_top_k.of(layer), into);
     };
     for (int64_t i = 0; i < result.windows; ++i) model.forward(validation_window(data, i), options);
     return result;

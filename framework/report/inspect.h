@@ -29,9 +29,9 @@ struct AttentionPattern {
     int64_t layer = 0, tokens = 0, top_k = 0;
     std::vector<float> weights;               // mean over heads of what attention reads
     std::vector<std::vector<float>> by_head;  // the same for each head; classic model only
-    // Sparse model only.
-    std::vector<float> scores;                    // the indexer's
-    std::vector<uint8_t> selected;                // 1: read
+    std::vector<uint8_t> selected;            // 1: read; sparse model only
+    // Of a lightning indexer; empty without one.
+    std::vector<float> scores;
     std::vector<std::vector<float>> head_scores;  // w_j ReLU(q_j k) of each indexer head; they sum to scores
 };
 

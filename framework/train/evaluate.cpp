@@ -60,17 +60,15 @@ double Evaluation::mean_precision_recall() const {
 
 namespace {
 
-// A dense pass: at each layer, what the indexer would select beside what attention really looks at, and
-// beside what it would select in float32.
+// A dense pass: at each layer, what the selector would choose beside what attention really looks at, and
+// beside what it would choose in float32.
 void judge_selections(const Transformer& model, const Tensor& tokens, Evaluation& into) {
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
-    options.observe = [&](int64_t layer, const AttentionTrace& t) {
-        IndexerConfig indexer = indexer_config(model.config(), layer);
-        const Selection selection = select_keys(t.indexer, indexer);
-        into.quality.push_back(indexer_quality(t.q, t.k, t.lse, t.scale, selection));
-        if (indexer.precision == IndexerPrecision::fp32) return;
-        indexer.precision = IndexerPrecision::fp32;
-        into.precision_recall.push_back(selection_recall(select_keys(t.indexer, indexer), selection));
+    options.observe = [&](int64_t, const AttentionTrace& t) {
+        const Selection selection = t.select();
+        into.quality.push_back(indexer_quality(t.main_attention(), selection));
+        if (const auto unrounded = t.selector->select_unrounded(*t.selector_state))
+            into.precision_recall.push_back(selection_recall(*unrounded, selection));
     };
     model.forward(tokens, options);
 }
@@ -93,7 +91,8 @@ Evaluation evaluate(const Transformer& model, const Dataset& data, int64_t batch
         result.loss += scored.total_loss;
         right += scored.correct;
         tokens += batch.targets.numel();
-        if (sparse) result.indexer_kl += out.indexer_loss.item() / static_cast<double>(count);
+        if (out.indexer_loss.defined())
+            result.indexer_kl += out.indexer_loss.item() / static_cast<double>(count);
     }
     result.loss /= static_cast<double>(tokens);
     result.accuracy = static_cast<double>(right) / static_cast<double>(tokens);

@@ -7,11 +7,10 @@ using namespace sieve;
 using namespace sieve::testing;
 
 TEST_CASE("compare_precisions: every precision against fp32, the finer the more agreement") {
-    const IndexerProjections projections{random_normal({1, 400, 4, 32}, 1, DType::float32),
-                                         random_normal({1, 400, 32}, 2, DType::float32),
-                                         random_normal({1, 400, 4}, 3, DType::float32)};
-    const std::vector<PrecisionResult> results =
-        compare_precisions(projections, {.heads = 4, .dim = 32, .top_k = 40}, 1);
+    const IndexerOperands operands{random_normal({1, 400, 4, 32}, 1, DType::float32),
+                                   random_normal({1, 400, 32}, 2, DType::float32),
+                                   random_normal({1, 400, 4}, 3, DType::float32)};
+    const std::vector<PrecisionResult> results = compare_precisions(operands, 40, 1);
     REQUIRE(results.size() == 4);
     CHECK(results[0].precision == "fp32");
     CHECK(results[0].recall == 1);

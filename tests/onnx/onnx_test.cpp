@@ -58,16 +58,15 @@ bool is_clear(const float* scores, int64_t t, int64_t k, int64_t layer) {
 }
 
 bool is_clear(const Transformer& model, const Tensor& tokens) {
-    const IndexerConfig indexer = indexer_config(model.config(), 0);
     const int64_t T = tokens.dim(1);
     bool clear = true;
     ForwardOptions options{.logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& trace) {
         if (!model.config().is_sparse()) return;
-        const Tensor scores =
-            indexer_scores(trace.indexer.q, trace.indexer.k, trace.indexer.w, indexer.scale);
+        const Tensor scores = indexer_scores(*trace.indexer_operands());
         for (int64_t row = 0; row < tokens.numel(); ++row)
-            clear = clear && is_clear(scores.data<float>() + row * T, row % T, indexer.top_k, layer);
+            clear = clear && is_clear(scores.data<float>() + row * T, row % T,
+                                      model.config().sparse_top_k.of(layer), layer);
     };
     model.forward(tokens, options);
     return clear;

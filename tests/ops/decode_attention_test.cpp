@@ -120,7 +120,7 @@ TEST_CASE("decode_attention: errors") {
     selection.counts = Tensor::from<int32_t>({3}, {1, 1});
     refuse("row [0,4] selects 3 keys, want 0 to 2", q, k, v, 5, &selection);
     selection.counts = Tensor::from<int32_t>({3, 3}, {1, 2});
-    refuse("counts is [1,2], want [1,1], to fit q [1,4,1,3]", q, k, v, 5, &selection);
+    refuse("the selection's counts is [1,2], want [1,1], a row for each query", q, k, v, 5, &selection);
     const Tensor leaf = random_normal({1, 4, 1, 3}, 1).set_requires_grad(true);
     refuse("has no gradient; call it under NoGrad", leaf, k, v, 5);
     const NoGrad guard;

@@ -33,11 +33,11 @@ Tensor empty_panels(int64_t batch, int64_t keys, int64_t width, DType dtype) {
 // Every row of indexer_select, made token by token.
 void check_rows(const IndexerInput& in, int64_t k) {
     const int64_t B = in.q.dim(0), T = in.q.dim(1);
-    const Selection want = indexer_select(in.q, in.k, in.w, 0.3, k);
+    const Selection want = indexer_select({in.q, in.k, in.w, 0.3}, k);
     const Tensor panels = empty_panels(B, T, in.k.dim(2), in.k.dtype());
     for (int64_t t = 0; t < T; ++t) {
         store_indexer_keys(token_of(in.k, t), panels, t);
-        const Selection got = decode_select(token_of(in.q, t), panels, token_of(in.w, t), t + 1, 0.3, k);
+        const Selection got = decode_select({token_of(in.q, t), token_of(in.w, t), 0.3}, {panels, t + 1}, k);
         CHECK(got.indices.shape() == Shape{B, 1, std::min(k, t + 1)});
         for (int64_t b = 0; b < B; ++b) CHECK_MESSAGE(chosen(got, b, 0) == chosen(want, b, t), "t " << t);
     }
@@ -74,7 +74,7 @@ TEST_CASE("decode_select: keys stored together are keys stored one by one; threa
     const int before = thread_count();
     const auto select = [&](int threads) {
         set_thread_count(threads);
-        return decode_select(token_of(in.q, 2999), panels, token_of(in.w, 2999), 3000, 1, 50);
+        return decode_select({token_of(in.q, 2999), token_of(in.w, 2999)}, {panels, 3000}, 50);
     };
     CHECK(same_selection(select(1), select(3)));
     set_thread_count(before);
@@ -86,7 +86,7 @@ TEST_CASE("decode_select: errors") {
     store_indexer_keys(random_normal({1, 32, 4}, 3), panels, 0);
     const auto refuse = [&](const std::string& message, const Tensor& q_, const Tensor& panels_,
                             const Tensor& w_, int64_t length, int64_t k) {
-        check_error("decode_select: " + message, [&] { decode_select(q_, panels_, w_, length, 1, k); });
+        check_error("decode_select: " + message, [&] { decode_select({q_, w_}, {panels_, length}, k); });
     };
     refuse("length is 0, want 1 to the capacity 32", q, panels, w, 0, 3);
     refuse("length is 33, want 1 to the capacity 32", q, panels, w, 33, 3);
@@ -103,5 +103,5 @@ TEST_CASE("decode_select: errors") {
     });
     const Tensor bad = Tensor::full({1, 1, 2, 4}, std::numeric_limits<double>::quiet_NaN(), DType::float64);
     refuse("a score of batch row 0, query 0 is NaN", bad, panels, w, 32, 3);
-    CHECK(decode_select(bad, panels, w, 32, 1, 32).counts.data<int32_t>()[0] == 32);  // nothing to compare
+    CHECK(decode_select({bad, w}, {panels, 32}, 32).counts.data<int32_t>()[0] == 32);  // nothing to compare
 }

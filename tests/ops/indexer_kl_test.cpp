@@ -16,12 +16,10 @@ namespace {
 constexpr double index_scale = 0.4;
 
 Tensor sparse_loss(const IndexerInput& in, const AttentionInput& attention, const Selection& selection) {
-    return indexer_kl_sparse(in.q, in.k, in.w, index_scale, attention.q, attention.k, attention.lse,
-                             attention.scale, selection);
+    return indexer_kl_sparse({in.q, in.k, in.w, index_scale}, main_attention(attention), selection);
 }
 Tensor dense_loss(const IndexerInput& in, const AttentionInput& attention) {
-    return indexer_kl_dense(in.q, in.k, in.w, index_scale, attention.q, attention.k, attention.lse,
-                            attention.scale);
+    return indexer_kl_dense({in.q, in.k, in.w, index_scale}, main_attention(attention));
 }
 
 // KL(p || softmax(I)) of one row.
@@ -220,9 +218,8 @@ TEST_CASE("indexer_kl_sparse: with kept weights the same loss and gradients") {
         const std::vector<Tensor> want = run(in, attention, &selection);
         const IndexerInput leaves{in.q.clone(), in.k.clone(), in.w.clone()};
         with_gradients(leaves);
-        const Tensor loss =
-            indexer_kl_sparse(leaves.q, leaves.k, leaves.w, index_scale, attention.q, attention.k,
-                              attention.lse, attention.scale, selection, weights);
+        const Tensor loss = indexer_kl_sparse({leaves.q, leaves.k, leaves.w, index_scale},
+                                              main_attention(attention), selection, weights);
         backward(loss);
         const std::vector<Tensor> got{loss, leaves.q.grad(), leaves.k.grad(), leaves.w.grad()};
         for (size_t i = 0; i < got.size(); ++i) CHECK(relative_difference(got[i], want[i]) < 1e-11);
@@ -394,7 +391,7 @@ TEST_CASE("indexer_kl: no memory of the order of T x T") {
     const int64_t length = 4096;
     const IndexerInput in = as_float32(random_indexer(1, length, 2, 4, 27));
     with_gradients(in);
-    const Selection selection = indexer_select(in.q, in.k, in.w, 1.0, 16);
+    const Selection selection = indexer_select({in.q, in.k, in.w}, 16);
     const Tensor q = random_normal({1, 2, length, 4}, 28, DType::float32),
                  lse = Tensor::full({1, 2, length}, 9.0);
     const auto extra = [&](const std::function<Tensor()>& loss) {
@@ -404,9 +401,10 @@ TEST_CASE("indexer_kl: no memory of the order of T x T") {
         return memory_stats().peak_bytes - before;
     };
     const int64_t square = length * length * 4;
-    CHECK(extra([&] { return indexer_kl_sparse(in.q, in.k, in.w, 1.0, q, q, lse, 0.5, selection); }) <
-          square / 5);
-    CHECK(extra([&] { return indexer_kl_dense(in.q, in.k, in.w, 1.0, q, q, lse, 0.5); }) < square / 5);
+    CHECK(extra([&] {
+              return indexer_kl_sparse({in.q, in.k, in.w}, {q, q, lse, 0.5}, selection);
+          }) < square / 5);
+    CHECK(extra([&] { return indexer_kl_dense({in.q, in.k, in.w}, {q, q, lse, 0.5}); }) < square / 5);
 }
 
 DEVICE_TEST_CASE("indexer_kl: memory grows as T on the device", device) {
@@ -418,9 +416,9 @@ DEVICE_TEST_CASE("indexer_kl: memory grows as T on the device", device) {
                      lse = Tensor::full({1, 2, length}, 9.0, DType::float32, device);
         reset_peak_memory(device);
         const int64_t before = memory_stats(device).live_bytes;
-        const Selection selection = indexer_select(in.q, in.k, in.w, 1.0, 16);
-        backward(indexer_kl_sparse(in.q, in.k, in.w, 1.0, q, q, lse, 0.5, selection));
-        backward(indexer_kl_dense(in.q, in.k, in.w, 1.0, q, q, lse, 0.5));
+        const Selection selection = indexer_select({in.q, in.k, in.w}, 16);
+        backward(indexer_kl_sparse({in.q, in.k, in.w}, {q, q, lse, 0.5}, selection));
+        backward(indexer_kl_dense({in.q, in.k, in.w}, {q, q, lse, 0.5}));
         return memory_stats(device).peak_bytes - before;
     };
     const int64_t length = 32768;
@@ -434,23 +432,23 @@ TEST_CASE("indexer_kl: errors") {
     const Tensor q = Tensor::zeros({1, 3, 4, 5}), k = Tensor::zeros({1, 3, 4, 5}),
                  lse = Tensor::zeros({1, 3, 4});
     check_error("indexer_kl_dense: q has 3 heads, want a multiple of the 2 of k", [&] {
-        indexer_kl_dense(iq, ik, iw, 1, q, Tensor::zeros({1, 2, 4, 5}), lse, 1);
+        indexer_kl_dense({iq, ik, iw}, {q, Tensor::zeros({1, 2, 4, 5}), lse});
     });
     check_error("indexer_kl_dense: lse is [1,4,3], want [1,3,4], q is [1,3,4,5]", [&] {
-        indexer_kl_dense(iq, ik, iw, 1, q, k, Tensor::zeros({1, 4, 3}), 1);
+        indexer_kl_dense({iq, ik, iw}, {q, k, Tensor::zeros({1, 4, 3})});
     });
     check_error("indexer_kl_dense: q is [1,3,9,5], want [1,3,4,5], batch and length of the indexer", [&] {
-        indexer_kl_dense(iq, ik, iw, 1, Tensor::zeros({1, 3, 9, 5}), k, lse, 1);
+        indexer_kl_dense({iq, ik, iw}, {Tensor::zeros({1, 3, 9, 5}), k, lse});
     });
     check_error("indexer_kl_dense: indexer k is [1,4,4], want [1,4,3], indexer q is [1,4,2,3]", [&] {
-        indexer_kl_dense(iq, Tensor::zeros({1, 4, 4}), iw, 1, q, k, lse, 1);
+        indexer_kl_dense({iq, Tensor::zeros({1, 4, 4}), iw}, {q, k, lse});
     });
-    check_error("indexer_kl_sparse: the selection's counts is [1,5], want [1,4]", [&] {
-        indexer_kl_sparse(iq, ik, iw, 1, q, k, lse, 1,
+    check_error("indexer_kl_sparse: the selection's counts is [1,5], want [1,4], a row for each query", [&] {
+        indexer_kl_sparse({iq, ik, iw}, {q, k, lse},
                           {Tensor::zeros({1, 4, 2}, DType::int32), Tensor::zeros({1, 5}, DType::int32)});
     });
     check_error("indexer_kl_sparse: the selection's indices is float32, want int32", [&] {
-        indexer_kl_sparse(iq, ik, iw, 1, q, k, lse, 1,
+        indexer_kl_sparse({iq, ik, iw}, {q, k, lse},
                           {Tensor::zeros({1, 4, 2}), Tensor::zeros({1, 4}, DType::int32)});
     });
 }

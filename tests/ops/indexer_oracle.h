@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "framework/attention/selection/selection.h"
+#include "framework/attention/target/main_attention.h"
 #include "tests/support/attention_testing.h"
 #include "tests/support/testing.h"
 
@@ -126,6 +127,10 @@ struct AttentionInput {
     Tensor q, k, lse;  // [B,H,T,dh], [B,G,T,dh], [B,H,T]
     double scale;
 };
+
+inline MainAttention main_attention(const AttentionInput& in) {
+    return {in.q, in.k, in.lse, in.scale};
+}
 
 inline double oracle_logit(const AttentionInput& in, int64_t b, int64_t h, int64_t t, int64_t s) {
     const int64_t heads = in.q.dim(1), length = in.q.dim(2), width = in.q.dim(3), groups = in.k.dim(1);

@@ -21,7 +21,7 @@ constexpr IndexerPrecision low_precisions[] = {IndexerPrecision::bf16, IndexerPr
 Tensor scores_of(const IndexerInput& in, double scale, IndexerPrecision precision) {
     const RoundedQueries queries = rounded_queries(in.q, in.w, precision);
     const RoundedKeys keys = rounded_keys(in.k, precision);
-    const Tensor scores = indexer_scores(queries.q, keys.k, queries.w, scale).to(Device{}).clone();
+    const Tensor scores = indexer_scores({queries.q, keys.k, queries.w, scale}).to(Device{}).clone();
     if (!keys.scales.defined()) return scores;
     const Tensor factors = keys.scales.to(Device{});
     const int64_t length = scores.dim(1);
@@ -32,7 +32,7 @@ Tensor scores_of(const IndexerInput& in, double scale, IndexerPrecision precisio
 }
 
 Selection select_of(const IndexerInput& in, int64_t k, IndexerPrecision precision) {
-    return indexer_select(in.q, in.k, in.w, 0.3, k, precision);
+    return indexer_select({in.q, in.k, in.w, 0.3}, k, precision);
 }
 
 // Entry (t, all) of a batch row, as a tensor of T = 1.
@@ -137,8 +137,8 @@ TEST_CASE("indexer precision: token by token decode_select selects what indexer_
                 store_indexer_keys(keys.k, panels, t);
                 const bool scaled = keys.scales.defined();
                 if (scaled) factors.data<float>()[t] = keys.scales.data<float>()[0];
-                const Selection got =
-                    decode_select(queries.q, panels, queries.w, t + 1, 0.3, 7, scaled ? factors : Tensor());
+                const Selection got = decode_select({queries.q, queries.w, 0.3},
+                                                    {panels, t + 1, scaled ? factors : Tensor()}, 7);
                 CHECK(chosen(got, 0, 0) == chosen(want, 0, t));
             }
         }
@@ -187,7 +187,7 @@ TEST_CASE("indexer precision: a NaN is reported as in fp32, bad requests are ref
     const IndexerInput fine = as_float32(random_indexer(1, 3, 1, 4, 23));
     const Tensor panels = Tensor::zeros({1, 1, 4, indexer_panel_keys(DType::float32)}, DType::float32);
     check_error("decode_select: key_scales are [1,2], want [1, 3 or more]", [&] {
-        decode_select(token_of(fine.q, 0), panels, token_of(fine.w, 0), 3, 0.3, 2,
-                      Tensor::zeros({1, 2}, DType::float32));
+        decode_select({token_of(fine.q, 0), token_of(fine.w, 0), 0.3},
+                      {panels, 3, Tensor::zeros({1, 2}, DType::float32)}, 2);
     });
 }

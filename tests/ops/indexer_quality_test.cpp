@@ -11,7 +11,7 @@ using namespace sieve::testing;
 namespace {
 
 IndexerQuality quality_of(const AttentionInput& in, const Selection& selection) {
-    return indexer_quality(in.q, in.k, in.lse, in.scale, selection);
+    return indexer_quality(main_attention(in), selection);
 }
 
 IndexerQuality oracle_quality(const AttentionInput& in, const Selection& selection) {
@@ -84,7 +84,7 @@ DEVICE_TEST_CASE("indexer_quality: the best keys have recall 1; ties of p go to 
     const Tensor first = Tensor::zeros({1, length, length}), last = Tensor::zeros({1, length, length});
     for (int64_t i = 0; i < last.numel(); ++i) last.data<float>()[i] = static_cast<float>(i % length);
     const auto quality = [&](const Tensor& scores) {
-        return indexer_quality(zeros.to(device), zeros.to(device), lse.to(device), 1,
+        return indexer_quality({zeros.to(device), zeros.to(device), lse.to(device)},
                                on(device, top_k_select(scores, 4)));
     };
     CHECK(quality(first).recall == 1);
@@ -115,11 +115,11 @@ TEST_CASE("indexer_quality: O(T) memory, the same on one and two threads") {
                               Tensor::full({1, length}, 1, DType::int32)};
     const int threads = thread_count();
     set_thread_count(1);
-    const IndexerQuality one = indexer_quality(q, q, lse, 0.5, selection);
+    const IndexerQuality one = indexer_quality({q, q, lse, 0.5}, selection);
     set_thread_count(2);
     reset_peak_memory();
     const int64_t before = memory_stats().live_bytes;
-    const IndexerQuality two = indexer_quality(q, q, lse, 0.5, selection);
+    const IndexerQuality two = indexer_quality({q, q, lse, 0.5}, selection);
     CHECK(memory_stats().peak_bytes - before < length * length * 4 / 8);
     CHECK(one.recall == two.recall);
     CHECK(one.covered_mass == two.covered_mass);
@@ -130,13 +130,14 @@ TEST_CASE("indexer_quality: errors") {
     const Tensor q = Tensor::zeros({1, 3, 4, 5}), lse = Tensor::zeros({1, 3, 4});
     const Selection selection = top_k_select(Tensor::zeros({1, 4, 4}), 2);
     check_error("indexer_quality: k is [1,3,4,6], want [1,3,4,5], q is [1,3,4,5]", [&] {
-        indexer_quality(q, Tensor::zeros({1, 3, 4, 6}), lse, 1, selection);
+        indexer_quality({q, Tensor::zeros({1, 3, 4, 6}), lse}, selection);
     });
     check_error("indexer_quality: q has 3 heads, want a multiple of the 2 of k", [&] {
-        indexer_quality(q, Tensor::zeros({1, 2, 4, 5}), lse, 1, selection);
+        indexer_quality({q, Tensor::zeros({1, 2, 4, 5}), lse}, selection);
     });
     const Tensor bad = lse.clone();
     bad.data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
-    check_error("indexer_quality: a score of batch row 0, query 3 is NaN",
-                [&] { indexer_quality(q, q, bad, 1, selection); });
+    check_error("indexer_quality: a score of batch row 0, query 3 is NaN", [&] {
+        indexer_quality({q, q, bad}, selection);
+    });
 }

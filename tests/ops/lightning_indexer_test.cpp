@@ -16,10 +16,10 @@ using namespace sieve::testing;
 namespace {
 
 Tensor scores_of(const IndexerInput& in, double scale) {
-    return indexer_scores(in.q, in.k, in.w, scale);
+    return indexer_scores({in.q, in.k, in.w, scale});
 }
 Selection select_of(const IndexerInput& in, double scale, int64_t k) {
-    return indexer_select(in.q, in.k, in.w, scale, k);
+    return indexer_select({in.q, in.k, in.w, scale}, k);
 }
 
 // inf - inf would be NaN: compares the finite entries and requires the rest to be equal.
@@ -68,7 +68,7 @@ DEVICE_TEST_CASE("indexer_scores: gradients", device) {
                 "T " + std::to_string(length) + " HI " + std::to_string(heads),
                 [](const std::vector<Tensor>& in) {
                     // -inf times a cotangent is no number: keep the causal entries only.
-                    const Tensor scores = indexer_scores(in[0], in[1], in[2], 0.6);
+                    const Tensor scores = indexer_scores({in[0], in[1], in[2], 0.6});
                     const Tensor on_host = scores.clone().to(Device{});
                     for (int64_t i = 0; i < on_host.numel(); ++i)
                         if (std::isinf(on_host.data<double>()[i])) on_host.data<double>()[i] = 0;
@@ -318,24 +318,26 @@ TEST_CASE("indexer_select: no memory of the order of T x T") {
 
 TEST_CASE("lightning indexer: errors") {
     const Tensor q = Tensor::zeros({1, 4, 2, 3}), k = Tensor::zeros({1, 4, 3}), w = Tensor::zeros({1, 4, 2});
-    check_error("indexer_select: top_k is 0, want at least 1", [&] { indexer_select(q, k, w, 1.0, 0); });
+    check_error("indexer_select: top_k is 0, want at least 1", [&] { indexer_select({q, k, w}, 0); });
     check_error("indexer_scores: indexer k is [1,4,5], want [1,4,3], indexer q is [1,4,2,3]", [&] {
-        indexer_scores(q, Tensor::zeros({1, 4, 5}), w, 1.0);
+        indexer_scores({q, Tensor::zeros({1, 4, 5}), w});
     });
     check_error("indexer_scores: indexer w is [1,4], want [1,4,2], indexer q is [1,4,2,3]", [&] {
-        indexer_scores(q, k, Tensor::zeros({1, 4}), 1.0);
+        indexer_scores({q, k, Tensor::zeros({1, 4})});
     });
-    check_error("indexer_scores: indexer w is float64, want float32",
-                [&] { indexer_scores(q, k, w.to(DType::float64), 1.0); });
+    check_error("indexer_scores: indexer w is float64, want float32", [&] {
+        indexer_scores({q, k, w.to(DType::float64)});
+    });
     check_error("indexer_scores: indexer q is [4,2,3], want 4 dims", [&] {
-        indexer_scores(Tensor::zeros({4, 2, 3}), k, w, 1.0);
+        indexer_scores({Tensor::zeros({4, 2, 3}), k, w});
     });
     check_error("indexer_scores: indexer q is [1,4,2,0], want at least one head and one dim", [&] {
-        indexer_scores(Tensor::zeros({1, 4, 2, 0}), Tensor::zeros({1, 4, 0}), w, 1.0);
+        indexer_scores({Tensor::zeros({1, 4, 2, 0}), Tensor::zeros({1, 4, 0}), w});
     });
     const Tensor bad = k.clone();
     bad.data<float>()[2 * 3] = std::numeric_limits<float>::quiet_NaN();
-    check_error("indexer_select: a score of batch row 0, query 2 is NaN",
-                [&] { indexer_select(q, bad, w, 1.0, 1); });
-    check_error("nothing was thrown", [&] { indexer_select(q, bad, w, 1.0, 4); });
+    check_error("indexer_select: a score of batch row 0, query 2 is NaN", [&] {
+        indexer_select({q, bad, w}, 1);
+    });
+    check_error("nothing was thrown", [&] { indexer_select({q, bad, w}, 4); });
 }

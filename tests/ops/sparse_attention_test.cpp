@@ -392,11 +392,12 @@ TEST_CASE("sparse_attention: errors") {
     };
     const Tensor counts = ints({1, 2, 2}, {1, 3}), indices = ints({0, 0, 0, 1, 0, 2}, {1, 3, 2});
     attend(indices, counts)();
-    check_error("sparse_attention: indices is [1,2,2], want [1,3,2], to fit q [1,1,3,2]",
+    check_error("sparse_attention: the selection's indices is [1,2,2], want [1,3,2], a row for each query",
                 attend(ints({0, 0, 0, 1}, {1, 2, 2}), counts));
-    check_error("sparse_attention: counts is [3,1], want [1,3], to fit q [1,1,3,2]",
+    check_error("sparse_attention: the selection's counts is [3,1], want [1,3], a row for each query",
                 attend(indices, ints({1, 2, 2}, {3, 1})));
-    check_error("sparse_attention: counts is float32, want int32", attend(indices, Tensor::zeros({1, 3})));
+    check_error("sparse_attention: the selection's counts is float32, want int32",
+                attend(indices, Tensor::zeros({1, 3})));
     check_error("sparse_attention: row [0,0] selects 2 keys, want 0 to 1",
                 attend(indices, ints({2, 2, 2}, {1, 3})));
     check_error("sparse_attention: row [0,2] selects 3 keys, want 0 to 2",

@@ -114,7 +114,7 @@ TEST_CASE("command line: indexer_precision") {
     const ExperimentConfig config = parse({"--indexer_precision", "fp8"}).config;
     CHECK(config_from_json(config_to_json(config), "test").model.indexer_precision == "fp8");
     CHECK(config_to_toml(config).find("indexer_precision = \"fp8\"") != std::string::npos);
-    CHECK(indexer_config(config.model, 0).precision == IndexerPrecision::fp8);
+    CHECK(selector_config(config.model, 0).indexer.precision == IndexerPrecision::fp8);
     check_error("indexer_precision: 'fp16', want fp32, bf16, fp8 or int8", [] {
         parse({"--indexer_precision", "fp16"});
     });

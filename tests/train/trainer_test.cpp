@@ -135,11 +135,9 @@ double shared_keys(const Transformer& model, const Tensor& tokens, IndexerPrecis
     int64_t shared = 0, all = 0;
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
     options.observe = [&](int64_t, const AttentionTrace& trace) {
-        const IndexerProjections& p = trace.indexer;
+        const IndexerOperands& operands = *trace.indexer_operands();
         const int64_t k = model.config().sparse_top_k.of(0), length = tokens.dim(1);
-        const double scale = indexer_config(model.config(), 0).scale;
-        const Selection exact = indexer_select(p.q, p.k, p.w, scale, k),
-                        rounded = indexer_select(p.q, p.k, p.w, scale, k, precision);
+        const Selection exact = indexer_select(operands, k), rounded = indexer_select(operands, k, precision);
         for (int64_t b = 0; b < tokens.dim(0); ++b)
             for (int64_t t = k; t < length; ++t) {
                 const auto row = [&](const Selection& s) {

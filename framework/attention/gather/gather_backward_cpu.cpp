@@ -1,4 +1,4 @@
-// The backward. Rows below keys.tiled_rows go through dense attention's tiles (tile_tasks.h). The others take
+// The backward. Rows below tiled_rows go through dense attention's tiles (tile_tasks.h). The others take
 // their pairs of query and key by blocks of 64 keys, whose rows of k, v, dk and dv stay in the L1 cache
 // meanwhile; in a block query by query, with the query's rows of q, dout and dq in registers:
 //
@@ -284,7 +284,7 @@ int64_t heads_per_task(const AttentionSizes& z) {
 template <class T>
 void sparse_attention_backward(const AttentionBackward<T>& a) {
     const AttentionSizes& z = a.size;
-    const int64_t tiled = std::min(z.length, a.keys.tiled_rows);
+    const int64_t tiled = std::min(z.length, a.tiled_rows);
     if (tiled == z.length) {
         run_key_tasks(a, heads_per_task(z),
                       [&](const KeyTask<T>& task) { attend_back_by_tiles(a, task, tiled); });

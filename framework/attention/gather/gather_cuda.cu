@@ -1,11 +1,12 @@
-// Rows below keys.tiled_rows go through dense attention's tiles, with the other keys masked out (the choice
-// and its reasons: arguments.h); the others gather.
+// Rows below tiled_rows go through dense attention's tiles, with the other keys masked out (the choice and its
+// reasons: sparse_method.h); the others gather.
 //
 //   forward, dq   a warp has a row t of `heads` query heads that share keys and values; its teams
 //                 (gather_team.cuh) take every teams-th selected key: load k and v, a dot a head, softmax,
 //                 add. q and the sums stay in registers; the teams' softmaxes are put together at the end
-//   dk, dv        a warp has a key of a kv head and walks the rows that selected it (key_lists.cuh), heads
-//                 within rows, its teams taking every teams-th; k, v and the sums stay in registers
+//   dk, dv        a warp has a key of a kv head and walks the rows that selected it
+//                 (selection/inverse_selection.h), heads within rows, its teams taking every teams-th; k, v and
+//                 the sums stay in registers
 //
 // Orders are fixed and no two warps write the same element: deterministic. Heads are the slowest dim of the
 // grid, so that what is gathered at one time comes from few heads, whose k and v fit the L2 cache.
@@ -19,7 +20,8 @@
 // warp goes through its columns in steps of 32 and keeps sums in memory.
 #include "framework/attention/gather/gather_kernels.h"
 #include "framework/attention/gather/gather_team.cuh"
-#include "framework/attention/gather/key_lists.cuh"
+#include "framework/attention/selection/inverse_selection.h"
+#include "framework/attention/tiles/head_rows.cuh"
 #include "framework/attention/tiles/tensor_fragments.cuh"
 #include "framework/attention/tiles/tile_launches.h"
 
@@ -38,6 +40,13 @@ struct GatherForward {
     int64_t first_row;
 };
 
+// An InverseSelection of the rows from first_row on, as a kernel reads it.
+struct Selectors {
+    const int32_t* offsets;  // [batch, length + 1]
+    const int32_t* entries;  // [batch, most]: t * slots + slot
+    int64_t most, slots;
+};
+
 template <class E, class T>
 struct GatherBackward {
     HeadRows<E> q, k, v, dout;
@@ -48,7 +57,7 @@ struct GatherBackward {
     AttentionSizes size;
     SelectedKeys keys;
     int64_t first_row;
-    KeyLists lists;
+    Selectors selectors;
 
     __device__ const RowStats<T>& stats_of(int64_t b, int64_t h, int64_t t) const {
         return stats[(b * size.heads + h) * stats_pitch + t];
@@ -210,25 +219,24 @@ __global__ void __launch_bounds__(gather_threads, gather_blocks<Team, heads>) ga
 // head) ..
 struct WarpKey {
     int64_t b, g, key, group;
-    const int32_t* rows;
+    const int32_t* entries;
+    uint32_t slots;
     int items;
 
-    __device__ WarpKey(const AttentionSizes& z, const KeyLists& lists) {
+    __device__ WarpKey(const AttentionSizes& z, const Selectors& selectors) {
         const int64_t blocks = (z.length + gather_warps - 1) / gather_warps, head = blockIdx.x / blocks;
         group = z.heads / z.kv_heads;
         g = head % z.kv_heads;
         b = head / z.kv_heads;
         key = blockIdx.x % blocks * gather_warps + threadIdx.x / warp_size;
         if (key >= z.length) return;
-        const int32_t* offsets = lists.offsets + b * (z.length + 1) + key;
-        rows = lists.rows + b * lists.most + offsets[0];
+        const int32_t* offsets = selectors.offsets + b * (z.length + 1) + key;
+        entries = selectors.entries + b * selectors.most + offsets[0];
+        slots = static_cast<uint32_t>(selectors.slots);
         items = (offsets[1] - offsets[0]) * static_cast<int>(group);
     }
     __device__ int64_t head(int item) const { return g * group + item % group; }
-    __device__ int64_t row(int item, int64_t length) const {
-        const int64_t t = rows[item / group];
-        return t < 0 ? 0 : t < length ? t : length - 1;
-    }
+    __device__ int64_t row(int item) const { return static_cast<uint32_t>(entries[item / group]) / slots; }
 };
 
 Grid key_grid(const AttentionSizes& z) {
@@ -242,7 +250,7 @@ __global__ void __launch_bounds__(gather_threads, gather_blocks<Team, 2>) gather
     const __grid_constant__ GatherBackward<typename Team::Element, typename Team::Value> a) {
     using T = typename Team::Value;
     constexpr int columns = Team::columns, flight = rows_in_flight<Team, 1>;
-    const WarpKey own(a.size, a.lists);
+    const WarpKey own(a.size, a.selectors);
     if (own.key >= a.size.length) return;
     T k[columns], v[columns], dk[columns] = {}, dv[columns] = {};
     Team::values(k, Team::load(a.k.head(own.b, own.g) + own.key * a.k.row_stride));
@@ -254,7 +262,7 @@ __global__ void __launch_bounds__(gather_threads, gather_blocks<Team, 2>) gather
         for (int u = 0; u < flight; ++u) {
             const int item = base + u * Team::teams + Team::index();
             const bool there = item < own.items;
-            const int64_t t = there ? own.row(item, a.size.length) : 0, h = own.head(item);
+            const int64_t t = there ? own.row(item) : 0, h = own.head(item);
             q[u] = Team::load_if(there, a.q.head(own.b, h) + t * a.q.row_stride);
             dout[u] = Team::load_if(there, a.dout.head(own.b, h) + t * a.dout.row_stride);
             stats[u] = there ? a.stats_of(own.b, h, t) : RowStats<T>{T(INFINITY), T(0)};
@@ -373,7 +381,7 @@ __global__ void __launch_bounds__(gather_threads, 4)
 template <class T>
 __global__ void __launch_bounds__(gather_threads, 4)
     wide_keys_kernel(const __grid_constant__ GatherBackward<T, T> a) {
-    const WarpKey own(a.size, a.lists);
+    const WarpKey own(a.size, a.selectors);
     if (own.key >= a.size.length) return;
     const int lane = threadIdx.x % warp_size;
     const int64_t at = (own.b * a.size.kv_heads + own.g) * a.size.length + own.key;
@@ -384,16 +392,16 @@ __global__ void __launch_bounds__(gather_threads, 4)
     if (!tiled) fill_wide_row(dk, a.size.dim);
     if (!tiled) fill_wide_row(dv, a.size.value_dim);
     const auto q_row = [&](int item) {
-        return a.q.head(own.b, own.head(item)) + own.row(item, a.size.length) * a.q.row_stride;
+        return a.q.head(own.b, own.head(item)) + own.row(item) * a.q.row_stride;
     };
     const auto dout_row = [&](int item) {
-        return a.dout.head(own.b, own.head(item)) + own.row(item, a.size.length) * a.dout.row_stride;
+        return a.dout.head(own.b, own.head(item)) + own.row(item) * a.dout.row_stride;
     };
     for (int base = 0; base < own.items; base += warp_size) {
         const int items = min(warp_size, own.items - base);
         T own_weight = 0, own_dscore = 0;
         for (int j = 0; j < items; ++j) {
-            const RowStats<T> stats = a.stats_of(own.b, own.head(base + j), own.row(base + j, a.size.length));
+            const RowStats<T> stats = a.stats_of(own.b, own.head(base + j), own.row(base + j));
             const T weight = exp(a.scale * wide_dot(k, q_row(base + j), a.size.dim) - stats.lse);
             const T dweight = wide_dot(v, dout_row(base + j), a.size.value_dim);
             if (lane == j) own_weight = weight;
@@ -476,7 +484,7 @@ void wide_forward(const AttentionForward<T>& a, int64_t first_row) {
 
 template <class E, class T>
 GatherBackward<E, T> gather_backward_arguments(const AttentionBackward<T>& a, const RowStatsOf<T>& stats,
-                                               int64_t first_row, const KeyLists& lists) {
+                                               int64_t first_row, const Selectors& selectors) {
     return {.stats = stats.data(),
             .stats_pitch = stats.pitch(),
             .dq = a.dq,
@@ -486,16 +494,16 @@ GatherBackward<E, T> gather_backward_arguments(const AttentionBackward<T>& a, co
             .size = a.size,
             .keys = a.keys,
             .first_row = first_row,
-            .lists = lists};
+            .selectors = selectors};
 }
 
 template <class Rounding, class Team, class T>
-void gather_backward(const AttentionBackward<T>& a, int64_t first_row, const KeyLists& lists) {
+void gather_backward(const AttentionBackward<T>& a, int64_t first_row, const Selectors& selectors) {
     const AttentionSizes& z = a.size;
     const RowStatsOf<T> stats(a, T(1));
     RowPreparation<Rounding, T> rows(z.batch, z.length);
     constexpr int64_t width = Team::width;
-    auto work = gather_backward_arguments<typename Team::Element>(a, stats, first_row, lists);
+    auto work = gather_backward_arguments<typename Team::Element>(a, stats, first_row, selectors);
     work.q = rows.prepare(rows_by_head(a.q, z.heads, z.length, z.dim), z.heads, z.dim, width);
     work.k = rows.prepare(rows_by_head(a.k, z.kv_heads, z.length, z.dim), z.kv_heads, z.dim, width);
     work.v =
@@ -510,10 +518,10 @@ void gather_backward(const AttentionBackward<T>& a, int64_t first_row, const Key
 }
 
 template <class T>
-void wide_backward(const AttentionBackward<T>& a, int64_t first_row, const KeyLists& lists) {
+void wide_backward(const AttentionBackward<T>& a, int64_t first_row, const Selectors& selectors) {
     const AttentionSizes& z = a.size;
     const RowStatsOf<T> stats(a, T(1));
-    auto work = gather_backward_arguments<T>(a, stats, first_row, lists);
+    auto work = gather_backward_arguments<T>(a, stats, first_row, selectors);
     work.q = rows_by_head(a.q, z.heads, z.length, z.dim);
     work.k = rows_by_head(a.k, z.kv_heads, z.length, z.dim);
     work.v = rows_by_head(a.v, z.kv_heads, z.length, z.value_dim);
@@ -526,7 +534,7 @@ void wide_backward(const AttentionBackward<T>& a, int64_t first_row, const KeyLi
 
 template <class T>
 void sparse_attention_forward(const AttentionForward<T>& a) {
-    const int64_t tiled = std::min(a.size.length, a.keys.tiled_rows);
+    const int64_t tiled = std::min(a.size.length, a.tiled_rows);
     if (tiled > 0) attend_by_tiles(a, tiled);
     if (tiled == a.size.length) return;
     with_team<T>(std::max(a.size.dim, a.size.value_dim), [&]<class Rounding, class Team>() {
@@ -539,15 +547,21 @@ void sparse_attention_forward(const AttentionForward<T>& a) {
 
 template <class T>
 void sparse_attention_backward(const AttentionBackward<T>& a) {
-    const int64_t tiled = std::min(a.size.length, a.keys.tiled_rows);
+    const int64_t tiled = std::min(a.size.length, a.tiled_rows);
     if (tiled > 0) attend_back_by_tiles(a, tiled);
     if (tiled == a.size.length) return;
-    const KeyListsOf lists(a.keys, a.size, tiled);
+    const AttentionSizes& z = a.size;
+    const MemoryScope scope(attention_scratch);
+    const InverseSelection inverse = invert_selection(a.keys, z.batch, z.length, tiled);
+    const Selectors selectors{.offsets = inverse.offsets.data<int32_t>(),
+                              .entries = inverse.entries.data<int32_t>(),
+                              .most = (z.length - tiled) * a.keys.slots,
+                              .slots = a.keys.slots};
     with_team<T>(std::max(a.size.dim, a.size.value_dim), [&]<class Rounding, class Team>() {
         if constexpr (std::is_void_v<Team>)
-            wide_backward(a, tiled, lists.lists());
+            wide_backward(a, tiled, selectors);
         else
-            gather_backward<Rounding, Team>(a, tiled, lists.lists());
+            gather_backward<Rounding, Team>(a, tiled, selectors);
     });
 }
 

@@ -1,4 +1,4 @@
-// The forward. Rows below keys.tiled_rows go through dense attention's tiles (tile_tasks.h); the others
+// The forward. Rows below tiled_rows go through dense attention's tiles (tile_tasks.h); the others
 // gather, one query of one head at a time:
 //
 //   scores   `width` selected keys at once: a vector of partial products each, then a tree of shuffles adds
@@ -293,7 +293,7 @@ template <class T>
 void sparse_attention_forward(const AttentionForward<T>& a) {
     const AttentionSizes& z = a.size;
     // The queries before `tiled` go through tiles.
-    const int64_t tiled = std::max(z.first_query, std::min(z.length, a.keys.tiled_rows));
+    const int64_t tiled = std::max(z.first_query, std::min(z.length, a.tiled_rows));
     const int64_t tile_parts = (tiled - z.first_query + queries_per_task - 1) / queries_per_task;
     const int64_t gathered = z.length - tiled;
     run_tasks(z.batch * tile_parts, attention_work(z), [&](int64_t task) {

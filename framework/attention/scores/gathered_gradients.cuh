@@ -11,6 +11,7 @@
 // atomics.
 #pragma once
 
+#include "framework/attention/scores/head_tile.cuh"
 #include "framework/attention/scores/score_rows.h"
 #include "framework/attention/scores/weighted_queries.cuh"
 #include "framework/attention/selection/bisection.cuh"
@@ -74,8 +75,9 @@ __global__ void __launch_bounds__(128) gather_query_gradients(GatheredGradients<
                 const int here = count - first < threads ? count - first : threads;
                 __syncthreads();
                 if (tid < here) {
-                    g[tid] = a.g[row * a.keys.slots + first + tid];
-                    mask[tid] = a.masks[(first_head / 32 * a.keys.rows() + row) * a.keys.slots + first + tid];
+                    g[tid] = a.g[row * a.keys.slots() + first + tid];
+                    mask[tid] =
+                        a.masks[(first_head / 32 * a.keys.rows() + row) * a.keys.slots() + first + tid];
                     key[tid] = a.keys.key(row, first + tid);
                 }
                 __syncthreads();
@@ -136,7 +138,7 @@ __global__ void __launch_bounds__(Tile::threads)
     contribution_kernel(GatheredGradients<T> a, RowChunk chunk, T* out) {
     __shared__ typename Tile::Shared shared;
     const IndexerSizes& n = a.indexer.sizes;
-    const int64_t slots = a.keys.slots, columns = (n.width + tile_rows - 1) / tile_rows;
+    const int64_t slots = a.keys.slots(), columns = (n.width + tile_rows - 1) / tile_rows;
     const int64_t tiles = (slots + tile_rows - 1) / tile_rows, local = blockIdx.x / (tiles * columns);
     const int64_t slot = blockIdx.x / columns % tiles * tile_rows, column = blockIdx.x % columns * tile_rows;
     const int64_t row = (chunk.batch + local / chunk.rows) * n.length + chunk.first + local % chunk.rows;
@@ -161,12 +163,12 @@ template <class T>
 void add_contributions(const GatheredGradients<T>& a, const InverseSelection& inverse, const RowChunk& chunk,
                        const T* contributions) {
     const int64_t width = a.indexer.sizes.width, keys = chunk.first + chunk.rows, length = a.keys.length;
-    const int64_t begin = chunk.first * a.keys.slots, each = chunk.rows * a.keys.slots;
+    const int64_t begin = chunk.first * a.keys.slots(), each = chunk.rows * a.keys.slots();
     const int32_t* offsets = inverse.offsets.template data<int32_t>();
     const int32_t* entries = inverse.entries.template data<int32_t>();
     for_each_element(chunk.batches * keys * width, [=] __device__(int64_t i) {
         const int64_t column = i % width, s = i / width % keys, z = i / (keys * width), b = chunk.batch + z;
-        const int32_t* own = entries + b * length * a.keys.slots;
+        const int32_t* own = entries + b * length * a.keys.slots();
         const int32_t* range = offsets + b * (length + 1) + s;
         const int end = range[1];
         int at = lower_bound(own, range[0], end, begin);  // the chunk's first query
@@ -187,16 +189,15 @@ void gather_gradients(const GatheredGradients<T>& a) {
     const int columns = gather_columns(n.width, full_pack<T>);
     launch_kernel(gather_query_gradients<T>,
                   {.blocks = dim3(static_cast<unsigned>(a.keys.rows())), .threads = dim3(128)}, a, columns);
-    const InverseSelection inverse =
-        invert_selection(a.keys.indices, a.keys.counts, n.batch, n.length, a.keys.slots);
-    const int64_t row_bytes = a.keys.slots * n.width * static_cast<int64_t>(sizeof(T));
+    const InverseSelection inverse = invert_selection(a.keys.selected, n.batch, n.length);
+    const int64_t row_bytes = a.keys.slots() * n.width * static_cast<int64_t>(sizeof(T));
     const int64_t tiles =
-        (a.keys.slots + tile_rows - 1) / tile_rows * ((n.width + tile_rows - 1) / tile_rows);
+        (a.keys.slots() + tile_rows - 1) / tile_rows * ((n.width + tile_rows - 1) / tile_rows);
     for_chunks_of(
         chunk_limits().contribution_bytes / row_bytes, n.batch, n.length, [&](const RowChunk& chunk) {
             const int64_t rows = chunk.batches * chunk.rows;
             const Tensor contributions =
-                Tensor::empty(Shape{rows, a.keys.slots, n.width}, dtype_of<T>, device);
+                Tensor::empty(Shape{rows, a.keys.slots(), n.width}, dtype_of<T>, device);
             with_tile<T>([&]<class Tile>() {
                 launch_kernel(
                     contribution_kernel<Tile, T>,

@@ -121,7 +121,7 @@ struct GatherTile {
 // values [B T, slots]. Block i works on row i / tiles.
 template <class T, int most_heads, class Terms>
 __global__ void __launch_bounds__(128) gather_kernel(ChosenKeys keys, Terms terms, T* values) {
-    const int64_t tiles = (keys.slots + blockDim.x - 1) / blockDim.x, row = blockIdx.x / tiles;
+    const int64_t tiles = (keys.slots() + blockDim.x - 1) / blockDim.x, row = blockIdx.x / tiles;
     const int first = static_cast<int>(blockIdx.x % tiles * blockDim.x), count = keys.count(row);
     if (first >= count) return;
     const int slot = first + static_cast<int>(threadIdx.x);
@@ -138,16 +138,16 @@ __global__ void __launch_bounds__(128) gather_kernel(ChosenKeys keys, Terms term
         [&](int h) {
             if (!Terms::has_signs || (h % 32 != 0 && h < tile.a.heads)) return;
             if (terms.masks && slot < count)
-                terms.masks[((h - 1) / 32 * keys.rows() + row) * keys.slots + slot] = signs;
+                terms.masks[((h - 1) / 32 * keys.rows() + row) * keys.slots() + slot] = signs;
             signs = 0;
         });
-    if (slot < count) values[row * keys.slots + slot] = value;
+    if (slot < count) values[row * keys.slots() + slot] = value;
 }
 
 template <class T, int most_heads, class Terms>
 void launch_gather(const ChosenKeys& keys, const Terms& terms, T* values) {
-    const int threads = keys.slots > 64 ? 128 : 64;
-    const int64_t tiles = (keys.slots + threads - 1) / threads;
+    const int threads = keys.slots() > 64 ? 128 : 64;
+    const int64_t tiles = (keys.slots() + threads - 1) / threads;
     launch_kernel(gather_kernel<T, most_heads, Terms>,
                   {.blocks = dim3(static_cast<unsigned>(keys.rows() * tiles)),
                    .threads = dim3(static_cast<unsigned>(threads)),
@@ -185,9 +185,9 @@ __global__ void __launch_bounds__(fragment_gather_threads)
         const float score = own.score(query, 0, [&](int word, const uint32_t(&bits)[2 * tiles]) {
             if (!a.masks) return;
             const uint32_t mask = Keys::over_heads(bits, Or());
-            if (there) a.masks[(word * keys.rows() + row) * keys.slots + slot] = mask;
+            if (there) a.masks[(word * keys.rows() + row) * keys.slots() + slot] = mask;
         });
-        if (there) values[row * keys.slots + slot] = score;
+        if (there) values[row * keys.slots() + slot] = score;
     }
 }
 

@@ -1,38 +1,27 @@
-// What the ops that make or read a Selection check.
+// What the ops that make or read a Selection share: making one, checking one, and the kernels' view of it.
 #pragma once
 
+#include "framework/attention/selection/selected_keys.h"
 #include "framework/attention/selection/selection.h"
 #include "framework/core/dispatch.h"
 
 namespace sieve {
 
-inline Selection empty_selection(const char* op, int64_t batch, int64_t length, int64_t top_k,
-                                 Device device) {
-    if (top_k < 1) fail(std::string(op) + ": top_k is " + std::to_string(top_k) + ", want at least 1");
-    const int64_t slots = top_k < length ? top_k : length;
-    return {Tensor::empty({batch, length, slots}, DType::int32, device),
-            Tensor::empty({batch, length}, DType::int32, device)};
-}
+Selection empty_selection(const char* op, int64_t batch, int64_t length, int64_t top_k, Device device);
 
-// `bad_row` = b * length + t of a row with a NaN score, or -1.
-inline void check_no_nan(const char* op, int64_t bad_row, int64_t length) {
-    if (bad_row < 0) return;
-    throw Error(ErrorKind::diverged, std::string(op) + ": a score of batch row " +
-                                         std::to_string(bad_row / length) + ", query " +
-                                         std::to_string(bad_row % length) + " is NaN");
-}
+// `bad_row` = b * length + t of a row with a NaN score, or -1. Throws (kind diverged) for a bad row.
+void check_no_nan(const char* op, int64_t bad_row, int64_t length);
 
-// `device`: where q is.
-inline void check_selection(const char* op, const Selection& selection, int64_t batch, int64_t length,
-                            Device device) {
-    check_rank(op, "the selection's indices", selection.indices, 3);
-    check_shape(op, "the selection's indices", selection.indices,
-                Shape{batch, length, selection.indices.dim(2)});
-    check_shape(op, "the selection's counts", selection.counts, Shape{batch, length});
-    check_dtype(op, "the selection's indices", selection.indices, DType::int32);
-    check_dtype(op, "the selection's counts", selection.counts, DType::int32);
-    check_device(op, "the selection's indices", selection.indices, device, "q");
-    check_device(op, "the selection's counts", selection.counts, device, "q");
+// The selection of the last `queries` of `length` tokens, for operands on `device`. Throws when shapes, dtypes or
+// the device are others, and on the CPU when a count is not in [0, min(slots, t + 1)], or the first or last key of
+// a row is not in [0, t]. That the keys between them ascend is taken on trust.
+void check_selection(const char* op, const Selection& selection, int64_t batch, int64_t queries,
+                     int64_t length, Device device);
+
+inline SelectedKeys selected_keys(const Selection& selection) {
+    return {.indices = selection.indices.data<int32_t>(),
+            .counts = selection.counts.data<int32_t>(),
+            .slots = selection.indices.dim(2)};
 }
 
 }  // namespace sieve

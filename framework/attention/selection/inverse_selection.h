@@ -2,6 +2,7 @@
 // without atomics.
 #pragma once
 
+#include "framework/attention/selection/selected_keys.h"
 #include "framework/core/cuda/twin.h"
 #include "framework/core/tensor.h"
 
@@ -11,12 +12,12 @@ namespace sieve::cuda {
 // t * slots + slot, and they ascend.
 struct InverseSelection {
     Tensor offsets;  // int32 [B, T+1]
-    Tensor entries;  // int32 [B, T * slots]
+    Tensor entries;  // int32 [B, (T - first_row) * slots]
 };
 
-// indices [B,T,slots] and counts [B,T] of a Selection, on the device. An index
-// outside [0, t] is left out; of a key that a row names twice one slot is kept.
-SIEVE_CUDA_TWIN InverseSelection invert_selection(const int32_t* indices, const int32_t* counts,
-                                                  int64_t batch, int64_t length, int64_t slots);
+// Of the rows [first_row, T) of keys selected on the device. An index outside [0, t] is left out; of a key that a
+// row names twice one slot is kept.
+SIEVE_CUDA_TWIN InverseSelection invert_selection(const SelectedKeys& keys, int64_t batch, int64_t length,
+                                                  int64_t first_row = 0);
 
 }  // namespace sieve::cuda

@@ -1,5 +1,5 @@
 // A counting sort whose order does not depend on who comes first. A block owns 64 keys of one batch row and
-// walks over all queries that can see them, 256 at a time, one a thread: it finds its keys among the query's
+// walks over all queries from first_row on that can see them, 256 at a time, one a thread: it finds its keys among the query's
 // ascending indices by bisection and sets the query's bit at each. How many bits a key has below the query's
 // is where the query's entry goes. The first pass counts, a scan makes offsets of the counts, the second pass
 // writes.
@@ -18,11 +18,10 @@ namespace {
 constexpr int window = 64, threads = 256, words = threads / 32;
 
 struct Inversion {
-    const int32_t* indices;  // [B,T,slots]
-    const int32_t* counts;   // [B,T]
-    int32_t* offsets;        // [B,T+1]
-    int32_t* entries;        // [B,T slots]
-    int64_t length, slots;
+    SelectedKeys keys;
+    int32_t* offsets;  // [B,T+1]
+    int32_t* entries;  // [B, (T - first_row) slots]
+    int64_t length, first_row;
 };
 
 // The part of query t's row that may lie in the window, begin <= s < end.
@@ -32,8 +31,8 @@ struct Part {
 
     __device__ Part(const Inversion& a, int64_t b, int64_t t, int64_t begin) : row(nullptr), at(0), count(0) {
         if (t >= a.length) return;
-        row = a.indices + (b * a.length + t) * a.slots;
-        const int64_t most = a.slots < t + 1 ? a.slots : t + 1, n = a.counts[b * a.length + t];
+        row = a.keys.indices + (b * a.length + t) * a.keys.slots;
+        const int64_t most = a.keys.slots < t + 1 ? a.keys.slots : t + 1, n = a.keys.counts[b * a.length + t];
         count = static_cast<int>(n < 0 ? 0 : n < most ? n : most);
         at = lower_bound(row, 0, count, begin);
     }
@@ -56,7 +55,7 @@ __global__ void __launch_bounds__(threads) invert_kernel(Inversion a) {
     const uint32_t bit = 1u << threadIdx.x % 32;
     const bool owns_key = threadIdx.x < window && begin + threadIdx.x < a.length;
     if (threadIdx.x < window) next[threadIdx.x] = writes && owns_key ? offsets[begin + threadIdx.x] : 0;
-    for (int64_t first = begin; first < a.length; first += threads) {
+    for (int64_t first = begin < a.first_row ? a.first_row : begin; first < a.length; first += threads) {
         for (int i = threadIdx.x; i < window * words; i += threads) chosen[i / words][i % words] = 0;
         __syncthreads();
         const int64_t t = first + threadIdx.x, end = begin + window < t + 1 ? begin + window : t + 1;
@@ -67,7 +66,8 @@ __global__ void __launch_bounds__(threads) invert_kernel(Inversion a) {
             part.for_each(begin, end, [&](int key, int slot) {
                 int at = next[key] + __popc(chosen[key][word] & (bit - 1));
                 for (int w = 0; w < word; ++w) at += __popc(chosen[key][w]);
-                a.entries[b * a.length * a.slots + at] = static_cast<int32_t>(t * a.slots + slot);
+                a.entries[b * (a.length - a.first_row) * a.keys.slots + at] =
+                    static_cast<int32_t>(t * a.keys.slots + slot);
             });
         __syncthreads();
         if (threadIdx.x < window)
@@ -106,19 +106,19 @@ __global__ void __launch_bounds__(1024) scan_kernel(Inversion a) {
 
 }  // namespace
 
-InverseSelection invert_selection(const int32_t* indices, const int32_t* counts, int64_t batch,
-                                  int64_t length, int64_t slots) {
+InverseSelection invert_selection(const SelectedKeys& keys, int64_t batch, int64_t length,
+                                  int64_t first_row) {
+    const int64_t slots = keys.slots;
     if (length * slots > INT32_MAX)
         fail_call("inversion of a selection", std::to_string(length) + " queries of " +
                                                   std::to_string(slots) + " keys are more than 2^31 - 1");
     const InverseSelection result{Tensor::empty({batch, length + 1}, DType::int32, device),
-                                  Tensor::empty({batch, length * slots}, DType::int32, device)};
-    const Inversion a{.indices = indices,
-                      .counts = counts,
+                                  Tensor::empty({batch, (length - first_row) * slots}, DType::int32, device)};
+    const Inversion a{.keys = keys,
                       .offsets = result.offsets.data<int32_t>(),
                       .entries = result.entries.data<int32_t>(),
                       .length = length,
-                      .slots = slots};
+                      .first_row = first_row};
     const Grid by_window{.blocks = dim3(static_cast<unsigned>(batch) * blocks_for(length, window)),
                          .threads = dim3(threads)};
     launch_kernel(invert_kernel<false>, by_window, a);

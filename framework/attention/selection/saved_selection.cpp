@@ -4,10 +4,11 @@
 
 namespace sieve {
 
-SavedSelection::SavedSelection(const Selection& selection, bool cpu)
+SavedSelection::SavedSelection(const Selection& selection)
     : indices_(selection.indices),
       counts_(selection.counts),
-      short_(cpu && selection.indices.dim(1) <= int64_t{1} << 16) {
+      slots_(selection.indices.dim(2)),
+      short_(selection.indices.device().is_cpu() && selection.indices.dim(1) <= int64_t{1} << 16) {
     if (!short_) return;
     indices_ = Tensor::empty(Shape{selection.indices.numel(), 2}, DType::uint8);
     const int32_t* from = selection.indices.data<int32_t>();
@@ -17,11 +18,11 @@ SavedSelection::SavedSelection(const Selection& selection, bool cpu)
     });
 }
 
-SelectedKeys SavedSelection::restore(SelectedKeys keys) const {
-    keys.indices = short_ ? nullptr : indices_.data<int32_t>();
-    keys.short_indices = short_ ? short_indices() : nullptr;
-    keys.counts = counts_.data<int32_t>();
-    return keys;
+SelectedKeys SavedSelection::keys() const {
+    return {.indices = short_ ? nullptr : indices_.data<int32_t>(),
+            .short_indices = short_ ? short_indices() : nullptr,
+            .counts = counts_.data<int32_t>(),
+            .slots = slots_};
 }
 
 }  // namespace sieve

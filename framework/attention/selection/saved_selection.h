@@ -10,14 +10,14 @@ namespace sieve {
 // all layers wait there for their backwards.
 class SavedSelection {
   public:
-    SavedSelection(const Selection& selection, bool cpu);
-    // `keys` as they were for the forward, with what was kept in place of the indices.
-    SelectedKeys restore(SelectedKeys keys) const;
+    explicit SavedSelection(const Selection& selection);
+    SelectedKeys keys() const;
 
   private:
     uint16_t* short_indices() const { return reinterpret_cast<uint16_t*>(indices_.data<uint8_t>()); }
 
     Tensor indices_, counts_;
+    int64_t slots_;
     bool short_;
 };
 

@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(fragment_gather_threads)
         }
         const float value = Keys::over_heads(sum, Sum());
         const int slot = first + Keys::own();
-        if (Keys::owns() && slot < count) values[row * keys.slots + slot] = value;
+        if (Keys::owns() && slot < count) values[row * keys.slots() + slot] = value;
     }
 }
 

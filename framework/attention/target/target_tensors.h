@@ -2,12 +2,13 @@
 #pragma once
 
 #include "framework/attention/target/attention_target.h"
+#include "framework/attention/target/main_attention.h"
 #include "framework/core/dispatch.h"
 
 namespace sieve {
 
-inline void check_attention(const char* op, const Tensor& q, const Tensor& k, const Tensor& lse,
-                            int64_t batch, int64_t length) {
+inline void check_target(const char* op, const MainAttention& a, int64_t batch, int64_t length) {
+    const auto& [q, k, lse, scale] = a;
     check_rank(op, "q", q, 4);
     check_rank(op, "k", k, 4);
     check_shape(op, "q", q, Shape{batch, q.dim(1), length, q.dim(3)}, "batch and length of the indexer");
@@ -23,14 +24,14 @@ inline void check_attention(const char* op, const Tensor& q, const Tensor& k, co
 }
 
 template <class T>
-AttentionTarget<T> attention_target(const Tensor& q, const Tensor& k, const Tensor& lse, double scale) {
-    return {.q = q.data<T>(),
-            .k = k.data<T>(),
-            .lse = lse.data<T>(),
-            .heads = q.dim(1),
-            .key_heads = k.dim(1),
-            .width = q.dim(3),
-            .scale = scale};
+AttentionTarget<T> attention_target(const MainAttention& a) {
+    return {.q = a.q.data<T>(),
+            .k = a.k.data<T>(),
+            .lse = a.lse.data<T>(),
+            .heads = a.q.dim(1),
+            .key_heads = a.k.dim(1),
+            .width = a.q.dim(3),
+            .scale = a.scale};
 }
 
 }  // namespace sieve

@@ -36,8 +36,11 @@ struct AttentionForward {
     T scale;
     AttentionSizes size;
     SelectedKeys keys;
+    // With selected keys: rows below this multiple of 32 are computed by masked tiles, the others from gathered
+    // keys.
+    int64_t tiled_rows = 0;
     // [batch, length, slots] or null: the sums over heads of the probabilities of the selected keys, for the
-    // rows from keys.tiled_rows on. CPU only.
+    // rows from tiled_rows on. CPU only.
     T* weight_sums = nullptr;
 };
 
@@ -55,6 +58,7 @@ struct AttentionBackward {
     T scale;
     AttentionSizes size;
     SelectedKeys keys;
+    int64_t tiled_rows = 0;  // as in the forward
 };
 
 namespace cpu {

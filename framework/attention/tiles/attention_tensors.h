@@ -56,7 +56,8 @@ struct SavedAttention {
 };
 
 template <class T>
-AttentionForward<T> attention_forward_arguments(const SavedAttention& s, const SelectedKeys& keys) {
+AttentionForward<T> attention_forward_arguments(const SavedAttention& s, const SelectedKeys& keys,
+                                                int64_t tiled_rows) {
     return {.q = s.q.data<T>(),
             .k = s.k.data<T>(),
             .v = s.v.data<T>(),
@@ -64,14 +65,16 @@ AttentionForward<T> attention_forward_arguments(const SavedAttention& s, const S
             .lse = s.lse.data<T>(),
             .scale = static_cast<T>(s.scale),
             .size = attention_sizes(s.q, s.k, s.v),
-            .keys = keys};
+            .keys = keys,
+            .tiled_rows = tiled_rows};
 }
 
-// {dq, dk, dv} by the given kernels.
+// {dq, dk, dv} by the given kernels. tiled_rows: those of the forward.
 template <class T>
 std::vector<Tensor> attention_gradients(const char* op, void (*cpu_kernel)(const AttentionBackward<T>&),
                                         void (*cuda_kernel)(const AttentionBackward<T>&), const Tensor& dout,
-                                        const SavedAttention& s, const SelectedKeys& keys) {
+                                        const SavedAttention& s, const SelectedKeys& keys,
+                                        int64_t tiled_rows) {
     const Tensor dq = Tensor::empty(s.q.shape(), s.q.dtype(), s.q.device());
     const Tensor dk = Tensor::empty(s.k.shape(), s.q.dtype(), s.q.device());
     const Tensor dv = Tensor::empty(s.v.shape(), s.q.dtype(), s.q.device());
@@ -87,7 +90,8 @@ std::vector<Tensor> attention_gradients(const char* op, void (*cpu_kernel)(const
                                 .dv = dv.data<T>(),
                                 .scale = static_cast<T>(s.scale),
                                 .size = attention_sizes(s.q, s.k, s.v),
-                                .keys = keys});
+                                .keys = keys,
+                                .tiled_rows = tiled_rows});
     return {dq, dk, dv};
 }
 

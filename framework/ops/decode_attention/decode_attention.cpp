@@ -1,7 +1,8 @@
 #include "framework/ops/decode_attention/decode_attention.h"
 
 #include "framework/attention/gather/gather_kernels.h"
-#include "framework/attention/gather/selected_tensors.h"
+#include "framework/attention/gather/sparse_method.h"
+#include "framework/attention/selection/check_selection.h"
 #include "framework/attention/tiles/attention_tensors.h"
 #include "framework/autograd/autograd.h"
 #include "framework/core/dispatch.h"
@@ -37,12 +38,13 @@ AttentionSizes cached_sizes(const Tensor& q, const Tensor& k, const Tensor& v, i
 AttentionOutput decode_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t length,
                                  double scale, const Selection* selection) {
     check_cached(q, k, v, length);
-    if (selection) check_selected(op, *selection, q, k, length);
+    if (selection) check_selection(op, *selection, q.dim(0), 1, length, q.device());
     const AttentionOutput result = empty_attention_output(q, v);
-    const SelectedKeys keys =
-        selection ? selected_keys(*selection, SparseMethod::automatic, q, k, length) : SelectedKeys{};
+    const SelectedKeys keys = selection ? selected_keys(*selection) : SelectedKeys{};
+    const int64_t tiled = tiled_rows(SparseMethod::automatic, q, k.dim(1), keys.slots, length);
     dispatch_float(op, q.dtype(), [&]<class T>() {
-        auto arguments = attention_forward_arguments<T>({q, k, v, result.out, result.lse, scale}, keys);
+        auto arguments =
+            attention_forward_arguments<T>({q, k, v, result.out, result.lse, scale}, keys, tiled);
         arguments.size = cached_sizes(q, k, v, length);
         launch_on_cpu(op, q.device(),
                       selection ? cpu::sparse_attention_forward<T> : cpu::dense_attention_forward<T>,

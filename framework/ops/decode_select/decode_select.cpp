@@ -52,9 +52,10 @@ void store_indexer_keys(const Tensor& k, const Tensor& panels, int64_t first) {
     });
 }
 
-Selection decode_select(const Tensor& q, const Tensor& panels, const Tensor& w, int64_t length, double scale,
-                        int64_t top_k, const Tensor& key_scales) {
+Selection decode_select(const IndexerQuery& query, const CachedIndexerKeys& keys, int64_t top_k) {
     constexpr const char* op = "decode_select";
+    const auto& [q, w, scale] = query;
+    const auto& [panels, length, key_scales] = keys;
     check_rank(op, "indexer q", q, 4);
     check_shape(op, "indexer q", q, Shape{q.dim(0), 1, q.dim(2), q.dim(3)}, "one token");
     if (q.dim(2) == 0 || q.dim(3) == 0)

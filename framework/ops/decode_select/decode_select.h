@@ -1,7 +1,7 @@
 // The lightning indexer for one new token: it scores every key that a cache holds and selects the top k.
 //
 //   I[b,s] = scale * sum_j w[b,j] ReLU(q[b,j] . k[b,s])       s < length: the last row of indexer_scores
-//   (times key_scales[b,s], where there are any: int8 keys, see rounded_keys)
+//   (times scales[b,s], where there are any: int8 keys, see rounded_keys)
 //   S[b]   = the min(k, length) keys that come first by (I descending, s ascending)
 //
 // Scores have the bits that indexer_scores gives them, so the selection is indexer_select's, to the last tie.
@@ -20,11 +20,23 @@ int64_t indexer_panel_keys(DType dtype);
 // Throws when they do not fit, or shapes or dtypes differ.
 void store_indexer_keys(const Tensor& k, const Tensor& panels, int64_t first);
 
-// q [B,1,HI,dI], w [B,1,HI], panels as above with `length` keys -> indices [B,1,min(k,length)], counts [B,1].
-// Records nothing. Throws when top_k < 1, length is not in [1, P * indexer_panel_keys], shapes or dtypes
-// differ, HI or dI is 0, and (kind diverged) when a score that is compared is NaN. key_scales: undefined, or
-// [B,C] with C >= length.
-Selection decode_select(const Tensor& q, const Tensor& panels, const Tensor& w, int64_t length, double scale,
-                        int64_t top_k, const Tensor& key_scales = Tensor());
+// One token's queries and weights.
+struct IndexerQuery {
+    Tensor q;  // [B,1,HI,dI]
+    Tensor w;  // [B,1,HI]
+    double scale = 1;
+};
+
+// The keys of the tokens so far.
+struct CachedIndexerKeys {
+    Tensor panels;  // as above, of which `length` keys are in use
+    int64_t length = 0;
+    Tensor scales;  // undefined, or [B,C] with C >= length
+};
+
+// -> indices [B,1,min(k,length)], counts [B,1]. Records nothing. Throws when top_k < 1, length is not in
+// [1, P * indexer_panel_keys], shapes, dtypes or devices differ, HI or dI is 0, and (kind diverged) when a score that
+// is compared is NaN.
+Selection decode_select(const IndexerQuery& query, const CachedIndexerKeys& keys, int64_t top_k);
 
 }  // namespace sieve

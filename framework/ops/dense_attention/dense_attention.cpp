@@ -16,12 +16,12 @@ AttentionOutput dense_attention(const Tensor& q, const Tensor& k, const Tensor& 
     const SavedAttention saved{q, k, v, result.out.detach(), result.lse, scale};
     dispatch_float(op, q.dtype(), [&]<class T>() {
         launch(op, q.device(), cpu::dense_attention_forward<T>, cuda::dense_attention_forward<T>,
-               attention_forward_arguments<T>(saved, {}));
+               attention_forward_arguments<T>(saved, {}, 0));
     });
     record(op, {q, k, v}, {result.out}, [saved](const std::vector<Tensor>& dout) {
         return dispatch_float(op, saved.q.dtype(), [&]<class T>() {
             return attention_gradients<T>(op, cpu::dense_attention_backward<T>,
-                                          cuda::dense_attention_backward<T>, dout[0], saved, {});
+                                          cuda::dense_attention_backward<T>, dout[0], saved, {}, 0);
         });
     });
     return result;

@@ -1,6 +1,6 @@
 #include "framework/ops/indexer_kl/indexer_kl.h"
 
-#include "framework/attention/scores/check_indexer.h"
+#include "framework/attention/scores/indexer_tensors.h"
 #include "framework/attention/selection/check_selection.h"
 #include "framework/attention/target/target_tensors.h"
 #include "framework/autograd/autograd.h"
@@ -10,29 +10,20 @@
 namespace sieve {
 namespace {
 
-struct Indexer {
-    const Tensor &q, &k, &w;
-    double scale;
-};
-
-struct Attention {
-    const Tensor &q, &k, &lse;
-    double scale;
-};
-
 struct Selected {
     const Selection* selection = nullptr;  // null: all keys
     SelectedWeights weights;
 };
 
-void check(const char* op, const Indexer& indexer, const Attention& attention, const Selected& selected) {
+void check(const char* op, const IndexerOperands& indexer, const MainAttention& attention,
+           const Selected& selected) {
     const auto& [selection, weights] = selected;
-    check_indexer(op, indexer.q, indexer.k, indexer.w);
+    check_indexer(op, indexer);
     const int64_t batch = indexer.q.dim(0), length = indexer.q.dim(1);
-    check_attention(op, attention.q, attention.k, attention.lse, batch, length);
+    check_target(op, attention, batch, length);
     check_dtype(op, "q", attention.q, indexer.q.dtype());
     check_device(op, "q", attention.q, indexer.q.device(), "indexer q");
-    if (selection) check_selection(op, *selection, batch, length, attention.q.device());
+    if (selection) check_selection(op, *selection, batch, length, length, attention.q.device());
     if (!weights.sums.defined()) return;
     check_shape(op, "weights", weights.sums, selection->indices.shape());
     check_dtype(op, "weights", weights.sums, indexer.q.dtype());
@@ -59,7 +50,8 @@ std::vector<Tensor> backward_of(const char* op, const Tensor& dloss, const Tenso
     return {dq, dk, dw};
 }
 
-Tensor loss_of(const char* op, const Indexer& indexer, const Attention& attention, const Selected& selected) {
+Tensor loss_of(const char* op, const IndexerOperands& indexer, const MainAttention& attention,
+               const Selected& selected) {
     check(op, indexer, attention, selected);
     const Selection* selection = selected.selection;
     const bool wanted = grad_enabled() &&
@@ -71,22 +63,19 @@ Tensor loss_of(const char* op, const Indexer& indexer, const Attention& attentio
     const Tensor loss = Tensor::empty({}, indexer.q.dtype(), indexer.q.device());
     dispatch_float(op, indexer.q.dtype(), [&]<class T>() {
         launch(op, indexer.q.device(), cpu::indexer_kl_forward<T>, cuda::indexer_kl_forward<T>,
-               IndexerKlForward<T>{
-                   .index_q = indexer.q.data<T>(),
-                   .index_k = indexer.k.data<T>(),
-                   .index_w = indexer.w.data<T>(),
-                   .index_scale = indexer.scale,
-                   .target = attention_target<T>(attention.q, attention.k, attention.lse, attention.scale),
-                   .indices = selection ? selection->indices.data<int32_t>() : nullptr,
-                   .counts = selection ? selection->counts.data<int32_t>() : nullptr,
-                   .slots = selection ? selection->indices.dim(2) : 0,
-                   .weight_sums = data_or_null<T>(selected.weights.sums),
-                   .weights_from = selected.weights.first_row,
-                   .loss = loss.data<T>(),
-                   .dq = data_or_null<T>(dq),
-                   .dk = data_or_null<T>(dk),
-                   .dw = data_or_null<T>(dw),
-                   .sizes = indexer_sizes(indexer.q)});
+               IndexerKlForward<T>{.index_q = indexer.q.data<T>(),
+                                   .index_k = indexer.k.data<T>(),
+                                   .index_w = indexer.w.data<T>(),
+                                   .index_scale = indexer.scale,
+                                   .target = attention_target<T>(attention),
+                                   .keys = selection ? selected_keys(*selection) : SelectedKeys{},
+                                   .weight_sums = data_or_null<T>(selected.weights.sums),
+                                   .weights_from = selected.weights.first_row,
+                                   .loss = loss.data<T>(),
+                                   .dq = data_or_null<T>(dq),
+                                   .dk = data_or_null<T>(dk),
+                                   .dw = data_or_null<T>(dw),
+                                   .sizes = indexer_sizes(indexer.q)});
     });
     if (!wanted) return loss;
     record(op, {indexer.q, indexer.k, indexer.w}, {loss}, [op, dq, dk, dw](const std::vector<Tensor>& dloss) {
@@ -98,18 +87,13 @@ Tensor loss_of(const char* op, const Indexer& indexer, const Attention& attentio
 
 }  // namespace
 
-Tensor indexer_kl_sparse(const Tensor& index_q, const Tensor& index_k, const Tensor& index_w,
-                         double index_scale, const Tensor& q, const Tensor& k, const Tensor& lse,
-                         double attention_scale, const Selection& selection, const SelectedWeights& weights) {
-    return loss_of("indexer_kl_sparse", {index_q, index_k, index_w, index_scale},
-                   {q, k, lse, attention_scale}, {&selection, weights});
+Tensor indexer_kl_sparse(const IndexerOperands& indexer, const MainAttention& attention,
+                         const Selection& selection, const SelectedWeights& weights) {
+    return loss_of("indexer_kl_sparse", indexer, attention, {&selection, weights});
 }
 
-Tensor indexer_kl_dense(const Tensor& index_q, const Tensor& index_k, const Tensor& index_w,
-                        double index_scale, const Tensor& q, const Tensor& k, const Tensor& lse,
-                        double attention_scale) {
-    return loss_of("indexer_kl_dense", {index_q, index_k, index_w, index_scale}, {q, k, lse, attention_scale},
-                   {});
+Tensor indexer_kl_dense(const IndexerOperands& indexer, const MainAttention& attention) {
+    return loss_of("indexer_kl_dense", indexer, attention, {});
 }
 
 }  // namespace sieve

@@ -21,18 +21,16 @@
 // indexer's sizes); backward only multiplies them by the cotangent. T x T is never held.
 #pragma once
 
+#include "framework/attention/scores/indexer_operands.h"
 #include "framework/attention/selection/selection.h"
+#include "framework/attention/target/main_attention.h"
 #include "framework/core/tensor.h"
 
 namespace sieve {
 
-// Throws when shapes or dtypes differ, H is no multiple of G, or `weights` do not fit the selection.
-Tensor indexer_kl_sparse(const Tensor& index_q, const Tensor& index_k, const Tensor& index_w,
-                         double index_scale, const Tensor& q, const Tensor& k, const Tensor& lse,
-                         double attention_scale, const Selection& selection,
-                         const SelectedWeights& weights = {});
-Tensor indexer_kl_dense(const Tensor& index_q, const Tensor& index_k, const Tensor& index_w,
-                        double index_scale, const Tensor& q, const Tensor& k, const Tensor& lse,
-                        double attention_scale);
+// Throws when shapes, dtypes or devices differ, H is no multiple of G, or `weights` do not fit the selection.
+Tensor indexer_kl_sparse(const IndexerOperands& indexer, const MainAttention& attention,
+                         const Selection& selection, const SelectedWeights& weights = {});
+Tensor indexer_kl_dense(const IndexerOperands& indexer, const MainAttention& attention);
 
 }  // namespace sieve

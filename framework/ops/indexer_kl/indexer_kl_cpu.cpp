@@ -47,9 +47,8 @@ SIEVE_INLINE T kl_row(const T* __restrict scores, const T* __restrict p, int64_t
 // What the rows of a block read and write beside scores and target.
 template <class T>
 struct KlRows {
-    const int32_t* indices;  // [T,slots] of this batch row, or null: all s <= t
-    const int32_t* counts;   // [T], or null
-    int64_t slots, row_stride;
+    SelectedKeys keys;  // of this batch row, or none: all s <= t
+    int64_t row_stride;
     T over_heads, weight;
     T* scores;  // [queries, row_stride]
     T* p;       // [queries, row_stride], H times the target
@@ -63,8 +62,8 @@ template <class T>
 SIEVE_INLINE T kl_chosen(const KlRows<T>& a, const int32_t* __restrict chosen, int64_t n,
                          const T* __restrict scores, const T* __restrict p, T* __restrict g) {
     T* __restrict packed_scores = a.packed;
-    T* __restrict packed_p = a.packed + a.slots;
-    T* __restrict packed_g = a.packed + 2 * a.slots;
+    T* __restrict packed_p = a.packed + a.keys.slots;
+    T* __restrict packed_g = a.packed + 2 * a.keys.slots;
     for (int64_t i = 0; i < n; ++i) {
         packed_scores[i] = scores[chosen[i]];
         packed_p[i] = p[chosen[i]];
@@ -78,9 +77,9 @@ SIEVE_INLINE T kl_chosen(const KlRows<T>& a, const int32_t* __restrict chosen, i
 template <class T>
 SIEVE_INLINE void kl_rows(const KlRows<T>& a, int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-        const int64_t at = (t - begin) * a.row_stride, n = a.counts ? a.counts[t] : t + 1;
+        const int64_t at = (t - begin) * a.row_stride, n = a.keys.counts ? a.keys.counts[t] : t + 1;
         if (n <= t) {
-            a.loss[t] = kl_chosen(a, a.indices + t * a.slots, n, a.scores + at, a.p + at, a.g + at);
+            a.loss[t] = kl_chosen(a, a.keys.indices + t * a.keys.slots, n, a.scores + at, a.p + at, a.g + at);
         } else {
             a.loss[t] = kl_row(a.scores + at, a.p + at, n, a.over_heads, a.weight, a.g + at);
             std::fill(a.g + at + n, a.g + at + a.row_stride, T(0));
@@ -114,10 +113,8 @@ struct GatherRows {
     const T* lse;  // [H,T]
     int64_t target_heads, key_heads, target_width, length;
     T scale, weight;
-    const T* weight_sums;    // [T,slots], H p, or null: computed from q, k and lse
-    const int32_t* indices;  // [T,slots]
-    const int32_t* counts;   // [T]
-    int64_t slots;
+    const T* weight_sums;  // [T,slots], H p, or null: computed from q, k and lse
+    SelectedKeys keys;
     T* loss;  // [T]
     T* dq;    // [T,HI,dI], or null: no gradients wanted
     T* dw;    // [T,HI]
@@ -149,12 +146,12 @@ SIEVE_INLINE void gather_targets(const GatherRows<T>& a, int64_t begin, int64_t 
     const int64_t wide = round_up(a.target_width, lanes<T>), group = a.target_heads / a.key_heads;
     for (int64_t key_head = 0; key_head < a.key_heads; ++key_head)
         for (int64_t t = begin; t < end; ++t) {
-            const int64_t n = a.counts[t];
+            const int64_t n = a.keys.counts[t];
             for (int64_t r = 0; r < group; ++r)
                 pad_rows(a.q + ((key_head * group + r) * a.length + t) * a.target_width, 1, a.target_width,
                          s.target_q + r * wide);
             gather_dots_of<T, width>(s.target_q, group, a.k + key_head * a.length * wide, wide,
-                                     a.indices + t * a.slots, n, s.z, s.stride);
+                                     a.keys.indices + t * a.keys.slots, n, s.z, s.stride);
             for (int64_t r = 0; r < group; ++r)
                 add_probabilities(s.z + r * s.stride, n, a.scale,
                                   a.lse[(key_head * group + r) * a.length + t], key_head + r > 0,
@@ -166,7 +163,8 @@ template <class T, int width>
 SIEVE_INLINE void gather_scores(const GatherRows<T>& a, int64_t t, int64_t n, const GatherScratch<T>& s) {
     const int64_t wide = round_up(a.width, lanes<T>);
     pad_rows(a.index_q + t * a.heads * a.width, a.heads, a.width, s.q);
-    gather_dots_of<T, width>(s.q, a.heads, a.index_k, wide, a.indices + t * a.slots, n, s.x, s.stride);
+    gather_dots_of<T, width>(s.q, a.heads, a.index_k, wide, a.keys.indices + t * a.keys.slots, n, s.x,
+                             s.stride);
     std::fill(s.scores, s.scores + n, T(0));
     for (int64_t j = 0; j < a.heads; ++j) {
         const T w = a.index_scale * a.index_w[t * a.heads + j];
@@ -182,7 +180,7 @@ SIEVE_INLINE void gather_scores(const GatherRows<T>& a, int64_t t, int64_t n, co
 template <class T, int width>
 SIEVE_INLINE void gather_gradients(const GatherRows<T>& a, int64_t t, int64_t n, const GatherScratch<T>& s) {
     const int64_t wide = round_up(a.width, lanes<T>);
-    const int32_t* chosen = a.indices + t * a.slots;
+    const int32_t* chosen = a.keys.indices + t * a.keys.slots;
     for (int64_t j = 0; j < a.heads; ++j) {
         T* __restrict x = s.x + j * s.stride;
         const T* __restrict g = s.g;
@@ -233,9 +231,9 @@ SIEVE_INLINE void gather_queries(const GatherRows<T>& a, const GatherScratch<T>&
     for (int64_t t = begin; t < end; ++t) {
         if (!a.weight_sums && (t - begin) % gather_block == 0)
             gather_targets<T, width>(a, t, std::min(end, t + gather_block), s);
-        const int64_t n = a.counts[t];
+        const int64_t n = a.keys.counts[t];
         const T* p =
-            a.weight_sums ? a.weight_sums + t * a.slots : s.p + (t - begin) % gather_block * s.stride;
+            a.weight_sums ? a.weight_sums + t * a.keys.slots : s.p + (t - begin) % gather_block * s.stride;
         gather_scores<T, width>(a, t, n, s);
         a.loss[t] = kl_row(s.scores, p, n, T(1) / static_cast<T>(a.target_heads), a.weight, s.g);
         if (a.dq) gather_gradients<T, width>(a, t, n, s);
@@ -276,8 +274,8 @@ constexpr int64_t gather_cost = 2;
 template <class T>
 int64_t tiled_rows(const IndexerKlForward<T>& a) {
     const int64_t length = a.sizes.length;
-    if (!a.indices) return length;
-    const int64_t cheaper = std::max(gather_cost * a.slots, a.weight_sums ? a.weights_from : 0);
+    if (!a.keys.indices) return length;
+    const int64_t cheaper = std::max(gather_cost * a.keys.slots, a.weight_sums ? a.weights_from : 0);
     return std::min(length, round_up(cheaper, queries_per_block(a.sizes.heads)));
 }
 
@@ -307,10 +305,8 @@ void tile_queries(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int
     const GradientScratch<T> scratch(n, end, a.dq != nullptr);
     const Tensor p = Tensor::empty({step, scratch.row_stride()}, dtype_of<T>);
     const Tensor z = Tensor::empty({step, panel_width<T>}, dtype_of<T>);
-    const Tensor packed = Tensor::empty({3, a.slots}, dtype_of<T>);
-    const KlRows<T> rows{.indices = a.indices ? a.indices + b * n.length * a.slots : nullptr,
-                         .counts = a.counts ? a.counts + b * n.length : nullptr,
-                         .slots = a.slots,
+    const Tensor packed = Tensor::empty({3, a.keys.slots}, dtype_of<T>);
+    const KlRows<T> rows{.keys = a.keys.from_row(b * n.length),
                          .row_stride = scratch.row_stride(),
                          .over_heads = T(1) / static_cast<T>(a.target.heads),
                          .weight = T(1) / static_cast<T>(n.batch * n.length),
@@ -350,10 +346,8 @@ GatherRows<T> gather_rows(const IndexerKlForward<T>& a, const PreparedKeys<T>& k
             .length = n.length,
             .scale = static_cast<T>(target.scale),
             .weight = T(1) / static_cast<T>(n.batch * n.length),
-            .weight_sums = a.weight_sums ? a.weight_sums + rows * a.slots : nullptr,
-            .indices = a.indices + rows * a.slots,
-            .counts = a.counts + rows,
-            .slots = a.slots,
+            .weight_sums = a.weight_sums ? a.weight_sums + rows * a.keys.slots : nullptr,
+            .keys = a.keys.from_row(rows),
             .loss = row_loss + rows,
             .dq = a.dq ? a.dq + rows * n.heads * n.width : nullptr,
             .dw = a.dw ? a.dw + rows * n.heads : nullptr,
@@ -366,7 +360,7 @@ void gather_range(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int
                   int64_t end, T* dk, T* row_loss) {
     const int64_t wide = round_up(a.sizes.width, lanes<T>), target_wide = round_up(a.target.width, lanes<T>);
     const int64_t group = a.target.heads / a.target.key_heads,
-                  stride = round_up(a.slots, lanes<T>) + lanes<T>;
+                  stride = round_up(a.keys.slots, lanes<T>) + lanes<T>;
     const Tensor rows = Tensor::empty({a.sizes.heads + group + 2 + gather_block, stride}, dtype_of<T>);
     const Tensor vectors = Tensor::empty({2 * a.sizes.heads * wide + group * target_wide}, dtype_of<T>);
     T* row = rows.template data<T>();

@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(row_threads) kl_row_kernel(KlRows<T> a) {
     __shared__ T scratch[warp_size];
     const int64_t local = blockIdx.x, t = a.chunk.first + local % a.chunk.rows;
     const int64_t row = (a.chunk.batch + local / a.chunk.rows) * a.keys.length + t;
-    const bool selected = a.keys.indices != nullptr;
+    const bool selected = a.keys.given();
     const int count = selected ? a.keys.count(row) : static_cast<int>(t + 1);
     const T* scores = a.scores + local * a.stride;
     const T* p = a.p + local * a.stride;
@@ -99,7 +99,7 @@ IndexerRows<T> indexer_of(const IndexerKlForward<T>& a) {
 template <class T>
 KlRows<T> kl_rows_of(const IndexerKlForward<T>& a, const RowChunk& chunk, T* row_loss) {
     return {.chunk = chunk,
-            .keys = {a.indices, a.counts, a.sizes.batch, a.sizes.length, a.slots},
+            .keys = {a.keys, a.sizes.batch, a.sizes.length},
             .over_heads = T(1) / static_cast<T>(a.target.heads),
             .weight = T(1) / static_cast<T>(a.sizes.batch * a.sizes.length),
             .loss = row_loss};
@@ -114,7 +114,7 @@ void tile_chunk(const IndexerKlForward<T>& a, const RowChunk& chunk, T* row_loss
                  p = Tensor::empty(square, dtype_of<T>, device);
     const Tensor masks = Tensor::empty(Shape{chunk.batches, words, chunk.rows, length}, DType::int32, device);
     // Keys that were not chosen get no gradient, so then g cannot take the place of p.
-    const Tensor g = a.dq && a.indices ? Tensor::zeros(square, dtype_of<T>, device) : p;
+    const Tensor g = a.dq && a.keys.indices ? Tensor::zeros(square, dtype_of<T>, device) : p;
     uint32_t* signs = a.dq ? static_cast<uint32_t*>(masks.raw()) : nullptr;
     score_rows(ScoreRows<T>{.indexer = indexer,
                             .chunk = chunk,
@@ -144,16 +144,16 @@ template <class T>
 void gather_all(const IndexerKlForward<T>& a, T* row_loss) {
     const IndexerSizes& n = a.sizes;
     KlRows<T> rows = kl_rows_of(a, {0, n.batch, 0, n.length}, row_loss);
-    const Shape pairs{n.batch, n.length, a.slots};
+    const Shape pairs{n.batch, n.length, a.keys.slots};
     const Tensor scores = Tensor::empty(pairs, dtype_of<T>, device),
                  p = Tensor::empty(pairs, dtype_of<T>, device);
     const int64_t words = a.dq ? mask_words(n.heads) : 0;
-    const Tensor masks = Tensor::empty(Shape{words, n.batch * n.length, a.slots}, DType::int32, device);
+    const Tensor masks = Tensor::empty(Shape{words, n.batch * n.length, a.keys.slots}, DType::int32, device);
     uint32_t* signs = a.dq ? static_cast<uint32_t*>(masks.raw()) : nullptr;
     gather_scores(rows.keys, GatheredScores<T>{indexer_of(a), signs}, scores.template data<T>());
     gather_targets(rows.keys, a.target, p.template data<T>());
     rows.packed = true;
-    rows.stride = a.slots;
+    rows.stride = a.keys.slots;
     rows.scores = scores.template data<T>();
     rows.p = p.template data<T>();
     rows.g = a.dq ? p.template data<T>() : nullptr;
@@ -167,9 +167,9 @@ constexpr int64_t gather_cost = 4;
 
 template <class T>
 bool gathering_pays(const IndexerKlForward<T>& a) {
-    const int64_t length = a.sizes.length, slots = a.slots;
+    const int64_t length = a.sizes.length, slots = a.keys.slots;
     const int64_t selected = slots * (slots + 1) / 2 + (length - slots) * slots;
-    return a.indices && slots > 0 && length * (length + 1) / 2 > gather_cost * selected;
+    return a.keys.indices && slots > 0 && length * (length + 1) / 2 > gather_cost * selected;
 }
 
 }  // namespace

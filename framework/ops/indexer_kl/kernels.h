@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "framework/attention/scores/indexer_sizes.h"
+#include "framework/attention/selection/selected_keys.h"
 #include "framework/attention/target/attention_target.h"
 #include "framework/core/cuda/twin.h"
 
@@ -15,9 +16,7 @@ struct IndexerKlForward {
     const T* index_w;  // [B,T,HI]
     double index_scale;
     AttentionTarget<T> target;
-    const int32_t* indices;  // [B,T,slots], or null: all s <= t
-    const int32_t* counts;   // [B,T], or null
-    int64_t slots;
+    SelectedKeys keys;  // or none: all s <= t
     // [B,T,slots] or null: H p of the chosen keys of the rows from weights_from on. Read on the CPU only.
     const T* weight_sums;
     int64_t weights_from;

@@ -21,29 +21,27 @@ IndexerQuality summary(const std::vector<double>& totals, int64_t rows) {
 
 }  // namespace
 
-IndexerQuality indexer_quality(const Tensor& q, const Tensor& k, const Tensor& lse, double attention_scale,
-                               const Selection& selection) {
+IndexerQuality indexer_quality(const MainAttention& attention, const Selection& selection) {
     constexpr const char* op = "indexer_quality";
+    const Tensor& q = attention.q;
     check_rank(op, "q", q, 4);
     const int64_t batch = q.dim(0), length = q.dim(2);
-    check_attention(op, q, k, lse, batch, length);
-    check_selection(op, selection, batch, length, q.device());
+    check_target(op, attention, batch, length);
+    check_selection(op, selection, batch, length, length, q.device());
     const Tensor recall = Tensor::empty({batch, length}, DType::float64, q.device());
     const Tensor covered = Tensor::empty({batch, length}, DType::float64, q.device());
     const Tensor totals = Tensor::empty({quality_totals}, DType::float64, q.device());
     int64_t bad_row = -1;
     dispatch_float(op, q.dtype(), [&]<class T>() {
         launch(op, q.device(), cpu::indexer_quality<T>, cuda::indexer_quality<T>,
-               IndexerQualityRows<T>{.target = attention_target<T>(q, k, lse, attention_scale),
-                                     .indices = selection.indices.data<int32_t>(),
-                                     .counts = selection.counts.data<int32_t>(),
+               IndexerQualityRows<T>{.target = attention_target<T>(attention),
+                                     .keys = selected_keys(selection),
                                      .recall = recall.data<double>(),
                                      .covered = covered.data<double>(),
                                      .totals = totals.data<double>(),
                                      .bad_row = &bad_row,
                                      .batch = batch,
-                                     .length = length,
-                                     .slots = selection.indices.dim(2)});
+                                     .length = length});
     });
     check_no_nan(op, bad_row, length);
     return summary(totals.to_vector<double>(), batch * length);

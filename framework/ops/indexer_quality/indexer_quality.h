@@ -9,6 +9,7 @@
 #pragma once
 
 #include "framework/attention/selection/selection.h"
+#include "framework/attention/target/main_attention.h"
 #include "framework/core/tensor.h"
 
 namespace sieve {
@@ -22,9 +23,8 @@ struct IndexerQuality {
     int64_t rows = 0, choices = 0;  // all B T rows, and those that left a key out
 };
 
-// Throws when shapes or dtypes differ, H is no multiple of G, or (kind diverged, on the CPU alone) a
+// lse is that of dense attention. Throws when shapes, dtypes or devices differ, H is no multiple of G, or (kind diverged, on the CPU alone) a
 // probability is NaN. Waits for the device.
-IndexerQuality indexer_quality(const Tensor& q, const Tensor& k, const Tensor& lse, double attention_scale,
-                               const Selection& selection);
+IndexerQuality indexer_quality(const MainAttention& attention, const Selection& selection);
 
 }  // namespace sieve

@@ -23,18 +23,17 @@ struct QualityScratch {
 
 // One batch row's part of the arguments.
 struct QualityRows {
-    const int32_t* indices;
-    const int32_t* counts;
+    SelectedKeys keys;
     double* recall;
     double* covered;
-    int64_t slots, first_row;
+    int64_t first_row;
 };
 
 template <class T>
 SIEVE_INLINE bool judge_row(const T* p, int64_t heads, int64_t t, const QualityRows& a,
                             const QualityScratch<T>& s) {
-    const int64_t n = a.counts[t];
-    const int32_t* chosen = a.indices + t * a.slots;
+    const int64_t n = a.keys.counts[t];
+    const int32_t* chosen = a.keys.indices + t * a.keys.slots;
     a.recall[t] = a.covered[t] = 1;
     if (n > t) return true;
     if (!select_row(p, t + 1, n, s.select, s.best)) return false;
@@ -50,7 +49,7 @@ struct JudgeBlock {
     static SIEVE_INLINE void run(const TargetBlock<T>& target, const QualityRows& a,
                                  const QualityScratch<T>& s, std::atomic<int64_t>* lowest_bad) {
         bool needed = false;
-        for (int64_t t = target.begin; t < target.end; ++t) needed |= a.counts[t] <= t;
+        for (int64_t t = target.begin; t < target.end; ++t) needed |= a.keys.counts[t] <= t;
         if (needed) target_rows<T, width>(target, s.z, s.p, s.row_stride);
         for (int64_t t = target.begin; t < target.end; ++t)
             if (!judge_row(s.p + (t - target.begin) * s.row_stride, target.heads, t, a, s))
@@ -62,7 +61,7 @@ template <class T>
 void sum_rows(const IndexerQualityRows<T>& a) {
     double sum[quality_totals] = {};
     for (int64_t row = 0; row < a.batch * a.length; ++row) {
-        const bool choice = a.counts[row] <= row % a.length;
+        const bool choice = a.keys.counts[row] <= row % a.length;
         sum[0] += a.recall[row];
         sum[1] += a.covered[row];
         sum[2] += choice ? a.recall[row] : 0;
@@ -85,11 +84,11 @@ void indexer_quality(const IndexerQualityRows<T>& a) {
         const Tensor z = Tensor::empty({block_queries, panel_width<T>}, dtype_of<T>);
         const Tensor p = Tensor::empty({block_queries, row_stride}, dtype_of<T>);
         const Tensor keys = Tensor::empty({end}, dtype_of<T>), marks = Tensor::empty({end + 8}, DType::uint8);
-        const Tensor best = Tensor::empty({a.slots}, DType::int32);
+        const Tensor best = Tensor::empty({a.keys.slots}, DType::int32);
         run_best<JudgeBlock, T>(
             target_block(a.target, panels, a.length, b, begin, end),
-            QualityRows{a.indices + b * a.length * a.slots, a.counts + b * a.length, a.recall + b * a.length,
-                        a.covered + b * a.length, a.slots, b * a.length},
+            QualityRows{a.keys.from_row(b * a.length), a.recall + b * a.length, a.covered + b * a.length,
+                        b * a.length},
             QualityScratch<T>{z.template data<T>(),
                               p.template data<T>(),
                               row_stride,

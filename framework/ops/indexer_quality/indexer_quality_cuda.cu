@@ -50,13 +50,13 @@ __global__ void __launch_bounds__(warps* warp_size)
     for (int64_t local = first; local < chunk.batches * chunk.rows; local += step) {
         const int64_t t = chunk.first + local % chunk.rows;
         const int64_t row = (chunk.batch + local / chunk.rows) * a.length + t;
-        const int64_t count = a.counts[row] < a.slots ? a.counts[row] : a.slots;
+        const int64_t count = a.keys.counts[row] < a.keys.slots ? a.keys.counts[row] : a.keys.slots;
         double recall = 1, covered = 1;
         if (count > 0 && count <= t) {
             CandidateLists<T> own = lists;
             own.wanted = static_cast<int>(count);
             Candidates<T> candidates(own, first, bins[warp], {});
-            judge_row(p + local * a.length, t + 1, a.indices + row * a.slots, own.wanted,
+            judge_row(p + local * a.length, t + 1, a.keys.indices + row * a.keys.slots, own.wanted,
                       static_cast<double>(a.target.heads), candidates, lists.indices + first * lists.capacity,
                       recall, covered);
         }
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(1024) totals_kernel(IndexerQualityRows<T> a) {
     __shared__ double scratch[warp_size];
     double sum[quality_totals] = {};
     for (int64_t row = threadIdx.x; row < a.batch * a.length; row += blockDim.x) {
-        const bool choice = a.counts[row] <= row % a.length;
+        const bool choice = a.keys.counts[row] <= row % a.length;
         sum[0] += a.recall[row];
         sum[1] += a.covered[row];
         sum[2] += choice ? a.recall[row] : 0;
@@ -94,7 +94,7 @@ void indexer_quality(const IndexerQualityRows<T>& a) {
     for_row_chunks(a.batch, a.length, [&](const RowChunk& chunk) {
         const int64_t blocks = std::min((chunk.batches * chunk.rows + warps - 1) / warps, most_blocks);
         const Tensor p = Tensor::empty(Shape{chunk.batches, chunk.rows, a.length}, dtype_of<T>, device);
-        const CandidateMemory<T> memory = candidate_memory<T>(blocks * warps, a.slots);
+        const CandidateMemory<T> memory = candidate_memory<T>(blocks * warps, a.keys.slots);
         target_rows(TargetRows<T>{
             .attention = a.target, .length = a.length, .chunk = chunk, .p = p.template data<T>()});
         launch_kernel(quality_kernel<T>,

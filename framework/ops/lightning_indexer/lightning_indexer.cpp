@@ -1,6 +1,6 @@
 #include "framework/ops/lightning_indexer/lightning_indexer.h"
 
-#include "framework/attention/scores/check_indexer.h"
+#include "framework/attention/scores/indexer_tensors.h"
 #include "framework/attention/selection/check_selection.h"
 #include "framework/autograd/autograd.h"
 #include "framework/core/dispatch.h"
@@ -11,8 +11,8 @@ namespace sieve {
 namespace {
 
 template <class T>
-std::vector<Tensor> scores_backward_of(const Tensor& dscores, const Tensor& q, const Tensor& k,
-                                       const Tensor& w, double scale) {
+std::vector<Tensor> scores_backward_of(const Tensor& dscores, const IndexerOperands& operands) {
+    const auto& [q, k, w, scale] = operands;
     const Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.device());
     const Tensor dk = Tensor::empty(k.shape(), k.dtype(), k.device());
     const Tensor dw = Tensor::empty(w.shape(), w.dtype(), w.device());
@@ -32,9 +32,10 @@ std::vector<Tensor> scores_backward_of(const Tensor& dscores, const Tensor& q, c
 
 }  // namespace
 
-Tensor indexer_scores(const Tensor& q, const Tensor& k, const Tensor& w, double scale) {
+Tensor indexer_scores(const IndexerOperands& operands) {
     constexpr const char* op = "indexer_scores";
-    check_indexer(op, q, k, w);
+    check_indexer(op, operands);
+    const auto [q, k, w, scale] = operands;
     const Tensor scores = Tensor::empty({q.dim(0), q.dim(1), q.dim(1)}, q.dtype(), q.device());
     dispatch_float(op, q.dtype(), [&]<class T>() {
         launch(op, q.device(), cpu::indexer_scores_forward<T>, cuda::indexer_scores_forward<T>,
@@ -45,9 +46,9 @@ Tensor indexer_scores(const Tensor& q, const Tensor& k, const Tensor& w, double 
                                        .sizes = indexer_sizes(q),
                                        .scale = scale});
     });
-    record(op, {q, k, w}, {scores}, [q, k, w, scale](const std::vector<Tensor>& dscores) {
-        return dispatch_float(op, q.dtype(),
-                              [&]<class T>() { return scores_backward_of<T>(dscores[0], q, k, w, scale); });
+    record(op, {q, k, w}, {scores}, [operands](const std::vector<Tensor>& dscores) {
+        return dispatch_float(op, operands.q.dtype(),
+                              [&]<class T>() { return scores_backward_of<T>(dscores[0], operands); });
     });
     return scores;
 }
@@ -81,8 +82,8 @@ void select_by(void (*cpu_kernel)(const Args&), void (*cuda_kernel)(const Args&)
     check_no_nan(op, bad_row, q.dim(1));
 }
 
-void select_in_int8(const Tensor& q, const Tensor& k, const Tensor& w, double scale,
-                    const Selection& selection) {
+void select_in_int8(const IndexerOperands& operands, const Selection& selection) {
+    const auto& [q, k, w, scale] = operands;
     const Int8Queries queries = int8_queries(q, w);
     const QuantizedRows keys = quantize_rows(k, RowFormat::int8);
     select_by(cpu::indexer_select_int8, cuda::indexer_select_int8,
@@ -111,13 +112,13 @@ RoundedKeys rounded_keys(const Tensor& k, IndexerPrecision precision) {
     return {int8_values(rows), rows.scales};
 }
 
-Selection indexer_select(const Tensor& q, const Tensor& k, const Tensor& w, double scale, int64_t top_k,
-                         IndexerPrecision precision) {
+Selection indexer_select(const IndexerOperands& operands, int64_t top_k, IndexerPrecision precision) {
     constexpr const char* op = "indexer_select";
-    check_indexer(op, q, k, w);
+    check_indexer(op, operands);
+    const auto [q, k, w, scale] = operands;
     const Selection selection = empty_selection(op, q.dim(0), q.dim(1), top_k, q.device());
     if (precision == IndexerPrecision::int8) {
-        select_in_int8(q, k, w, scale, selection);
+        select_in_int8(operands, selection);
         return selection;
     }
     const RoundedQueries queries = rounded_queries(q, w, precision);

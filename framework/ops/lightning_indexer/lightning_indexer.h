@@ -27,8 +27,8 @@
 // is trained then does not depend on the format that selects.
 #pragma once
 
+#include "framework/attention/scores/indexer_operands.h"
 #include "framework/attention/selection/selection.h"
-#include "framework/core/tensor.h"
 
 namespace sieve {
 
@@ -36,14 +36,14 @@ enum class IndexerPrecision { fp32, bf16, fp8, int8 };
 
 // I [B,T,T], materialised: for analysis, plots and as the oracle of what follows. Saves q, k and w.
 // Throws when shapes or dtypes differ, HI or dI is 0.
-Tensor indexer_scores(const Tensor& q, const Tensor& k, const Tensor& w, double scale);
+Tensor indexer_scores(const IndexerOperands& operands);
 
-// Exactly top_k_select(indexer_scores(q, k, w, scale), top_k), without ever holding T x T: memory O(T).
+// Exactly top_k_select(indexer_scores(operands), top_k), without ever holding T x T: memory O(T).
 // Rows t < top_k take all their keys and are not scored. Records nothing: no gradient flows through a
 // selection. Throws when top_k < 1, and (kind diverged, on the CPU alone) when a score that is compared is
 // NaN, naming its batch row and query. On CUDA a NaN ranks below all numbers. Other precisions than fp32 need
 // float32, dI <= 1024 for fp8 and int8, and a power of two for fp8.
-Selection indexer_select(const Tensor& q, const Tensor& k, const Tensor& w, double scale, int64_t top_k,
+Selection indexer_select(const IndexerOperands& operands, int64_t top_k,
                          IndexerPrecision precision = IndexerPrecision::fp32);
 
 // Queries and keys as a precision has them, in float32, for the float32 indexer; fp32's are the operands

@@ -1,12 +1,14 @@
 // The checks that every op on indexer queries, keys and weights begins with.
 #pragma once
 
+#include "framework/attention/scores/indexer_operands.h"
 #include "framework/attention/scores/indexer_sizes.h"
 #include "framework/core/dispatch.h"
 
 namespace sieve {
 
-inline void check_indexer(const char* op, const Tensor& q, const Tensor& k, const Tensor& w) {
+inline void check_indexer(const char* op, const IndexerOperands& a) {
+    const auto& [q, k, w, scale] = a;
     check_rank(op, "indexer q", q, 4);
     if (q.dim(2) == 0 || q.dim(3) == 0)
         fail(std::string(op) + ": indexer q is " + to_string(q.shape()) +

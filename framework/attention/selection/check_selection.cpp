@@ -1,0 +1,57 @@
+#include "framework/attention/selection/check_selection.h"
+
+#include <algorithm>
+
+namespace sieve {
+
+Selection empty_selection(const char* op, int64_t batch, int64_t length, int64_t top_k, Device device) {
+    if (top_k < 1) fail(std::string(op) + ": top_k is " + std::to_string(top_k) + ", want at least 1");
+    const int64_t slots = std::min(top_k, length);
+    return {Tensor::empty({batch, length, slots}, DType::int32, device),
+            Tensor::empty({batch, length}, DType::int32, device)};
+}
+
+void check_no_nan(const char* op, int64_t bad_row, int64_t length) {
+    if (bad_row < 0) return;
+    throw Error(ErrorKind::diverged, std::string(op) + ": a score of batch row " +
+                                         std::to_string(bad_row / length) + ", query " +
+                                         std::to_string(bad_row % length) + " is NaN");
+}
+
+namespace {
+
+// `row` is that of query t of batch row b.
+void check_row(const char* op, const SelectedKeys& keys, int64_t b, int64_t t, int64_t row) {
+    const int64_t count = keys.counts[row], most = std::min(keys.slots, t + 1);
+    const int32_t* selected = keys.indices + row * keys.slots;
+    const auto refuse = [&](const std::string& what, int64_t largest) {
+        fail(std::string(op) + ": row [" + std::to_string(b) + "," + std::to_string(t) + "] selects " + what +
+             ", want 0 to " + std::to_string(largest));
+    };
+    if (count < 0 || count > most) refuse(std::to_string(count) + " keys", most);
+    if (count == 0) return;
+    for (const int64_t key : {selected[0], selected[count - 1]})
+        if (key < 0 || key > t) refuse("key " + std::to_string(key), t);
+}
+
+}  // namespace
+
+void check_selection(const char* op, const Selection& selection, int64_t batch, int64_t queries,
+                     int64_t length, Device device) {
+    check_rank(op, "the selection's indices", selection.indices, 3);
+    const std::string why = "a row for each query";
+    check_shape(op, "the selection's indices", selection.indices,
+                Shape{batch, queries, selection.indices.dim(2)}, why);
+    check_shape(op, "the selection's counts", selection.counts, Shape{batch, queries}, why);
+    for (const auto& [what, tensor] : {std::pair{"the selection's indices", &selection.indices},
+                                       std::pair{"the selection's counts", &selection.counts}}) {
+        check_dtype(op, what, *tensor, DType::int32);
+        check_device(op, what, *tensor, device, "q");
+    }
+    if (!device.is_cpu()) return;
+    const SelectedKeys keys = selected_keys(selection);
+    for (int64_t b = 0; b < batch; ++b)
+        for (int64_t i = 0; i < queries; ++i) check_row(op, keys, b, length - queries + i, b * queries + i);
+}
+
+}  // namespace sieve

@@ -1,0 +1,11 @@
+// The last k tokens, the query's own among them: a sliding window. Learns nothing; what a selector must beat.
+#pragma once
+
+#include "framework/nn/selector.h"
+
+namespace sieve {
+
+std::unique_ptr<Selector> make_recent(const ParameterInit& init, const SelectorPlace& place,
+                                      const SelectorConfig& config);
+
+}  // namespace sieve

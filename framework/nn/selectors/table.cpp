@@ -1,0 +1,26 @@
+// The table of selectors: the one place that knows them all.
+#include "framework/core/error.h"
+#include "framework/nn/selector.h"
+#include "framework/nn/selectors/indexer.h"
+#include "framework/nn/selectors/recent.h"
+
+namespace sieve {
+
+const std::vector<SelectorKind>& selector_kinds() {
+    static const std::vector<SelectorKind> kinds{
+        {"indexer", "the keys that a lightning indexer scores highest", true, make_indexer},
+        {"recent", "the last keys", false, make_recent},
+    };
+    return kinds;
+}
+
+const SelectorKind& selector_kind(const std::string& name) {
+    std::string names;
+    for (const SelectorKind& kind : selector_kinds()) {
+        if (name == kind.name) return kind;
+        names += (names.empty() ? "" : ", ") + std::string(kind.name);
+    }
+    fail_usage("selector: '" + name + "', want one of " + names);
+}
+
+}  // namespace sieve

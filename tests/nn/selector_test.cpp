@@ -1,0 +1,155 @@
+#include "framework/nn/selector.h"
+
+#include <numeric>
+
+#include "framework/autograd/autograd.h"
+#include "framework/core/error.h"
+#include "models/decoder.h"
+#include "tests/models/variants.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+constexpr int64_t length = 11, top_k = 3;
+
+ModelConfig config_of(const SelectorKind& kind, int64_t k = top_k) {
+    ModelConfig config = tiny_variant(model_variants()[0], "sparse");
+    config.selector = kind.name;
+    config.sparse_top_k = k;
+    return config;
+}
+
+// [layer][row] of a forward over tokens [1,T].
+using Rows = std::vector<std::vector<std::vector<int32_t>>>;
+void note(const AttentionTrace& trace, std::vector<std::vector<int32_t>>& rows) {
+    const Selection s{trace.selection.indices.to(Device{}), trace.selection.counts.to(Device{})};
+    for (int64_t t = 0; t < s.counts.dim(1); ++t) {
+        const int32_t* first = s.indices.data<int32_t>() + t * s.indices.dim(2);
+        rows.emplace_back(first, first + s.counts.data<int32_t>()[t]);
+    }
+}
+
+struct Pass {
+    Rows selected;
+    Tensor logits;
+};
+Pass pass(const Transformer& model, const Tensor& tokens) {
+    const NoGrad guard;
+    Pass result{.selected = Rows(static_cast<size_t>(model.config().n_layers)), .logits = {}};
+    ForwardOptions options;
+    options.observe = [&](int64_t layer, const AttentionTrace& trace) {
+        note(trace, result.selected[static_cast<size_t>(layer)]);
+    };
+    result.logits = model.forward(tokens.to(model.device()), options).logits.to(Device{});
+    return result;
+}
+
+}  // namespace
+
+DEVICE_TEST_CASE("selectors: min(k, t + 1) keys of the past, ascending", device) {
+    for (const SelectorKind& kind : selector_kinds())
+        for (const int64_t k : {int64_t{1}, top_k, length, length + 5}) {
+            INFO(kind.name << " k " << k);
+            const Transformer model(config_of(kind, k), {.device = device});
+            for (const auto& layer : pass(model, random_tokens({1, length}, 3, 13)).selected)
+                for (int64_t t = 0; t < length; ++t) {
+                    const std::vector<int32_t>& keys = layer[static_cast<size_t>(t)];
+                    CHECK(static_cast<int64_t>(keys.size()) == std::min(k, t + 1));
+                    CHECK(std::is_sorted(keys.begin(), keys.end(), std::less_equal<>()));
+                    CHECK(keys.front() >= 0);
+                    CHECK(keys.back() <= t);
+                }
+        }
+}
+
+DEVICE_TEST_CASE("selectors: later tokens change no bit of a row", device) {
+    for (const SelectorKind& kind : selector_kinds()) {
+        INFO(kind.name);
+        const Transformer model(config_of(kind), {.device = device});
+        const Tensor tokens = random_tokens({1, length}, 3, 13);
+        const Pass want = pass(model, tokens);
+        for (int64_t last = 0; last + 1 < length; ++last) {
+            const Tensor other = tokens.clone();
+            for (int64_t t = last + 1; t < length; ++t)
+                other.data<int32_t>()[t] = (other.data<int32_t>()[t] + 5) % 13;
+            const Pass got = pass(model, other);
+            for (size_t layer = 0; layer < want.selected.size(); ++layer)
+                for (int64_t t = 0; t <= last; ++t)
+                    CHECK(got.selected[layer][static_cast<size_t>(t)] ==
+                          want.selected[layer][static_cast<size_t>(t)]);
+            CHECK(bit_identical(got.logits.rows(0, last + 1), want.logits.rows(0, last + 1)));
+        }
+    }
+}
+
+DEVICE_TEST_CASE("selectors: k of all keys is dense attention", device) {
+    for (const SelectorKind& kind : selector_kinds()) {
+        INFO(kind.name);
+        const Transformer model(config_of(kind, length), {.device = device});
+        const Tensor tokens = random_tokens({1, length}, 3, 13).to(device);
+        const NoGrad guard;
+        const Tensor sparse = model.forward(tokens, {}).logits,
+                     dense = model.forward(tokens, {.stage = AttentionStage::dense}).logits;
+        CHECK(bit_identical(sparse.to(Device{}), dense.to(Device{})));
+    }
+}
+
+TEST_CASE("selectors: token by token through a cache they choose what the full pass chooses") {
+    for (const SelectorKind& kind : selector_kinds())
+        for (const int64_t prompt : {1, 4}) {
+            INFO(kind.name << " prompt " << prompt);
+            const Transformer model(config_of(kind), ParameterInit{});
+            const Tensor tokens = random_tokens({1, length}, 3, 13);
+            const Pass want = pass(model, tokens);
+            Rows got(want.selected.size());
+            Decoder decoder(model, [&](int64_t layer, const AttentionTrace& trace) {
+                note(trace, got[static_cast<size_t>(layer)]);
+            });
+            const std::span<const int32_t> all(tokens.data<int32_t>(), static_cast<size_t>(length));
+            Tensor logits = decoder.read(all.first(static_cast<size_t>(prompt)));
+            for (int64_t t = prompt; t < length; ++t)
+                logits = decoder.read(all.subspan(static_cast<size_t>(t), 1));
+            CHECK(got == want.selected);
+            CHECK(bit_identical(logits, want.logits.rows(length - 1, length).alias(logits.shape())));
+        }
+}
+
+TEST_CASE("selectors: who learns has an alignment loss, and parameters that it alone reaches") {
+    for (const SelectorKind& kind : selector_kinds()) {
+        INFO(kind.name);
+        const Transformer model(config_of(kind), ParameterInit{});
+        CHECK(model.indexer_parameters().empty() == !kind.has_indexer);
+        CHECK(model.config().has_indexer() == kind.has_indexer);
+        for (const AttentionStage stage : {AttentionStage::dense, AttentionStage::sparse}) {
+            for (const Parameter& p : model.parameters()) p.tensor.set_requires_grad(true);
+            const ModelOutput out =
+                model.forward(random_tokens({2, length}, 3, 13), {.stage = stage, .indexer_loss = true});
+            CHECK(out.indexer_loss.defined() == kind.has_indexer);
+            if (!out.indexer_loss.defined()) continue;
+            backward(out.indexer_loss);
+            for (const Parameter& p : model.parameters()) {
+                CHECK_MESSAGE(p.tensor.grad().defined() == is_indexer_parameter(p.name), p.name);
+                p.tensor.set_grad({});
+            }
+        }
+    }
+}
+
+DEVICE_TEST_CASE("recent: the last k keys", device) {
+    const Transformer model(config_of(selector_kind("recent")), {.device = device});
+    for (const auto& layer : pass(model, random_tokens({1, length}, 3, 13)).selected)
+        for (int64_t t = 0; t < length; ++t) {
+            std::vector<int32_t> want(static_cast<size_t>(std::min(top_k, t + 1)));
+            std::iota(want.begin(), want.end(), static_cast<int32_t>(std::max<int64_t>(0, t + 1 - top_k)));
+            CHECK(layer[static_cast<size_t>(t)] == want);
+        }
+}
+
+TEST_CASE("selectors: an unknown name is refused with the known ones") {
+    ModelConfig config = config_of(selector_kinds().front());
+    config.selector = "clairvoyant";
+    check_error("selector: 'clairvoyant', want one of indexer, recent", [&] { validate(config); });
+}
