@@ -8,9 +8,10 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "framework/attention/scores/tile_product.h"
+#include "framework/attention/scores/panel_sizes.h"
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
+#include "framework/core/vectors.h"
 
 namespace sieve::cpu {
 

@@ -9,7 +9,8 @@
 #include <cstdint>
 #include <limits>
 
-#include "framework/attention/scores/tile_product.h"
+#include "framework/attention/scores/panel_sizes.h"
+#include "framework/blas/tile_product.h"
 
 namespace sieve::cpu {
 
@@ -79,7 +80,7 @@ SIEVE_INLINE void dot_panel(const ScoreBlock<T>& a, int64_t c, T* x) {
                                           .rows = a.rows(),
                                           .cols = panel_width<T>,
                                           .depth = a.width,
-                                          .add = false});
+                                          .start = TileStart::zero});
 }
 
 // scores[t][c * panel_width + s] = sum_j (scale w[t,j]) ReLU(x[(t,j)][s]). Sums start at +0, so no score is
@@ -182,7 +183,7 @@ SIEVE_INLINE void score_gradients(const ScoreBlock<T>& a, const ScoreGradients<T
                                               .rows = a.rows(),
                                               .cols = wide,
                                               .depth = keys,
-                                              .add = c > 0});
+                                              .start = c > 0 ? TileStart::add : TileStart::zero});
         tile_product<T, width>(TileProduct<T>{.a = tile,
                                               .a_row = 1,
                                               .a_step = panel_width<T>,
@@ -193,7 +194,7 @@ SIEVE_INLINE void score_gradients(const ScoreBlock<T>& a, const ScoreGradients<T
                                               .rows = keys,
                                               .cols = wide,
                                               .depth = a.rows(),
-                                              .add = true});
+                                              .start = TileStart::add});
     }
     finish_query_gradients(a, b);
 }

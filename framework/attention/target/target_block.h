@@ -67,7 +67,7 @@ SIEVE_INLINE void target_rows(const TargetBlock<T>& a, T* z, T* p, int64_t row_s
                                .rows = a.end - a.begin,
                                .cols = panel_width<T>,
                                .depth = a.width,
-                               .add = false});
+                               .start = TileStart::zero});
             for (int64_t t = a.begin; t < a.end; ++t)
                 add_probabilities(z + (t - a.begin) * panel_width<T>, panel_width<T>, a.scale,
                                   a.lse[h * a.length + t], h > 0,

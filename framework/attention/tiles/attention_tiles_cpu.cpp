@@ -14,8 +14,9 @@
 
 #include "framework/attention/tiles/attention_kernels.h"
 #include "framework/attention/tiles/key_chunks.h"
-#include "framework/attention/tiles/tile_arithmetic.h"
 #include "framework/attention/tiles/tile_tasks.h"
+#include "framework/attention/tiles/transposes.h"
+#include "framework/blas/tile_product.h"
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
 #include "framework/core/vector_math.h"
@@ -169,12 +170,29 @@ SIEVE_INLINE void forward_tile(const AttentionForward<T>& a, const Head<T>& head
         const int64_t n = std::min(key_tile, keys - s0);
         const TileBits summary = summarise(bits + s0, n);
         if (!summary.any) continue;
-        multiply<T, width, Layout::rows, Start::zero>(
-            {head.k + s0 * z.dim, z.dim, t.q, lanes, t.scores, lanes, n, lanes, z.dim, nullptr});
+        tile_product<T, width>({.a = head.k + s0 * z.dim,
+                                .a_row = z.dim,
+                                .a_step = 1,
+                                .b = t.q,
+                                .ldb = lanes,
+                                .c = t.scores,
+                                .ldc = lanes,
+                                .rows = n,
+                                .cols = lanes,
+                                .depth = z.dim});
         softmax_tile<T, width>(t, bits + s0, n, summary.every != all_lanes<lanes>);
-        multiply<T, width, Layout::columns, Start::scale_add>({head.v + s0 * z.value_dim, z.value_dim,
-                                                               t.scores, lanes, t.out, lanes, z.value_dim,
-                                                               lanes, n, t.factor});
+        tile_product<T, width>({.a = head.v + s0 * z.value_dim,
+                                .a_row = 1,
+                                .a_step = z.value_dim,
+                                .b = t.scores,
+                                .ldb = lanes,
+                                .c = t.out,
+                                .ldc = lanes,
+                                .rows = z.value_dim,
+                                .cols = lanes,
+                                .depth = n,
+                                .start = TileStart::scale_add,
+                                .factor = t.factor});
     }
     for (int64_t l = 0; l < queries; ++l) a.lse[head.row + l] = t.maximum[l] + std::log(t.sum[l]);
     for (int l = 0; l < lanes; ++l) t.factor[l] = t.sum[l] == 0 ? T(0) : T(1) / t.sum[l];
@@ -300,19 +318,60 @@ SIEVE_INLINE void backward_tile(const AttentionBackward<T>& a, const Head<T>& he
         const TileBits summary = summarise(bits + (s0 - begin), n);
         if (!summary.any) continue;
         const T* k = head.k + s0 * z.dim;
-        multiply<T, width, Layout::rows, Start::zero>(
-            {k, z.dim, t.q, lanes, t.weights, lanes, n, lanes, z.dim, nullptr});
-        multiply<T, width, Layout::rows, Start::zero>({head.v + s0 * z.value_dim, z.value_dim, t.dout, lanes,
-                                                       t.dscores, lanes, n, lanes, z.value_dim, nullptr});
+        tile_product<T, width>({.a = k,
+                                .a_row = z.dim,
+                                .a_step = 1,
+                                .b = t.q,
+                                .ldb = lanes,
+                                .c = t.weights,
+                                .ldc = lanes,
+                                .rows = n,
+                                .cols = lanes,
+                                .depth = z.dim});
+        tile_product<T, width>({.a = head.v + s0 * z.value_dim,
+                                .a_row = z.value_dim,
+                                .a_step = 1,
+                                .b = t.dout,
+                                .ldb = lanes,
+                                .c = t.dscores,
+                                .ldc = lanes,
+                                .rows = n,
+                                .cols = lanes,
+                                .depth = z.value_dim});
         softmax_backward_tile<T, width>(t, bits + (s0 - begin), n, summary.every != all_lanes<lanes>);
-        multiply<T, width, Layout::columns, Start::add>(
-            {k, z.dim, t.dscores, lanes, t.dq, lanes, z.dim, lanes, n, nullptr});
-        multiply<T, width, Layout::rows, Start::add>({t.dscores, lanes, t.q_rows, t.dim_padded,
-                                                      dk + (s0 - begin) * t.dim_padded, t.dim_padded, n,
-                                                      t.dim_padded, lanes, nullptr});
-        multiply<T, width, Layout::rows, Start::add>(
-            {t.weights, lanes, t.dout_rows, t.value_dim_padded, dv + (s0 - begin) * t.value_dim_padded,
-             t.value_dim_padded, n, t.value_dim_padded, lanes, nullptr});
+        tile_product<T, width>({.a = k,
+                                .a_row = 1,
+                                .a_step = z.dim,
+                                .b = t.dscores,
+                                .ldb = lanes,
+                                .c = t.dq,
+                                .ldc = lanes,
+                                .rows = z.dim,
+                                .cols = lanes,
+                                .depth = n,
+                                .start = TileStart::add});
+        tile_product<T, width>({.a = t.dscores,
+                                .a_row = lanes,
+                                .a_step = 1,
+                                .b = t.q_rows,
+                                .ldb = t.dim_padded,
+                                .c = dk + (s0 - begin) * t.dim_padded,
+                                .ldc = t.dim_padded,
+                                .rows = n,
+                                .cols = t.dim_padded,
+                                .depth = lanes,
+                                .start = TileStart::add});
+        tile_product<T, width>({.a = t.weights,
+                                .a_row = lanes,
+                                .a_step = 1,
+                                .b = t.dout_rows,
+                                .ldb = t.value_dim_padded,
+                                .c = dv + (s0 - begin) * t.value_dim_padded,
+                                .ldc = t.value_dim_padded,
+                                .rows = n,
+                                .cols = t.value_dim_padded,
+                                .depth = lanes,
+                                .start = TileStart::add});
     }
     std::fill(t.factor, t.factor + lanes, a.scale);
     transpose_back<T, width>(t.dq, lanes, t.factor, std::min<int64_t>(lanes, z.length - q0), z.dim, dq,

@@ -197,7 +197,7 @@ SIEVE_INLINE void gather_gradients(const GatherRows<T>& a, int64_t t, int64_t n,
                                           .rows = a.heads,
                                           .cols = wide,
                                           .depth = n,
-                                          .add = false,
+                                          .start = TileStart::zero,
                                           .b_rows = chosen});
     for (int64_t j = 0; j < a.heads; ++j) {
         const int64_t row = t * a.heads + j;
@@ -221,7 +221,7 @@ SIEVE_INLINE void gather_gradients(const GatherRows<T>& a, int64_t t, int64_t n,
                                           .rows = n,
                                           .cols = wide,
                                           .depth = a.heads,
-                                          .add = true,
+                                          .start = TileStart::add,
                                           .c_rows = chosen});
 }
 

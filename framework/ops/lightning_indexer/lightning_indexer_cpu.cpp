@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "framework/attention/scores/indexer_panels.h"
+#include "framework/attention/scores/int8_scores.h"
 #include "framework/attention/scores/key_gradients.h"
 #include "framework/attention/selection/select_row.h"
 #include "framework/core/simd.h"
@@ -60,6 +61,11 @@ struct ChooseBlock {
     }
 };
 
+SIEVE_CLONES bool choose_row(const float* scores, int64_t count, int64_t slots,
+                             const SelectScratch<float>& scratch, int32_t* indices, int32_t* chosen) {
+    return select_into(scores, count, slots, scratch, indices, chosen);
+}
+
 }  // namespace
 
 template <class T>
@@ -108,6 +114,34 @@ void indexer_select(const IndexerSelect<T>& a) {
             SelectScratch<T>{static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()},
             ChosenRows{a.indices + b * n.length * a.slots, a.counts + b * n.length, a.slots, b * n.length},
             &lowest_bad);
+    });
+    *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
+}
+
+// On int8 codes (attention/scores/int8_scores.h).
+void indexer_select_int8(const IndexerSelectInt8& a) {
+    const IndexerSizes& n = a.sizes;
+    const Int8Operands operands{.q = a.q,
+                                .k = a.k,
+                                .w = a.w,
+                                .key_scales = a.key_scales,
+                                .sizes = n,
+                                .scale = static_cast<float>(a.scale)};
+    const Int8Keys packed = pack_int8_keys(operands);
+    std::atomic<int64_t> lowest_bad{none};
+    for_query_blocks(n, [&](int64_t b, int64_t begin, int64_t end) {
+        const int64_t stride = int8_score_stride(end);
+        const Tensor scores = Tensor::empty({end - begin, stride}, DType::float32);
+        const Tensor order = Tensor::empty({stride}, DType::int32),
+                     marks = Tensor::empty({stride}, DType::uint8);
+        const SelectScratch<float> scratch{static_cast<uint32_t*>(order.raw()), marks.data<uint8_t>()};
+        if (end > a.slots) int8_scores(operands, packed, b, begin, end, scores);
+        for (int64_t t = begin; t < end; ++t) {
+            const int64_t row = b * n.length + t;
+            if (!choose_row(scores.data<float>() + (t - begin) * stride, t + 1, a.slots, scratch,
+                            a.indices + row * a.slots, a.counts + row))
+                note_bad_row(lowest_bad, row);
+        }
     });
     *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
 }

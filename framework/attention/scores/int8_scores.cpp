@@ -1,22 +1,10 @@
-// indexer_select on int8 codes. As in lightning_indexer_cpu.cpp, the rows (t,j) of a block of queries meet
-// one panel of keys at a time; here the products are integers (int8_dots.h), and the sum over heads turns
-// them into float32:
-//
-//   I[t,s] = key_scale[s] * sum_j (scale * w[t,j]) * float(max(x[t,j,s], 0))
-//
-// in the order of the float32 indexer, whose bits for the same integers these are: float32 holds sums of
-// integer products below 2^24 exactly.
-#include <algorithm>
-#include <atomic>
-#include <limits>
+#include "framework/attention/scores/int8_scores.h"
 
-#include "framework/attention/scores/indexer_panels.h"
+#include <algorithm>
+
 #include "framework/attention/scores/int8_dots.h"
-#include "framework/attention/selection/select_row.h"
 #include "framework/core/simd.h"
-#include "framework/core/tensor.h"
 #include "framework/core/threads.h"
-#include "framework/ops/lightning_indexer/kernels.h"
 
 namespace sieve::cpu {
 namespace {
@@ -74,18 +62,9 @@ SIEVE_CLONES void sum_panel(const Int8Block& a, const int32_t* x, int64_t c, flo
     }
 }
 
-SIEVE_CLONES bool choose_row(const float* scores, int64_t count, int64_t slots,
-                             const SelectScratch<float>& scratch, int32_t* indices, int32_t* chosen) {
-    return select_into(scores, count, slots, scratch, indices, chosen);
-}
+}  // namespace
 
-// The packed keys of all batch rows.
-struct Int8Keys {
-    Tensor panels;  // uint8 [B, panels * groups * keys * 4]
-    Tensor scales;  // float32 [B, panels * keys]
-};
-
-Int8Keys pack_all(const IndexerSelectInt8& a) {
+Int8Keys pack_int8_keys(const Int8Operands& a) {
     const IndexerSizes& n = a.sizes;
     const int64_t panels = panels_of(n.length), bytes = panels * groups_of(n.width) * keys * 4;
     const Int8Keys all{Tensor::empty({n.batch, bytes}, DType::uint8),
@@ -101,10 +80,19 @@ Int8Keys pack_all(const IndexerSelectInt8& a) {
     return all;
 }
 
-// Scores of the block's queries against all keys s < end.
-void score_block(const IndexerSelectInt8& a, const Int8Keys& all, int64_t b, const Int8Block& block,
+int64_t int8_score_stride(int64_t end) {
+    return (panels_of(end) + 1) * keys;
+}
+
+void int8_scores(const Int8Operands& a, const Int8Keys& all, int64_t b, int64_t begin, int64_t end,
                  const Tensor& scores) {
     const IndexerSizes& n = a.sizes;
+    const Int8Block block{.w = a.w + b * n.length * n.heads,
+                          .key_scales = all.scales.data<float>() + b * all.scales.dim(1),
+                          .heads = n.heads,
+                          .begin = begin,
+                          .end = end,
+                          .scale = a.scale};
     const int64_t rows = (block.end - block.begin) * n.heads, groups = groups_of(n.width);
     const Tensor q = Tensor::empty({rows, 4 * groups}, DType::uint8);
     int8_t* padded = reinterpret_cast<int8_t*>(q.data<uint8_t>());
@@ -121,37 +109,6 @@ void score_block(const IndexerSelectInt8& a, const Int8Keys& all, int64_t b, con
                            .groups = groups});
         sum_panel(block, x.data<int32_t>(), c, scores.data<float>(), scores.dim(1));
     }
-}
-
-}  // namespace
-
-// Blocks whose rows all take every key are not scored.
-void indexer_select_int8(const IndexerSelectInt8& a) {
-    const IndexerSizes& n = a.sizes;
-    const Int8Keys all = pack_all(a);
-    constexpr int64_t none = std::numeric_limits<int64_t>::max();
-    std::atomic<int64_t> lowest_bad{none};
-    for_query_blocks(n, [&](int64_t b, int64_t begin, int64_t end) {
-        const Int8Block block{.w = a.w + b * n.length * n.heads,
-                              .key_scales = all.scales.data<float>() + b * all.scales.dim(1),
-                              .heads = n.heads,
-                              .begin = begin,
-                              .end = end,
-                              .scale = static_cast<float>(a.scale)};
-        const int64_t stride = (panels_of(end) + 1) * keys;
-        const Tensor scores = Tensor::empty({end - begin, stride}, DType::float32);
-        const Tensor order = Tensor::empty({stride}, DType::int32),
-                     marks = Tensor::empty({stride}, DType::uint8);
-        const SelectScratch<float> scratch{static_cast<uint32_t*>(order.raw()), marks.data<uint8_t>()};
-        if (end > a.slots) score_block(a, all, b, block, scores);
-        for (int64_t t = begin; t < end; ++t) {
-            const int64_t row = b * n.length + t;
-            if (!choose_row(scores.data<float>() + (t - begin) * stride, t + 1, a.slots, scratch,
-                            a.indices + row * a.slots, a.counts + row))
-                note_bad_row(lowest_bad, row);
-        }
-    });
-    *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
 }
 
 }  // namespace sieve::cpu
