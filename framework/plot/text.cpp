@@ -21,7 +21,7 @@ namespace {
 constexpr double line_height = 1.2;              // of the font size
 constexpr double ascent = 0.76, descent = 0.24;  // of the font size: letters with accents excluded
 constexpr double cap_height = 0.73;              // of the font size
-#ifndef SIEVE_FONT  // a bundle brings its own
+#ifndef SIEVE_FONT                               // a bundle brings its own
 #define SIEVE_FONT "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"
 #endif
 constexpr const char* font_path = SIEVE_FONT;

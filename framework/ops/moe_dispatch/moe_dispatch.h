@@ -21,7 +21,7 @@ struct DispatchPlan {
     Tensor order;     // int32 [N*K]
     Tensor position;  // int32 [N*K]
     Tensor offsets;   // int64 [E+1], from 0 to N*K; like the others where `experts` is: on a CUDA device the
-                     // host never learns them
+                      // host never learns them
     int64_t tokens = 0;  // N
     int64_t top_k = 0;   // K
 
