@@ -2,9 +2,10 @@
 //
 //   tokens int64 [batch, sequence]  ->  logits float32 [batch, sequence, vocabulary]
 //
-// Scores of keys are float32, whatever indexer_precision is. Any batch and length of at least 1; the weights keep their names and shapes. Selection is
-// TopK(min(k, sequence)) -> ScatterElements -> And causal, then Where(-inf) in front of the softmax, so the
-// work of attention is O(T^2) here. An expert sees only the tokens that chose it.
+// Any batch and length of at least 1; the weights keep their names and shapes. Scores of keys are float32,
+// whatever indexer_precision is. Selection is TopK(min(k, sequence)) -> ScatterElements -> And causal, then
+// Where(-inf) in front of the softmax, so the work of attention is O(T^2) here. An expert sees only the
+// tokens that chose it.
 //
 // Ties: ONNX's TopK puts the lower index first among equal scores, which is this project's rule. It decides
 // as here where scores are equal to the bit: ReLU zeros, and in the first layer equal tokens (ONNX Runtime's

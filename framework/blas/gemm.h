@@ -2,13 +2,13 @@
 //
 // Contract of the CPU's, that the rest of the framework relies on:
 //  - the bits of C[i,j] depend only on row i of op(A), column j of op(B), C[i,j], k, alpha and beta: not on
-//  m, n,
-//    on where the row or column lies, or on the number of threads. Causality and the tie rule need this.
-//    Hence kernels of our own, for AVX-512, AVX2 and plain 128-bit vectors, chosen when the program runs: the
-//    libraries pick theirs by shape. Of 12 random parts of a 256^3 product OpenBLAS 0.3.21 gave 12 (Haswell
-//    kernels) or 2-3 (SkylakeX) other bits than in the whole; of 128x128x32 NT parts oneDNN 2.6.3 gave 6.
+//    m, n, on where the row or column lies, or on the number of threads. Causality and the tie rule need
+//    this. Hence kernels of our own, for AVX-512, AVX2 and plain 128-bit vectors, chosen when the program
+//    runs: the libraries pick theirs by shape. Of 12 random parts of a 256^3 product OpenBLAS 0.3.21 gave 12
+//    (Haswell kernels) or 2-3 (SkylakeX) other bits than in the whole; of 128x128x32 NT parts oneDNN 2.6.3
+//    gave 6.
 //  - beta == 0 never reads C. k == 0 gives beta * C. m, n may be 0. NaN and infinity travel as in a plain
-//  sum.
+//    sum.
 //  - called from inside a parallel region it runs on the calling thread alone.
 #pragma once
 

@@ -28,9 +28,9 @@ template <class T>
 struct Panel {
     const T* source;  // X [k, count], or X^T [count, k] for pack_transposed
     int64_t ld;
-    int64_t k,
-        count;  // count <= width; the panel's other columns are left as they are or filled with anything
-    T* panel;   // [k, width]; up to one vector more is overwritten behind the end
+    int64_t k;
+    int64_t count;  // at most width; the panel's other columns are left as they are or filled with anything
+    T* panel;       // [k, width]; up to one vector more is overwritten behind the end
 };
 
 template <class T>

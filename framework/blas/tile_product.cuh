@@ -8,8 +8,7 @@
 //
 //   ExactTile<T>    256 threads, each 4 x 4 elements; one multiply-add chain an element, l ascending
 //   FragmentTile    128 threads = 4 warps, each 32 x 32 elements as 2 x 4 tensor-core fragments of 16 x 8;
-//   operands
-//                   rounded to bfloat16 or tf32, float32 accumulation
+//                   operands rounded to bfloat16 or tf32, float32 accumulation
 //
 // The bits of C[i,j] depend on row i of A, row j of B and depth alone, not on where the rows lie in the tile
 // or on what the others hold: with routed tokens causality rests on this.

@@ -57,10 +57,10 @@ class Tensor {
     // rows: elements [begin, end) of the outermost dim.
     Tensor alias(const Shape& other) const;
     Tensor rows(int64_t begin, int64_t end) const;
-    Tensor clone() const;          // a copy without history
-    Tensor to(DType other) const;  // a converted copy without history (itself when the dtype is already so)
-    Tensor to(
-        Device other) const;  // a copy on another device without history (itself when it is there already)
+    // Copies without history; to() gives the tensor itself when its dtype or device is already so.
+    Tensor clone() const;
+    Tensor to(DType other) const;
+    Tensor to(Device other) const;
     void copy_from(const Tensor& source) const;  // same shape, any device; converts the dtype
     void fill(double value) const;
     // True when no other tensor shares these elements: then they may be changed in place unseen.

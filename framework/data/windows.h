@@ -1,13 +1,12 @@
-// From one long row of N tokens to windows of T + 1 of them: inputs tokens[s .. s+T), targets tokens[s+1 ..
-// s+T].
+// From one long row of N tokens to windows of T + 1 of them:
+//
+//   inputs tokens[s .. s+T),   targets tokens[s+1 .. s+T]
 //
 //   heldout   the last `val_fraction` of the tokens are for validation, at least one window of them. On
-//   either side
-//             of the border windows lie end to end; none crosses it, no token is in two windows.
+//             either side of the border windows lie end to end; none crosses it, no token is in two windows.
 //   overlap   windows start at every token, N - T of them; a random `val_fraction` are for validation, so
-//   that
-//             nearly every validation token is also trained on. This is the original experiment's split: its
-//             validation loss measures memory, not language. Kept to reproduce its numbers.
+//             that nearly every validation token is also trained on. This is the original experiment's split:
+//             its validation loss measures memory, not language. Kept to reproduce its numbers.
 #pragma once
 
 #include <cstdint>

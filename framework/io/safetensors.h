@@ -1,7 +1,8 @@
 // safetensors (https://github.com/huggingface/safetensors, format section of its README):
 //   8 bytes  N, the header's size, little-endian
 //   N bytes  a JSON object: name -> {"dtype", "shape", "data_offsets": [begin, end)}, and "__metadata__" of
-//   strings rest     the elements, little-endian, C order
+//            strings
+//   rest     the elements, little-endian, C order
 // Reading is as strict as the README: no holes, no overlaps, no repeated names, no trailing bytes.
 #pragma once
 

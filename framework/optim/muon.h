@@ -2,21 +2,27 @@
 // update is replaced by the nearest matrix with orthogonal rows or columns, approximately. For 2-D hidden
 // matrices.
 //
-//   b <- b + (1 - momentum) (g - b)                 u = g + momentum (b - g)                      (Nesterov)
-//   X = u / (||u||_F + 1e-7)
-//   five times:  A = X X^T,  X <- 3.4445 X + (-4.7750 A + 2.0315 A A) X      (X^T X on the right when rows >
-//   cols) p <- p - learning_rate sqrt(max(1, rows/cols)) X
+//   b <- b + (1 - momentum) (g - b)
+//   u  = g + momentum (b - g)                             Nesterov's
+//   X  = u / (||u||_F + 1e-7)
+//   five times:
+//       A  = X X^T                                        X^T X, on the right, when rows > cols
+//       X <- 3.4445 X + (-4.7750 A + 2.0315 A A) X
+//   p <- p - learning_rate sqrt(max(1, rows/cols)) X
 //
 // No weight decay. Computed in the parameter's own dtype, where the original casts u to bfloat16, which costs
 // the update percents of its accuracy.
 //
 // Cost on the CPU. All five factors are polynomials of A, so they are symmetric m x m matrices that commute
-// (m the smaller side), and several iterations can run on A alone:  A <- P A P,  Q <- P Q  with P = 3.4445 I
-// - 4.7750 A + 2.0315 A A, before Q is applied to X. Only one triangle of each such product is computed. A
-// matrix that is not square does so for 3 + 2 iterations: in float32 this is as accurate as the literal
-// iteration (1e-5 in the spectral norm on gradients of 256 x 512 whose spectrum decays). All five on A would
-// be another tenth cheaper and lose a digit, because the rounding of A's small eigenvalues grows twelvefold
-// in each. A square matrix saves nothing on A and goes back to X every time.
+// (m the smaller side), and several iterations can run on A alone before Q is applied to X:
+//
+//   P = 3.4445 I - 4.7750 A + 2.0315 A A,   A <- P A P,   Q <- P Q
+//
+// Only one triangle of each such product is computed. A matrix that is not square does so for 3 + 2
+// iterations: in float32 this is as accurate as the literal iteration (1e-5 in the spectral norm on gradients
+// of 256 x 512 whose spectrum decays). All five on A would be another tenth cheaper and lose a digit, because
+// the rounding of A's small eigenvalues grows twelvefold in each. A square matrix saves nothing on A and goes
+// back to X every time.
 //
 // On CUDA the iterations are the literal ones, whose products are fewer and larger, for all matrices of one
 // shape together; cuda::precision() rounds their operands.

@@ -28,8 +28,8 @@ Ticks log_ticks(double low, double high, int base, int most);
 // Decimals that show `value` with `digits` significant digits.
 int decimals_for(double value, int digits = 3);
 
-// At most `digits` significant digits, no trailing zeros, a real minus sign: "0.0312", "1250", "−3×10⁻⁷",
-// "n/a".
+// At most `digits` significant digits, no trailing zeros, a real minus sign: "0.0312", "1250", "−3×10⁻⁷".
+// "n/a" when the value is not finite.
 std::string format_number(double value, int digits = 3);
 
 }  // namespace sieve::plot

@@ -3,8 +3,7 @@
 //   results/{classic,sparse}/   training_results.json, training_curves.png, final_model.pt, config.json
 //   results/exp3/               the same of experiment 3, the dense baseline (baseline.h)
 //   results/comparison/         comparison_metrics.json, performance_comparison.png, report.html, the
-//   attention
-//                               pictures and statistics (inspect.h)
+//                               attention pictures and statistics (inspect.h)
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

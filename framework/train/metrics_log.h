@@ -3,8 +3,7 @@
 //   metrics.jsonl            one JSON object a step; at evaluations it also holds the validation numbers
 //   metrics.csv              the same as a table; cells of steps that were not evaluated are empty
 //   events.out.tfevents.*    the same for TensorBoard, with --tensorboard; tags train/..., val/...,
-//   indexer/...
-//                            and warm-up/...
+//                            indexer/... and warm-up/...
 //
 // metrics.jsonl is the record, the other two are written from the same rows. Resuming reads it back, keeps
 // the steps up to the checkpoint's, and writes all files anew: no step appears twice and a line that a kill

@@ -391,8 +391,7 @@ void warp_collective(const char* name, uint32_t mask, void* operands, Resolve re
     runner.wait(State::in_collective);
 }
 
-// ---- asynchronous copies: done at the wait, so that a missing wait shows
-// ----------------------------------------
+// ---- asynchronous copies: done at the wait, so that a missing wait shows ----------------------------------
 
 void issue_async_copy(void* shared, const void* global, int bytes, const std::source_location& where) {
     if (reinterpret_cast<uintptr_t>(shared) % 16 || reinterpret_cast<uintptr_t>(global) % 16)

@@ -142,8 +142,7 @@ const char* cudaGetErrorString(cudaError_t error) {
     return "unrecognized error code";
 }
 
-// ---- device
-// -------------------------------------------------------------------------------------------------
+// ---- device -----------------------------------------------------------------------------------------------
 
 cudaError_t cudaGetDeviceCount(int* count) {
     *count = 1;
@@ -196,8 +195,7 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int valu
     return cudaSuccess;
 }
 
-// ---- memory
-// -------------------------------------------------------------------------------------------------
+// ---- memory -----------------------------------------------------------------------------------------------
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
     if (!pointer) return set_error(cudaErrorInvalidValue);

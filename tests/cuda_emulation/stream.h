@@ -36,8 +36,8 @@ void run_everything();
 // For calls that must not throw: an error is kept, and thrown by the next call that waits.
 void run_everything_quietly();
 
-StreamPointer find_stream(
-    cudaStream_t stream);  // null: the default stream; an unknown one gives a null pointer
+// null: the default stream; an unknown one gives a null pointer.
+StreamPointer find_stream(cudaStream_t stream);
 bool any_capture();
 // Whether a call that a capture forbids is forbidden now; the capture is then lost.
 bool forbidden_by_capture();

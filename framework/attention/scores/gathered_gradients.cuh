@@ -1,11 +1,11 @@
 // Gradients of the indexer from those of the scores of chosen keys, by gathering: O(T k) work and memory.
 //
-// Of queries (gather_query_gradients): a block a query; 128 threads = columns (16 bytes each) x groups of heads.
-// Each thread adds up to 8 heads in registers while it walks over the chosen keys.
+// Of queries (gather_query_gradients): a block a query; 128 threads = columns (16 bytes each) x groups of
+// heads. Each thread adds up to 8 heads in registers while it walks over the chosen keys.
 //
-// Of keys: the chosen pairs' contributions sum_j [x > 0] g scale w[j] q[j,:], as tiles of blas/tile_product.cuh
-// whose depth is the heads, go to memory for a few rows at a time (32 MiB); then each key adds up those of its
-// queries in ascending order (selection/inverse_selection.h).
+// Of keys: the chosen pairs' contributions sum_j [x > 0] g scale w[j] q[j,:], as tiles of
+// blas/tile_product.cuh whose depth is the heads, go to memory for a few rows at a time (32 MiB); then each
+// key adds up those of its queries in ascending order (selection/inverse_selection.h).
 //
 // FLOPs a chosen pair: 4 HI dI. Bytes: dI elements gathered, 2 dI for the contributions. Deterministic: no
 // atomics.

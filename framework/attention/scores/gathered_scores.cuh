@@ -3,12 +3,12 @@
 // target/gathered_targets.cuh.
 //
 // A block takes up to 128 chosen keys of one query, a key a thread. Rows of keys and of up to 16 heads of the
-// query pass through shared memory 128 bytes at a time in two stages, as in head_tile.cuh; a thread multiplies
-// its key with all those heads, whose rows the whole warp reads together. The indexer's heads share their keys;
-// of the main attention the heads of one key head do.
+// query pass through shared memory 128 bytes at a time in two stages, as in head_tile.cuh; a thread
+// multiplies its key with all those heads, whose rows the whole warp reads together. The indexer's heads
+// share their keys; of the main attention the heads of one key head do.
 //
-// FLOPs a chosen pair: 2 HI dI. Bytes: dI elements gathered, mostly from the L2 cache; 6 for scores and signs.
-// Deterministic.
+// FLOPs a chosen pair: 2 HI dI. Bytes: dI elements gathered, mostly from the L2 cache; 6 for scores and
+// signs. Deterministic.
 #pragma once
 
 #include "framework/attention/scores/fragment_scores.cuh"

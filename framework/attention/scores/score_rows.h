@@ -73,8 +73,8 @@ template <class T>
 struct GradientRows {
     IndexerRows<T> indexer;
     RowChunk chunk;
-    const T* g;  // dLoss/dI of the chunk, [batches, rows, T] with g_batch elements from one batch row to the
-    int64_t g_batch;        // next; read at s <= t
+    const T* g;             // dLoss/dI of the chunk, [batches, rows, T], read at s <= t
+    int64_t g_batch;        // elements of g from one batch row to the next
     const uint32_t* masks;  // as score_rows wrote them
     T* dq;                  // [B,T,HI,dI]: the chunk's rows are written
     T* dw;                  // [B,T,HI]: likewise

@@ -7,12 +7,11 @@
 // lower indices. The list stays in ascending order of index, so that what is left at the end is the selection
 // as it is written.
 //
-//   order        scores become unsigned integers in the order of the numbers; -0 is +0, NaN comes last of all
-//   the bar      radix selection: 256 bins (in shared memory) over the range of the list, and again within
-//   the bin
-//                that holds the wanted-th key, until a bin's lower end leaves few enough or all its keys are
-//                equal
-//   memory       capacity x (key, index) a row, about 2 wanted; no random access beside the bins
+//   order      scores become unsigned integers in the order of the numbers; -0 is +0, NaN comes last of all
+//   the bar    radix selection: 256 bins (in shared memory) over the range of the list, and again within the
+//              bin that holds the wanted-th key, until a bin's lower end leaves few enough or all its keys
+//              are equal
+//   memory     capacity x (key, index) a row, about 2 wanted; no random access beside the bins
 //
 // A stream of n scores in random order appends about wanted (1 + ln(n / wanted)) of them and is cut about as
 // many times over wanted; each cut reads the keys 2 to 3 times. Deterministic: bins count, and counts do not

@@ -6,8 +6,8 @@
 
 namespace sieve {
 
-// A selection as a backward keeps it: on the CPU in 16 bits where they hold every key, since the selections of
-// all layers wait there for their backwards.
+// A selection as a backward keeps it: on the CPU in 16 bits where they hold every key, since the selections
+// of all layers wait there for their backwards.
 class SavedSelection {
   public:
     explicit SavedSelection(const Selection& selection);

@@ -13,8 +13,8 @@ struct Selection {
     Tensor counts;   // int32 [B,T], counts[b,t] = min(k, t + 1)
 };
 
-// What sparse attention may keep for the alignment loss, which would otherwise compute it again: the sums over
-// heads of the probabilities of a row's selected keys.
+// What sparse attention may keep for the alignment loss, which would otherwise compute it again: the sums
+// over heads of the probabilities of a row's selected keys.
 struct SelectedWeights {
     Tensor sums;            // [B,T,slots] as the selection's indices; undefined when nothing was kept
     int64_t first_row = 0;  // rows before it, and slots beyond a row's count, mean nothing

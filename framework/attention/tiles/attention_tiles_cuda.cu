@@ -1,8 +1,8 @@
 // Which kernels compute what:
 //
-//   float32, precision bf16 or tf32, heads of at most 128    bf16_tiles_cuda.cu, tf32_tiles_cuda.cu
-//   (tensor_tiles.cuh) else                                                     exact_tiles_cuda.cu
-//   (exact_tiles.cuh)
+//   float32, precision bf16, heads of at most 128    bf16_tiles_cuda.cu     (tensor_tiles.cuh)
+//   float32, precision tf32, heads of at most 128    tf32_tiles_cuda.cu     (tensor_tiles.cuh)
+//   else                                             exact_tiles_cuda.cu    (exact_tiles.cuh)
 //
 // and here the bits of a selection, for both (attended.cuh). Deterministic, all of them.
 #include "framework/attention/tiles/exact_tiles.h"

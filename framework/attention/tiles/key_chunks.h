@@ -27,8 +27,8 @@ void run_tasks(int64_t n, int64_t work, F&& body) {
 }
 
 struct KeyChunks {
-    static constexpr int64_t tasks =
-        32;  // wanted: enough for balance and for chunks that fit L2, few enough parts of dq
+    // Wanted: enough for balance and for chunks that fit L2, few enough parts of dq.
+    static constexpr int64_t tasks = 32;
     static constexpr int64_t fewest_keys = 256;  // a chunk below this is not worth its part of dq
     static constexpr int64_t tile = 64;
 

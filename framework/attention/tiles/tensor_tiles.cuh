@@ -212,8 +212,8 @@ __global__ void __launch_bounds__(tensor_threads, forward_blocks<width, row_tile
     constexpr int block_rows = tensor_tile * row_tiles, pitch = Tile::pitch, dims = width / 8;
     const int heads = static_cast<int>(a.size.heads), b = blockIdx.x / heads, h = blockIdx.x % heads;
     const int g = h / static_cast<int>(a.size.heads / a.size.kv_heads);
-    const int first =
-        (gridDim.y - 1 - blockIdx.y) * block_rows;  // the last queries, with the most keys, come first
+    // The last queries, with the most keys, come first.
+    const int first = (gridDim.y - 1 - blockIdx.y) * block_rows;
     const int rows = a.attended.rows, end = min(first + block_rows, rows);
     const int own = first + threadIdx.x / warp_size * 16 * row_tiles;  // this warp's first query
     const Attended attended = a.attended.of_batch(b);
@@ -481,8 +481,8 @@ __global__ void __launch_bounds__(tensor_threads, backward_blocks<width, owns_ke
     const int64_t heads = owns_keys ? a.size.kv_heads : a.size.heads;
     const int64_t row = (b * heads + visitors.head) * a.size.length;
     if constexpr (owns_keys) {
-        store_sums<width>(a.dk + row * a.size.dim, own, rows, a.size.dim, sums0,
-                          ln_2);  // q has the scale in it
+        // q has the scale in it.
+        store_sums<width>(a.dk + row * a.size.dim, own, rows, a.size.dim, sums0, ln_2);
         store_sums<width>(a.dv + row * a.size.value_dim, own, rows, a.size.value_dim, sums1, 1);
     } else {
         store_sums<width>(a.dq + row * a.size.dim, own, rows, a.size.dim, sums0, a.scale);

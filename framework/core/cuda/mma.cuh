@@ -1,14 +1,18 @@
 // Tensor-core products and the copies that feed them, for one warp. All 32 lanes call each function together;
-// with g = lane / 4 and t = lane % 4 a lane holds (two 16-bit elements to a register, the first in the low
-// half):
+// with g = lane / 4 and t = lane % 4 a lane holds
 //
-//                     a[0]                 a[1]          a[2]          a[3]          b[0]                b[1]
-//   m16n8k16, bf16    A[g][2t, 2t+1]       A[g+8][..]    A[g][2t+8 ..] A[g+8][2t+8 ..] B[2t, 2t+1][g] B[2t+8
-//   ..][g] m16n8k8, tf32     A[g][t]              A[g+8][t]     A[g][t+4]     A[g+8][t+4]   B[t][g] B[t+4][g]
-//   both              d = D[g][2t], D[g][2t+1], D[g+8][2t], D[g+8][2t+1]
+//           m16n8k16, bf16          m16n8k8, tf32
+//   a[0]    A[g  ][2t,   2t+1]      A[g  ][t  ]
+//   a[1]    A[g+8][2t,   2t+1]      A[g+8][t  ]
+//   a[2]    A[g  ][2t+8, 2t+9]      A[g  ][t+4]
+//   a[3]    A[g+8][2t+8, 2t+9]      A[g+8][t+4]
+//   b[0]    B[2t,   2t+1][g]        B[t  ][g]
+//   b[1]    B[2t+8, 2t+9][g]        B[t+4][g]
 //
-// Operands are float bits for tf32, of which the hardware ignores the low 13: pass them through to_tf32 to
-// round.
+//   d = D[g][2t], D[g][2t+1], D[g+8][2t], D[g+8][2t+1]      both
+//
+// Of two 16-bit elements in a register the first is in the low half. Operands are float bits for tf32, of
+// which the hardware ignores the low 13: pass them through to_tf32 to round.
 #pragma once
 
 #ifdef SIEVE_CUDA_EMULATION

@@ -56,8 +56,8 @@ struct PackGroup {
 // Calls f(j, pack of each of the rows) for each pack of this thread; j is the pack's first column.
 template <int n, class Team, class F, class... T>
 __device__ inline void for_each_pack(const Team& team, int64_t width, const F& f, const T*... rows) {
-    constexpr int group =
-        (sizeof(T) + ... + 0) == sizeof(float) ? 4 : 2;  // for enough loads, and no more registers
+    // For enough loads, and no more registers.
+    constexpr int group = (sizeof(T) + ... + 0) == sizeof(float) ? 4 : 2;
     constexpr int step = Team::size * n;
     for (int64_t first = team.rank() * n; first < width; first += group * step) {
         const auto use = [&](const auto&... groups) {

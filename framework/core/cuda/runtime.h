@@ -39,8 +39,8 @@ Precision precision();
 
 SIEVE_CUDA_TWIN void* device_malloc(int64_t bytes);        // null when the device is out of memory
 SIEVE_CUDA_TWIN void device_free(void* pointer) noexcept;  // waits
-SIEVE_CUDA_TWIN void* pinned_malloc(
-    int64_t bytes);  // host memory that copies can read while the host goes on
+// Host memory that copies can read while the host goes on.
+SIEVE_CUDA_TWIN void* pinned_malloc(int64_t bytes);
 SIEVE_CUDA_TWIN void pinned_free(void* pointer) noexcept;
 
 SIEVE_CUDA_TWIN void copy_to_device(void* to, const void* from, int64_t bytes);  // waits

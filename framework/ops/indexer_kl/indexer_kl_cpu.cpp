@@ -41,8 +41,8 @@ SIEVE_INLINE T kl_row(const T* __restrict scores, const T* __restrict p, int64_t
     return loss;
 }
 
-// ---- A block of queries by tiles over all keys s <= t: the dense loss, and selections that keep so many keys
-// that computing all scores is cheaper than gathering the chosen ones.
+// ---- A block of queries by tiles over all keys s <= t: the dense loss, and selections that keep so many
+// keys that computing all scores is cheaper than gathering the chosen ones.
 
 // What the rows of a block read and write beside scores and target.
 template <class T>
@@ -97,8 +97,8 @@ SIEVE_INLINE void kl_block(const ScoreBlock<T>& score, const TargetBlock<T>& tar
     if (wanted) score_gradients<T, width>(score, gradients);
 }
 
-// ---- One query by gathering its chosen keys: O(k) work, for sequences much longer than k. Keys lie as padded
-// rows; gradients are tile products whose key rows are found through the selected indices.
+// ---- One query by gathering its chosen keys: O(k) work, for sequences much longer than k. Keys lie as
+// padded rows; gradients are tile products whose key rows are found through the selected indices.
 
 // Everything that the queries of one batch row read and write.
 template <class T>
@@ -175,8 +175,8 @@ SIEVE_INLINE void gather_scores(const GatherRows<T>& a, int64_t t, int64_t n, co
     }
 }
 
-//   d[j] = sum_i [x>0] g[i] k[i],   dk[i] += sum_j [x>0] g[i] (scale w[j] q[j]),   dq = scale w d,   dw =
-//   scale q.d
+//   d[j]   = sum_i [x>0] g[i] k[i]                    dq = scale w d,   dw = scale q.d
+//   dk[i] += sum_j [x>0] g[i] (scale w[j] q[j])
 template <class T, int width>
 SIEVE_INLINE void gather_gradients(const GatherRows<T>& a, int64_t t, int64_t n, const GatherScratch<T>& s) {
     const int64_t wide = round_up(a.width, lanes<T>);

@@ -1,9 +1,9 @@
 // Two ways, as on the CPU, chosen by the sizes alone:
 //
 //   tiles    all pairs of a chunk of query rows: scores and signs (attention/scores/score_rows.h), targets
-//            (attention/target/target_rows.h), the loss and g = dLoss/dI of each row, gradients. The dense loss, and
-//            selections that keep so many keys that this costs less. Memory O(T): the chunk's [rows, T]
-//            scores, targets, signs.
+//            (attention/target/target_rows.h), the loss and g = dLoss/dI of each row, gradients. The dense
+//            loss, and selections that keep so many keys that this costs less. Memory O(T): the chunk's
+//            [rows, T] scores, targets, signs.
 //   gathers  the chosen pairs alone (attention/scores/gathered_scores.cuh and gathered_gradients.cuh,
 //            attention/target/gathered_targets.cuh). Memory O(T k).
 //

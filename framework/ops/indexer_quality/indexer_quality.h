@@ -1,8 +1,9 @@
 // How good a selection is, judged by dense attention (evaluation only: records nothing).
 //
-//   p[t,s]      = (1/H) sum_h exp(attention_scale * q[t,h] . k[s,g(h)] - lse[t,h])       over all s <= t
-//   recall[t]   = |S_t and P_t| / |S_t|,   P_t = the |S_t| keys with the highest p[t,s], ties towards the
-//   lower index covered[t]  = sum_{s in S_t} p[t,s]
+//   p[t,s]     = (1/H) sum_h exp(attention_scale * q[t,h] . k[s,g(h)] - lse[t,h])       over all s <= t
+//   P_t        = the |S_t| keys with the highest p[t,s], ties towards the lower index
+//   recall[t]  = |S_t and P_t| / |S_t|
+//   covered[t] = sum_{s in S_t} p[t,s]
 //
 // Shapes: q [B,H,T,dh], k [B,G,T,dh] (H a multiple of G), lse [B,H,T] of dense attention; float32 or float64.
 // Tiled: memory O(T), never T x T.

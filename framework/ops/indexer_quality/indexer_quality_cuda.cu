@@ -1,7 +1,7 @@
-// Chunks of query rows: the targets of all pairs (attention/target/target_rows.h), then one warp a row. It streams
-// the row's targets through a list of candidates (attention/selection/candidates.cuh), which leaves the best keys in
-// ascending order, looks each of them up among the chosen ones by bisection, and adds the chosen targets in
-// float64. At the end one block adds up the rows.
+// Chunks of query rows: the targets of all pairs (attention/target/target_rows.h), then one warp a row. It
+// streams the row's targets through a list of candidates (attention/selection/candidates.cuh), which leaves
+// the best keys in ascending order, looks each of them up among the chosen ones by bisection, and adds the
+// chosen targets in float64. At the end one block adds up the rows.
 //
 // FLOPs and bytes are those of the targets. Memory O(T): a chunk's [rows, T] targets and the lists.
 // Deterministic.

@@ -1,7 +1,7 @@
 // Selection without T x T. A block owns 32 queries and walks the 64-key tiles of their past: the tile's
 // scores (score_tile.cuh) go to shared memory, from which each of the 4 warps offers 8 rows to their lists of
-// candidates (attention/selection/candidates.cuh). Tiles of queries are dealt to as many blocks as the device holds at
-// once, the longest rows first, so that the lists take O(blocks k) memory, not O(T k).
+// candidates (attention/selection/candidates.cuh). Tiles of queries are dealt to as many blocks as the device
+// holds at once, the longest rows first, so that the lists take O(blocks k) memory, not O(T k).
 //
 // FLOPs: T^2 HI dI (2 HI dI a causal pair). Bytes: keys and queries of each tile from the L2 cache, 6 B for
 // 32 multiply-adds; lists as in top_k/top_k_cuda.cu; the output. At T = 8192, HI = 32, dI = 128: 275 GFLOP;

@@ -3,9 +3,8 @@
 //
 // The choice of expert e[n,j] occupies slot s = n K + j. A stable counting sort of the slots by expert gives
 //
-//   order[p]     = the slot at sorted position p         position[order[p]] = p
-//   offsets[e]   = the first position of expert e        expert e owns the positions [offsets[e],
-//   offsets[e+1])
+//   order[p]   = the slot at sorted position p           position[order[p]] = p
+//   offsets[e] = the first position of expert e          it owns the positions [offsets[e], offsets[e+1])
 //
 //   y[p]  = x[order[p] / K]                              p in [0, N K)
 //   dx[n] = sum_j dy[position[n K + j]]                  added in the order j = 0, 1, ..., K-1
@@ -18,10 +17,10 @@
 namespace sieve {
 
 struct DispatchPlan {
-    Tensor order;     // int32 [N*K]
-    Tensor position;  // int32 [N*K]
-    Tensor offsets;   // int64 [E+1], from 0 to N*K; like the others where `experts` is: on a CUDA device the
-                      // host never learns them
+    // Where `experts` is: on a CUDA device the host never learns them.
+    Tensor order;        // int32 [N*K]
+    Tensor position;     // int32 [N*K]
+    Tensor offsets;      // int64 [E+1], from 0 to N*K
     int64_t tokens = 0;  // N
     int64_t top_k = 0;   // K
 

@@ -7,8 +7,8 @@
 //   f[e]       = #{(n,j): e[n,j] = e} / (N K),    P[e] = mean_n p[n,e]
 //   balancing  = E sum_e f[e] P[e]                                     1 when the load is even
 //
-//   dl[n,e[n,j]] = w[n,j] (dw[n,j] - sum_i w[n,i] dw[n,i])             nothing for the experts that were not
-//   selected dl[n,e]     += dbalancing E/N p[n,e] (f[e] - sum_i f[i] p[n,i])    f counts, it has no gradient
+//   dl[n,e[n,j]] = w[n,j] (dw[n,j] - sum_i w[n,i] dw[n,i])             0 for experts that are not selected
+//   dl[n,e]     += dbalancing E/N p[n,e] (f[e] - sum_i f[i] p[n,i])    f counts, it has no gradient
 //
 // Saves w, e, p and f. P is summed in float64, in an order that does not depend on the number of threads.
 // Without tokens the balancing loss is 0. A NaN logit gives NaN weights and valid, distinct experts.

@@ -25,9 +25,9 @@ namespace sieve {
 // gradient: the load moves it, not the loss.
 Routing moe_sigmoid_routing(const Tensor& logits, const Tensor& bias, int64_t top_k, double scaling);
 
-// After a training step: moves the bias of each expert by `speed`, down when it was chosen more often than the mean,
-// up when less often. `offsets` are those of the step's DispatchPlan. On a CUDA device nothing moves when `guard`, a
-// float64 scalar there, is given and not finite. Records nothing.
+// After a training step: moves the bias of each expert by `speed`, down when it was chosen more often than
+// the mean, up when less often. `offsets` are those of the step's DispatchPlan. On a CUDA device nothing
+// moves when `guard`, a float64 scalar there, is given and not finite. Records nothing.
 void move_balancing_bias(const Tensor& bias, const Tensor& offsets, double speed, const Tensor& guard = {});
 
 }  // namespace sieve

@@ -1,6 +1,6 @@
 // Attention over selected keys: DeepSeek Sparse Attention's main attention (DeepSeek-V3.2-Exp, 2025,
-// section 2.1). All heads of a row share its selection S_t; query head h reads the key and value head g = h /
-// (H/G).
+// section 2.1). All heads of a row share its selection S_t; query head h reads the key and value head
+// g = h / (H/G).
 //
 //   z[b,h,t,s] = scale * q[b,h,t] . k[b,g,s]          for s in S_t
 //   lse[b,h,t] = log sum_s exp(z[b,h,t,s])
@@ -8,8 +8,8 @@
 //   out[b,t,h*dv + j] = sum_s a[b,h,t,s] v[b,g,s,j]
 //
 // The gradients are those of dense_attention.h with sums over S_t. A row with an empty S_t has output 0, lse
-// -inf and gradient 0. The selection is a constant. Memory O(T k) with the selection, O(T) beside it, never T
-// x T: on the CPU the forward cuts a row's gathers into passes, one 32-bit index a row for each 256 to 2048
+// -inf and gradient 0. The selection is a constant. Memory O(T k) with the selection, O(T) beside it, never
+// T x T: on the CPU the forward cuts a row's gathers into passes, one 32-bit index a row for each 256 to 2048
 // keys, and the backward orders the gathered pairs by keys, 32 bits each while it runs. Saves q, k, v, out,
 // lse and the selection, on the CPU in 16 bits an index up to 65,536 tokens.
 //

@@ -1,6 +1,6 @@
-// One warp a row (attention/selection/candidates.cuh): it streams the row's t + 1 scores, 128 bytes or more a load, through
-// a list of candidates. Warps take rows in turns, so that their lists need no more memory than the device has
-// warps.
+// One warp a row (attention/selection/candidates.cuh): it streams the row's t + 1 scores, 128 bytes or more a
+// load, through a list of candidates. Warps take rows in turns, so that their lists need no more memory than
+// the device has warps.
 //
 // Bytes: the causal half of scores is read once, 4 or 8 B T^2 / 2; the output is 4 B T k. At B = 1, T = 8192
 // in float32 134 MB and 4.2 (k = 128) to 67 MB (k = 2048): 0.07 to 0.1 ms at an H100's bandwidth, and about

@@ -37,8 +37,7 @@ void set_deferred(bool deferred);
 // environment variable SIEVE_CUDA_EMULATION_MEMORY in MiB.
 void set_memory_size(size_t bytes);
 
-// ---- for the headers beside this one
-// ------------------------------------------------------------------------
+// ---- for the headers beside this one ----------------------------------------------------------------------
 
 // How many of the `arrived` threads brought a non-zero predicate to a barrier.
 struct Votes {

@@ -26,8 +26,7 @@ const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();  // and forgets it
 cudaError_t cudaPeekAtLastError();
 
-// ---- device
-// -------------------------------------------------------------------------------------------------
+// ---- device -----------------------------------------------------------------------------------------------
 struct cudaDeviceProp {
     char name[256];
     size_t totalGlobalMem;
@@ -43,8 +42,7 @@ cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaDriverGetVersion(int* version);
 cudaError_t cudaRuntimeGetVersion(int* version);
 
-// ---- memory
-// -------------------------------------------------------------------------------------------------
+// ---- memory -----------------------------------------------------------------------------------------------
 enum cudaMemcpyKind {
     cudaMemcpyHostToHost = 0,
     cudaMemcpyHostToDevice = 1,
@@ -74,8 +72,7 @@ cudaError_t cudaMallocHost(T** pointer, size_t bytes) {
     return cudaMallocHost(reinterpret_cast<void**>(pointer), bytes);
 }
 
-// ---- streams and events
-// -------------------------------------------------------------------------------------
+// ---- streams and events -----------------------------------------------------------------------------------
 inline constexpr unsigned int cudaStreamDefault = 0, cudaStreamNonBlocking = 1;
 inline constexpr unsigned int cudaEventDefault = 0, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2;
 using cudaEvent_t = struct CUevent_st*;
@@ -95,8 +92,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 
-// ---- graphs
-// -------------------------------------------------------------------------------------------------
+// ---- graphs -----------------------------------------------------------------------------------------------
 enum cudaStreamCaptureMode {
     cudaStreamCaptureModeGlobal = 0,
     cudaStreamCaptureModeThreadLocal = 1,
@@ -122,8 +118,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 // Only the count is given: `nodes` must be null.
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count);
 
-// ---- kernels
-// ------------------------------------------------------------------------------------------------
+// ---- kernels ----------------------------------------------------------------------------------------------
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
 template <class T>
