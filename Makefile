@@ -41,7 +41,8 @@ corpus: programs
 emulated := build/tests/cuda_emulation
 test: programs
 	@cmake --build build -j $(JOBS) --target sieve_tests emulation_tests emulation_engine_tests
-	@./tests/run.sh ./tests/inlined_kernels.sh ./build/sieve_tests --together "$(emulated)/emulation_engine_tests" \
+	@./tests/run.sh ./tests/inlined_kernels.sh ./tests/include_arrows.sh ./tests/include_arrows_test.sh \
+	    ./build/sieve_tests --together "$(emulated)/emulation_engine_tests" \
 	    "OMP_WAIT_POLICY=passive SIEVE_CUDA_EMULATION_SEED=1 SIEVE_CUDA_EMULATION_DEFERRED=1 $(emulated)/emulation_tests --devices=cuda -ts=device" \
 	    "OMP_WAIT_POLICY=passive SIEVE_CUDA_EMULATION_SEED=2 $(emulated)/emulation_tests --devices=cuda -ts=device"
 

@@ -1,3 +1,4 @@
+// Private to this room.
 // The number formats of quantize_rows.h, one number at a time, on bits: the CPU and the device run this same
 // code. No branch, so that loops over it are vectorised.
 #pragma once

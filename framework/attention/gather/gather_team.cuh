@@ -1,3 +1,4 @@
+// Private to this room.
 // How a warp reads rows of selected keys. It is divided into teams of `lanes`; a team reads a row of
 // lanes * packs packs of 16 bytes, and every team another row:
 //

@@ -1,3 +1,4 @@
+// Private to this room.
 // Rows for vector kernels.
 #pragma once
 

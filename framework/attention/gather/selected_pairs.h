@@ -1,3 +1,4 @@
+// Private to this room.
 // The pairs of a query and one of its selected keys in the order in which the gathering backward takes them.
 #pragma once
 

@@ -1,3 +1,4 @@
+// Private to this room.
 // The right operand of all gradients of keys, as blas/tile_product.cuh reads it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// Private to this room.
 // The main attention's queries and keys as head_tile.cuh reads them.
 #pragma once
 

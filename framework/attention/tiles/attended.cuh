@@ -1,3 +1,4 @@
+// Private to this room.
 // Which keys the queries of a tile attend to, as the tile kernels ask it: every key up to the query itself,
 // or the selected ones, a bit a key. Squares of 64 queries x 64 keys from which nobody selected are skipped.
 //

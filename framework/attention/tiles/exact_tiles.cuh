@@ -1,3 +1,4 @@
+// Private to this room.
 // Attention tiles multiplied exactly, on the CUDA cores, in float or double. A block of 16 x 16 threads has a
 // tile of n x n scores, n = 16 `each`: 64 in float, 32 in double. Thread (y, x) has
 //

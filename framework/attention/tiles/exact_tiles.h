@@ -1,3 +1,4 @@
+// Private to this room.
 // Attention by tiles with exact products. Rows [0, attended.rows) as tile_launches.h says.
 #pragma once
 

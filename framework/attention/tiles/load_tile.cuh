@@ -1,3 +1,4 @@
+// Private to this room.
 // How the tile kernels bring rows into shared memory.
 #pragma once
 

@@ -1,3 +1,4 @@
+// Private to this room.
 // The tensor-core kernels of attention (after Dao, "FlashAttention-2", 2023). First one launch copies the
 // rows of the operands, rounded and padded to a width of 32, 64 or 128, q times scale * log2 e, so that
 // scores are exponents of 2. A block is 4 warps; each has 16 rows, or 2 x 16, of the block's own tile, and

@@ -1,3 +1,4 @@
+// Private to this room.
 // Attention by tiles on the tensor cores: q, k, v, dout and the weights rounded to bfloat16 or tf32,
 // everything else in float32. Rows [0, attended.rows) as tile_launches.h says.
 #pragma once
