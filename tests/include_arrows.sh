@@ -15,7 +15,7 @@ blas                  core
 quantization          core
 routing               core
 attention/selection   core
-attention/tiles       attention/selection
+attention/tiles       attention/selection blas
 attention/gather      attention/tiles
 attention/scores      attention/selection blas
 attention/target      attention/scores

@@ -1,3 +1,4 @@
+// Private to this room.
 // Between rows of a head and the lanes of a tile.
 #pragma once
 
