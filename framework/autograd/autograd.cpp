@@ -4,6 +4,7 @@
 #include <queue>
 
 #include "framework/core/allocator.h"
+#include "framework/core/dispatch.h"
 #include "framework/core/elements.h"
 #include "framework/core/error.h"
 #include "framework/core/timed_part.h"
@@ -140,9 +141,8 @@ void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& cotan
     for (size_t i = 0; i < roots.size(); ++i) {
         if (!roots[i].requires_grad())
             fail("autograd: root " + std::to_string(i) + " does not depend on any leaf");
-        if (roots[i].shape() != cotangents[i].shape() || roots[i].dtype() != cotangents[i].dtype())
-            fail("autograd: cotangent " + to_string(cotangents[i].shape()) + " for root " +
-                 to_string(roots[i].shape()));
+        check_same("autograd", ("cotangent " + std::to_string(i)).c_str(), cotangents[i],
+                   {"its root", roots[i]});
         const std::shared_ptr<Node>& node = roots[i].grad_node();
         if (node)
             deliver(*node, roots[i].grad_output_index(), cotangents[i], node, queue);

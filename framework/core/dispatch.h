@@ -57,6 +57,28 @@ inline void check_dtype(const char* op, const char* what, const Tensor& tensor, 
     fail(std::string(op) + ": " + what + " is " + name_of(tensor.dtype()) + ", want " + name_of(want));
 }
 
+// What the other operands of an op are measured by.
+struct FirstOperand {
+    const char* name;
+    const Tensor& tensor;
+};
+
+// That an operand lies where the first one does, and has the dtype `want`, or the first one's.
+inline void check_operand(const char* op, const char* what, const Tensor& tensor, const FirstOperand& first,
+                          DType want) {
+    check_dtype(op, what, tensor, want);
+    check_device(op, what, tensor, first.tensor.device(), first.name);
+}
+inline void check_operand(const char* op, const char* what, const Tensor& tensor, const FirstOperand& first) {
+    check_operand(op, what, tensor, first, first.tensor.dtype());
+}
+
+// That it has the first one's shape as well.
+inline void check_same(const char* op, const char* what, const Tensor& tensor, const FirstOperand& first) {
+    check_shape(op, what, tensor, first.tensor.shape(), std::string("the shape of ") + first.name);
+    check_operand(op, what, tensor, first);
+}
+
 inline void check_rank(const char* op, const char* what, const Tensor& tensor, int want) {
     if (tensor.rank() == want) return;
     fail(std::string(op) + ": " + what + " is " + to_string(tensor.shape()) + ", want " +

@@ -235,9 +235,11 @@ Tensor Tensor::grad() const {
 }
 
 void Tensor::set_grad(Tensor value) const {
-    if (value.defined() && (value.shape() != shape() || value.dtype() != dtype()))
-        fail("autograd: gradient " + to_string(value.shape()) + " " + name_of(value.dtype()) +
-             " for a tensor " + to_string(shape()) + " " + name_of(dtype()));
+    if (value.defined() &&
+        (value.shape() != shape() || value.dtype() != dtype() || value.device() != device()))
+        fail("autograd: gradient " + to_string(value.shape()) + " " + name_of(value.dtype()) + " on " +
+             to_string(value.device()) + " for a tensor " + to_string(shape()) + " " + name_of(dtype()) +
+             " on " + to_string(device()));
     impl().grad = std::move(value);
 }
 

@@ -1,6 +1,6 @@
 #include "framework/optim/adamw.h"
 
-#include "framework/optim/guard.h"
+#include "framework/core/guard.h"
 #include "framework/optim/kernels.h"
 
 namespace sieve {
@@ -15,6 +15,7 @@ AdamW::AdamW(const std::vector<Parameter>& parameters, const AdamWConfig& config
       learning_rate_(Tensor::zeros({}, DType::float64, device_)) {
     for (const Parameter& p : parameters) {
         const Tensor& t = p.tensor;
+        dispatch_float(op, t.dtype(), []<class T>() {});  // each may have its own
         check_device(op, p.name.c_str(), t, device_, "the first parameter");
         const auto i = static_cast<int64_t>(slots_.size());
         slots_.push_back({.parameter = p,
@@ -34,7 +35,8 @@ void AdamW::prepare(double learning_rate) {
 }
 
 void AdamW::apply(const Tensor& guard) {
-    const double* pointer = guard_pointer(op, guard, device_);
+    if (slots_.empty()) return;
+    const double* pointer = guard_pointer(op, guard, {"the first parameter", slots_[0].parameter.tensor});
     apply_as<float>(pointer);
     apply_as<double>(pointer);
 }

@@ -28,7 +28,7 @@ class AdamW {
     AdamW(const std::vector<Parameter>& parameters, const AdamWConfig& config);
     void step(double learning_rate);  // both halves
     void prepare(double learning_rate);
-    void apply(const Tensor& guard = {});  // guard.h
+    void apply(const Tensor& guard = {});  // core/guard.h
 
     // Per parameter: <name>.exp_avg, <name>.exp_avg_sq, <name>.step (int64 scalar, t); themselves, not
     // copies.

@@ -14,8 +14,7 @@ std::vector<Tensor> gradients_of(const std::vector<Parameter>& parameters) {
         const Tensor grad = p.tensor.grad();
         if (!grad.defined()) continue;
         grads.push_back(grad);
-        check_dtype(op, p.name.c_str(), grad, grads[0].dtype());
-        check_device(op, p.name.c_str(), grad, grads[0].device(), "the first gradient");
+        check_operand(op, p.name.c_str(), grad, {"the first gradient", grads[0]});
     }
     return grads;
 }

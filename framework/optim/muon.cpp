@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "framework/optim/guard.h"
+#include "framework/core/guard.h"
 #include "framework/optim/kernels.h"
 
 namespace sieve {
@@ -25,8 +25,7 @@ Muon::Muon(const std::vector<Parameter>& parameters, const MuonConfig& config)
     for (const Parameter& p : parameters) {
         const Tensor& t = p.tensor;
         check_rank(op, p.name.c_str(), t, 2);
-        check_dtype(op, p.name.c_str(), t, parameters[0].tensor.dtype());
-        check_device(op, p.name.c_str(), t, device_, "the first parameter");
+        check_operand(op, p.name.c_str(), t, {"the first parameter", parameters[0].tensor});
         slots_.push_back({.parameter = p, .momentum_buffer = Tensor::zeros(t.shape(), t.dtype(), device_)});
     }
     by_cost_.resize(slots_.size());
@@ -47,7 +46,7 @@ void Muon::prepare(double learning_rate) {
 
 void Muon::apply(const Tensor& guard) {
     if (slots_.empty()) return;
-    const double* pointer = guard_pointer(op, guard, device_);
+    const double* pointer = guard_pointer(op, guard, {"the first parameter", slots_[0].parameter.tensor});
     dispatch_float(op, slots_[0].parameter.tensor.dtype(), [&]<class T>() { apply_as<T>(pointer); });
 }
 

@@ -47,7 +47,7 @@ class Muon {
     // bits do not depend on the number of threads. The halves of a step are those of AdamW.
     void step(double learning_rate);
     void prepare(double learning_rate);
-    void apply(const Tensor& guard = {});  // guard.h
+    void apply(const Tensor& guard = {});  // core/guard.h
 
     // Per parameter: <name>.momentum_buffer (itself, not a copy).
     OptimizerState state() const;

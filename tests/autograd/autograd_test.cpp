@@ -94,8 +94,10 @@ TEST_CASE("autograd: errors") {
                 [&] { backward(scale(x, 2)); });
     check_error("autograd: root 0 does not depend on any leaf",
                 [] { backward(Tensor::zeros({1}, DType::float64)); });
-    check_error("autograd: cotangent [3] for root [2]",
+    check_error("autograd: cotangent 0 is [3], want [2], the shape of its root",
                 [&] { backward({scale(x, 2)}, {Tensor::zeros({3}, DType::float64)}); });
+    check_error("autograd: cotangent 0 is float32, want float64",
+                [&] { backward({scale(x, 2)}, {Tensor::zeros({2})}); });
     const Tensor y = scale(leaf({1}), 2);
     backward(y);
     check_error("autograd: backward() a second time through 'scale': its graph was freed by the first",
@@ -104,4 +106,14 @@ TEST_CASE("autograd: errors") {
                 [] { Tensor::zeros({1}, DType::int32).set_requires_grad(true); });
     check_error("autograd: requires_grad can only be set on a leaf; detach() first",
                 [&] { scale(x, 2).set_requires_grad(false); });
+}
+
+DEVICE_TEST_CASE("autograd: a gradient or cotangent on another device is refused", device) {
+    if (device.is_cpu()) return;
+    const Tensor x = leaf({1, 2}).to(device).set_requires_grad(true);
+    const Tensor elsewhere = Tensor::zeros({2}, DType::float64);
+    check_error("autograd: cotangent 0 is on cpu, want " + to_string(device) + ", where its root is",
+                [&] { backward({scale(x, 2)}, {elsewhere}); });
+    check_error("autograd: gradient [2] float64 on cpu for a tensor [2] float64 on " + to_string(device),
+                [&] { x.set_grad(elsewhere); });
 }

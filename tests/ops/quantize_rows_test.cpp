@@ -258,6 +258,6 @@ TEST_CASE("quantize_rows: errors") {
     });
     check_error("bf16_values: x is float64, want float32",
                 [] { bf16_values(Tensor::zeros({2}, DType::float64)); });
-    check_error("times_scales: b is [3], want [2]",
+    check_error("times_scales: b is [3], want [2], the shape of a",
                 [] { times_scales(Tensor::zeros({2}, DType::float32), Tensor::zeros({3}, DType::float32)); });
 }

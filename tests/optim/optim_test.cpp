@@ -420,6 +420,25 @@ DEVICE_TEST_CASE("hybrid optimizer: zero_grad leaves no gradient and then a step
     CHECK(clip_gradients({}, 1.0).item() == 0.0);
 }
 
+DEVICE_TEST_CASE("optimisers: parameters and guards of another dtype or on another device are refused",
+                 device) {
+    const Tensor w = Tensor::zeros({2, 2}, DType::float32, device);
+    const Tensor wide = w.to(DType::float64), counts = w.to(DType::int32);
+    check_error("adamw: needs float32 or float64, has int32", [&] { AdamW({{"w", w}, {"n", counts}}, {}); });
+    check_error("muon: v is float64, want float32", [&] { Muon({{"w", w}, {"v", wide}}, {}); });
+    AdamW adamw({{"w", w}}, {});
+    Muon muon({{"w", w}}, {});
+    check_error("adamw: guard is float32, want float64", [&] { adamw.apply(Tensor::zeros({})); });
+    check_error("muon: guard is float32, want float64", [&] { muon.apply(Tensor::zeros({})); });
+    if (device.is_cpu()) return;
+    const std::string wanted = " is on cpu, want " + to_string(device) + ", where the first parameter is";
+    const Tensor guard = Tensor::zeros({}, DType::float64);
+    check_error("adamw: v" + wanted, [&] { AdamW({{"w", w}, {"v", w.to(Device{})}}, {}); });
+    check_error("muon: v" + wanted, [&] { Muon({{"w", w}, {"v", w.to(Device{})}}, {}); });
+    check_error("adamw: guard" + wanted, [&] { adamw.apply(guard); });
+    check_error("muon: guard" + wanted, [&] { muon.apply(guard); });
+}
+
 DEVICE_TEST_CASE("clip_gradients: many gradients of many sizes follow the CPU", device) {
     const size_t count = is_emulated(device) ? 200 : 400;
     for (const DType dtype : {DType::float32, DType::float64})

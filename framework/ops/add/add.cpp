@@ -8,9 +8,7 @@ namespace sieve {
 
 Tensor add(const Tensor& a, const Tensor& b) {
     constexpr const char* op = "add";
-    check_shape(op, "b", b, a.shape(), "the shape of a");
-    check_dtype(op, "b", b, a.dtype());
-    check_device(op, "b", b, a.device(), "a");
+    check_same(op, "b", b, {"a", a});
     const Tensor y = Tensor::empty(a.shape(), a.dtype(), a.device());
     dispatch_float(op, a.dtype(), [&]<class T>() {
         launch(op, a.device(), cpu::add_forward<T>, cuda::add_forward<T>,

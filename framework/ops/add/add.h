@@ -9,7 +9,8 @@
 
 namespace sieve {
 
-// a and b of one shape, both float32 or both float64. No broadcasting. Throws when shapes or dtypes differ.
+// a and b of one shape, both float32 or both float64. No broadcasting. Throws when shapes,
+// dtypes or devices differ.
 Tensor add(const Tensor& a, const Tensor& b);
 
 }  // namespace sieve

@@ -12,8 +12,7 @@ constexpr const char* op = "batched_matmul";
 void check(const Tensor& a, const Tensor& b, bool transpose_b) {
     check_rank(op, "a", a, 3);
     check_rank(op, "b", b, 3);
-    check_dtype(op, "b", b, a.dtype());
-    check_device(op, "b", b, a.device(), "a");
+    check_operand(op, "b", b, {"a", a});
     const Shape want =
         transpose_b ? Shape{a.dim(0), b.dim(1), a.dim(2)} : Shape{a.dim(0), a.dim(2), b.dim(2)};
     check_shape(op, "b", b, want, "to fit a " + to_string(a.shape()));

@@ -19,13 +19,12 @@ void check_values(const Tensor& targets, int64_t vocab) {
 
 void check(const Tensor& logits, const Tensor& targets) {
     check_rank(op, "logits", logits, 2);
-    check_dtype(op, "targets", targets, DType::int32);
+    check_operand(op, "targets", targets, {"logits", logits}, DType::int32);
     check_shape(op, "targets", targets, Shape{logits.dim(0)},
                 "the rows of logits " + to_string(logits.shape()));
     if (logits.numel() == 0)
         fail(std::string(op) + ": logits are " + to_string(logits.shape()) +
              ", want at least one row and one class");
-    check_device(op, "targets", targets, logits.device(), "logits");
     if (targets.device().is_cpu()) check_values(targets, logits.dim(1));
 }
 

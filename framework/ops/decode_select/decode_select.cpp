@@ -8,16 +8,19 @@
 namespace sieve {
 namespace {
 
-void check_panels(const char* op, const Tensor& panels, int64_t batch, int64_t width, DType dtype) {
+// `first`: [B,n,width] or [B,n,heads,width].
+void check_panels(const char* op, const Tensor& panels, const FirstOperand& first) {
+    const Tensor& like = first.tensor;
     check_rank(op, "panels", panels, 4);
-    check_dtype(op, "panels", panels, dtype);
-    check_shape(op, "panels", panels, Shape{batch, panels.dim(1), width, indexer_panel_keys(dtype)});
+    check_operand(op, "panels", panels, first);
+    check_shape(op, "panels", panels,
+                Shape{like.dim(0), panels.dim(1), like.dim(-1), indexer_panel_keys(like.dtype())});
 }
 
 void check_key_scales(const char* op, const Tensor& scales, const Tensor& q, int64_t length) {
     if (!scales.defined()) return;
     check_rank(op, "key_scales", scales, 2);
-    check_dtype(op, "key_scales", scales, q.dtype());
+    check_operand(op, "key_scales", scales, {"indexer q", q});
     if (scales.dim(0) != q.dim(0) || scales.dim(1) < length)
         fail(std::string(op) + ": key_scales are " + to_string(scales.shape()) + ", want [" +
              std::to_string(q.dim(0)) + ", " + std::to_string(length) + " or more]");
@@ -36,7 +39,7 @@ int64_t indexer_panel_keys(DType dtype) {
 void store_indexer_keys(const Tensor& k, const Tensor& panels, int64_t first) {
     constexpr const char* op = "store_indexer_keys";
     check_rank(op, "k", k, 3);
-    check_panels(op, panels, k.dim(0), k.dim(2), k.dtype());
+    check_panels(op, panels, {"k", k});
     if (first < 0 || first + k.dim(1) > capacity_of(panels))
         fail(std::string(op) + ": " + std::to_string(k.dim(1)) + " keys from " + std::to_string(first) +
              " on do not fit into panels of " + std::to_string(capacity_of(panels)));
@@ -62,8 +65,8 @@ Selection decode_select(const IndexerQuery& query, const CachedIndexerKeys& keys
         fail(std::string(op) + ": indexer q is " + to_string(q.shape()) +
              ", want at least one head and one dim");
     check_shape(op, "indexer w", w, Shape{q.dim(0), 1, q.dim(2)}, "indexer q is " + to_string(q.shape()));
-    check_dtype(op, "indexer w", w, q.dtype());
-    check_panels(op, panels, q.dim(0), q.dim(3), q.dtype());
+    check_operand(op, "indexer w", w, {"indexer q", q});
+    check_panels(op, panels, {"indexer q", q});
     if (length < 1 || length > capacity_of(panels))
         fail(std::string(op) + ": length is " + std::to_string(length) + ", want 1 to the capacity " +
              std::to_string(capacity_of(panels)));

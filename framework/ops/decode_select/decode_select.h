@@ -17,7 +17,7 @@ namespace sieve {
 int64_t indexer_panel_keys(DType dtype);
 
 // Writes the indexer keys k [B,n,dI] as the keys first..first+n-1 of panels [B,P,dI,indexer_panel_keys].
-// Throws when they do not fit, or shapes or dtypes differ.
+// Throws when they do not fit, or shapes, dtypes or devices differ.
 void store_indexer_keys(const Tensor& k, const Tensor& panels, int64_t first);
 
 // One token's queries and weights.

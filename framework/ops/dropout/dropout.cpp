@@ -53,9 +53,7 @@ Tensor dropout(const Tensor& x, double p, RngKey key) {
 Tensor dropout_add(const Tensor& residual, const Tensor& x, double p, RngKey key) {
     constexpr const char* op = "dropout_add";
     check_rate(op, p);
-    check_shape(op, "x", x, residual.shape(), "the shape of the residual");
-    check_dtype(op, "x", x, residual.dtype());
-    check_device(op, "x", x, residual.device(), "the residual");
+    check_same(op, "x", x, {"the residual", residual});
     const Tensor y = apply(op, DropoutForm::plain, {.source = x, .residual = residual}, p, key);
     record(op, {residual, x}, {y}, [p, key](const std::vector<Tensor>& dy) -> std::vector<Tensor> {
         return {dy[0], p == 0 ? dy[0] : apply(op, DropoutForm::plain, {.source = dy[0]}, p, key)};

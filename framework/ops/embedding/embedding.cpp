@@ -18,9 +18,8 @@ void check_values(const Tensor& tokens, int64_t vocab) {
 }
 
 void check(const Tensor& tokens, const Tensor& weight) {
-    check_dtype(op, "tokens", tokens, DType::int32);
     check_rank(op, "weight", weight, 2);
-    check_device(op, "tokens", tokens, weight.device(), "weight");
+    check_operand(op, "tokens", tokens, {"weight", weight}, DType::int32);
     if (tokens.device().is_cpu()) check_values(tokens, weight.dim(0));
 }
 

@@ -12,6 +12,7 @@ constexpr const char* op = "grouped_linear";
 void check(const Tensor& x, const DispatchPlan& plan, const std::vector<Tensor>& weights) {
     check_rank(op, "x", x, 2);
     check_shape(op, "x", x, {plan.slots(), x.dim(1)}, "one row per slot of the plan");
+    check_operand(op, "the plan's offsets", plan.offsets, {"x", x}, DType::int64);
     if (weights.empty() || static_cast<int64_t>(weights.size()) != plan.num_experts())
         fail(std::string(op) + ": " + std::to_string(weights.size()) + " weights for a plan of " +
              std::to_string(plan.num_experts()) + " experts");
@@ -20,7 +21,7 @@ void check(const Tensor& x, const DispatchPlan& plan, const std::vector<Tensor>&
         const std::string what = "weight " + std::to_string(e);
         check_shape(op, what.c_str(), weights[e], {weights[0].dim(0), x.dim(1)},
                     "for x " + to_string(x.shape()));
-        check_dtype(op, what.c_str(), weights[e], x.dtype());
+        check_operand(op, what.c_str(), weights[e], {"x", x});
     }
 }
 

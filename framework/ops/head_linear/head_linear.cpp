@@ -12,7 +12,7 @@ constexpr const char* op = "head_linear";
 HeadLinearSizes checked_sizes(const Tensor& x, const Tensor& weight, HeadRows rows, bool transposed) {
     check_rank(op, "x", x, 4);
     check_rank(op, "weight", weight, 2);
-    check_dtype(op, "weight", weight, x.dtype());
+    check_operand(op, "weight", weight, {"x", x});
     const int64_t heads = x.dim(2);
     if (heads == 0 || weight.dim(0) % heads != 0)
         fail(std::string(op) + ": weight is " + to_string(weight.shape()) + ", want a multiple of " +

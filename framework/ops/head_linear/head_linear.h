@@ -23,7 +23,8 @@ struct HeadRows {
 };
 
 // x [B,T,H,C], weight [H R, C], both float32 or both float64 -> [B,T,H,N].
-// Throws when H does not divide the rows of weight, the rows lie outside [0, R), last dims or dtypes differ.
+// Throws when H does not divide the rows of weight, the rows lie outside [0, R), last dims, dtypes
+// or devices differ.
 Tensor head_linear(const Tensor& x, const Tensor& weight, HeadRows rows);
 // x [B,T,H,N] -> [B,T,H,C].
 Tensor head_linear_transposed(const Tensor& x, const Tensor& weight, HeadRows rows);

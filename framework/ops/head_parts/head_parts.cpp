@@ -54,7 +54,7 @@ void check_join(const Tensor& a, const Tensor& c) {
     check_rank(join, "c", c, 4);
     check_shape(join, "c", c, Shape{a.dim(0), a.dim(1), a.dim(2), c.dim(3)},
                 "to fit a " + to_string(a.shape()));
-    check_dtype(join, "c", c, a.dtype());
+    check_operand(join, "c", c, {"a", a});
 }
 
 }  // namespace

@@ -15,10 +15,8 @@ void check(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     const std::string why = "the last dim of x " + to_string(x.shape());
     check_shape(op, "weight", weight, Shape{x.dim(-1)}, why);
     check_shape(op, "bias", bias, Shape{x.dim(-1)}, why);
-    check_dtype(op, "weight", weight, x.dtype());
-    check_dtype(op, "bias", bias, x.dtype());
-    check_device(op, "weight", weight, x.device(), "x");
-    check_device(op, "bias", bias, x.device(), "x");
+    check_operand(op, "weight", weight, {"x", x});
+    check_operand(op, "bias", bias, {"x", x});
 }
 
 struct Saved {

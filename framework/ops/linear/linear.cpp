@@ -15,7 +15,7 @@ void check(const Tensor& x, const Tensor& weight) {
     if (x.dim(-1) != weight.dim(1))
         fail(std::string(op) + ": last dims differ: x " + to_string(x.shape()) + ", weight " +
              to_string(weight.shape()));
-    check_dtype(op, "weight", weight, x.dtype());
+    check_operand(op, "weight", weight, {"x", x});
 }
 
 template <class T>

@@ -13,7 +13,8 @@
 namespace sieve {
 
 // x [..., K], weight [N,K] (W above), both float32 or both float64 -> [..., N].
-// Throws when x is a scalar, when weight has not 2 dims, and when the last dims or the dtypes differ.
+// Throws when x is a scalar, when weight has not 2 dims, and when the last dims, the dtypes or the
+// devices differ.
 Tensor linear(const Tensor& x, const Tensor& weight);
 
 }  // namespace sieve

@@ -15,7 +15,7 @@ void check(const Tensor& a, const Tensor& b) {
     if (a.dim(1) != b.dim(0))
         fail(std::string(op) + ": inner dimensions differ: " + to_string(a.shape()) + " x " +
              to_string(b.shape()));
-    check_dtype(op, "b", b, a.dtype());
+    check_operand(op, "b", b, {"a", a});
 }
 
 struct Operand {

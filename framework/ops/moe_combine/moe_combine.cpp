@@ -13,7 +13,8 @@ void check(const Tensor& y, const Tensor& weights, const DispatchPlan& plan) {
     check_rank(op, "y", y, 2);
     check_shape(op, "y", y, {plan.slots(), y.dim(1)}, "one row per slot of the plan");
     check_shape(op, "weights", weights, {plan.tokens, plan.top_k}, "the plan's tokens and choices");
-    check_dtype(op, "weights", weights, y.dtype());
+    check_operand(op, "weights", weights, {"y", y});
+    check_operand(op, "the plan's position", plan.position, {"y", y}, DType::int32);
 }
 
 template <class T>

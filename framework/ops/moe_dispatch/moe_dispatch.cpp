@@ -77,6 +77,7 @@ DispatchPlan plan_dispatch(const Tensor& experts, int64_t num_experts) {
 Tensor moe_dispatch(const Tensor& x, const DispatchPlan& plan) {
     check_rank(op, "x", x, 2);
     check_shape(op, "x", x, {plan.tokens, x.dim(1)}, "the plan's number of tokens");
+    check_operand(op, "the plan's position", plan.position, {"x", x}, DType::int32);
     const Tensor y = dispatch_float(op, x.dtype(), [&]<class T>() { return forward_of<T>(x, plan); });
     record(
         op, {x}, {y},

@@ -1,7 +1,7 @@
 #include "framework/ops/moe_sigmoid_routing/moe_sigmoid_routing.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/core/dispatch.h"
+#include "framework/core/guard.h"
 #include "framework/ops/moe_sigmoid_routing/kernels.h"
 
 namespace sieve {
@@ -18,7 +18,7 @@ struct Saved {
 void check(const Tensor& logits, const Tensor& bias, int64_t top_k, double scaling) {
     check_rank(op, "logits", logits, 2);
     check_shape(op, "bias", bias, {logits.dim(1)}, "one number per expert");
-    check_dtype(op, "bias", bias, logits.dtype());
+    check_operand(op, "bias", bias, {"logits", logits});
     if (top_k < 1 || top_k > logits.dim(1))
         fail(std::string(op) + ": top_k is " + std::to_string(top_k) + ", want 1 to " +
              std::to_string(logits.dim(1)) + " (the number of experts)");
@@ -84,11 +84,13 @@ void move_balancing_bias(const Tensor& bias, const Tensor& offsets, double speed
     constexpr const char* name = "move_balancing_bias";
     check_rank(name, "bias", bias, 1);
     check_shape(name, "offsets", offsets, {bias.dim(0) + 1}, "one more than the experts");
+    check_operand(name, "offsets", offsets, {"bias", bias}, DType::int64);
+    const double* allowed = guard_pointer(name, guard, {"bias", bias});
     dispatch_float(name, bias.dtype(), [&]<class T>() {
         launch(name, bias.device(), cpu::move_balancing_bias<T>, cuda::move_balancing_bias<T>,
                MoveBalancingBias<T>{.bias = bias.data<T>(),
                                     .offsets = offsets.data<int64_t>(),
-                                    .guard = guard.defined() ? guard.data<double>() : nullptr,
+                                    .guard = allowed,
                                     .speed = static_cast<T>(speed),
                                     .experts = bias.dim(0)});
     });

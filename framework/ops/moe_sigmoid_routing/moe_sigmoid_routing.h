@@ -21,8 +21,8 @@
 namespace sieve {
 
 // logits [N,E], bias [E], both float32 or both float64. Rows of the result's weights sum to `scaling`.
-// Throws unless 1 <= top_k <= E and scaling > 0, when shapes or dtypes differ, and when the bias wants a
-// gradient: the load moves it, not the loss.
+// Throws unless 1 <= top_k <= E and scaling > 0, when shapes, dtypes or devices differ, and when the bias
+// wants a gradient: the load moves it, not the loss.
 Routing moe_sigmoid_routing(const Tensor& logits, const Tensor& bias, int64_t top_k, double scaling);
 
 // After a training step: moves the bias of each expert by `speed`, down when it was chosen more often than

@@ -28,9 +28,8 @@ void check_rows(const char* op, const Tensor& x, RowFormat format) {
 Tensor decoded(const char* op, const QuantizedRows& rows, RowFormat format) {
     const Tensor &codes = rows.codes, &scales = rows.scales;
     check_dtype(op, "codes", codes, DType::uint8);
-    check_dtype(op, "scales", scales, DType::float32);
+    check_operand(op, "scales", scales, {"codes", codes}, DType::float32);
     check_shape(op, "scales", scales, codes.shape().drop_last(), "codes are " + to_string(codes.shape()));
-    check_device(op, "scales", scales, codes.device(), "codes");
     const Tensor values = Tensor::empty(codes.shape(), DType::float32, codes.device());
     launch(op, codes.device(), cpu::decode_rows, cuda::decode_rows,
            DecodeRows{.codes = codes.data<uint8_t>(),
@@ -82,9 +81,7 @@ Tensor bf16_values(const Tensor& x) {
 Tensor times_scales(const Tensor& a, const Tensor& b) {
     constexpr const char* op = "times_scales";
     check_dtype(op, "a", a, DType::float32);
-    check_dtype(op, "b", b, DType::float32);
-    check_shape(op, "b", b, a.shape());
-    check_device(op, "b", b, a.device(), "a");
+    check_same(op, "b", b, {"a", a});
     const Tensor y = Tensor::empty(a.shape(), DType::float32, a.device());
     launch(op, a.device(), cpu::times_scales, cuda::times_scales,
            TimesScales{.a = a.data<float>(), .b = b.data<float>(), .y = y.data<float>(), .count = a.numel()});

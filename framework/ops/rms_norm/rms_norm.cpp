@@ -13,8 +13,7 @@ void check(const Tensor& x, const Tensor& weight) {
     if (x.rank() == 0 || x.dim(-1) == 0)
         fail(std::string(op) + ": x is " + to_string(x.shape()) + ", want a last dim of at least 1");
     check_shape(op, "weight", weight, Shape{x.dim(-1)}, "the last dim of x " + to_string(x.shape()));
-    check_dtype(op, "weight", weight, x.dtype());
-    check_device(op, "weight", weight, x.device(), "x");
+    check_operand(op, "weight", weight, {"x", x});
 }
 
 template <class T>

@@ -15,7 +15,7 @@ namespace sieve {
 
 // x [..., width], weight [width] (g above), both float32 or both float64 -> [..., width].
 // PyTorch's nn.RMSNorm default is eps = 1.1920929e-07, the machine epsilon of float32.
-// Throws when width is 0, shapes or dtypes differ.
+// Throws when width is 0, shapes, dtypes or devices differ.
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps = 1.1920929e-07);
 
 }  // namespace sieve

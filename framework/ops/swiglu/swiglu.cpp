@@ -28,8 +28,7 @@ std::vector<Tensor> backward_of(const Tensor& dy, const Tensor& gate, const Tens
 }  // namespace
 
 Tensor swiglu(const Tensor& gate, const Tensor& up) {
-    check_shape(op, "up", up, gate.shape(), "the shape of gate");
-    check_dtype(op, "up", up, gate.dtype());
+    check_same(op, "up", up, {"gate", gate});
     const Tensor y = Tensor::empty(gate.shape(), gate.dtype(), gate.device());
     dispatch_float(op, gate.dtype(), [&]<class T>() {
         launch(op, gate.device(), cpu::swiglu_forward<T>, cuda::swiglu_forward<T>,

@@ -10,8 +10,8 @@
 
 namespace sieve {
 
-// gate and up of one shape, both float32 or both float64. No broadcasting. Throws when shapes or dtypes
-// differ.
+// gate and up of one shape, both float32 or both float64. No broadcasting. Throws when shapes, dtypes
+// or devices differ.
 Tensor swiglu(const Tensor& gate, const Tensor& up);
 
 }  // namespace sieve
