@@ -4,7 +4,7 @@
 #include "framework/runs/baseline.h"
 
 int main(int argc, char** argv) {
-    return sieve::run_program("exp3", [&] {
+    return sieve::run_program("exp3", sieve::experiment_flags(), [&] {
         int64_t search_steps = 200;
         const sieve::ExperimentCommand command = sieve::parse_experiment(
             argc, argv,

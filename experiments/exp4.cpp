@@ -4,7 +4,7 @@
 #include "framework/runs/experiment.h"
 
 int main(int argc, char** argv) {
-    return sieve::run_program("exp4", [&] {
+    return sieve::run_program("exp4", sieve::experiment_flags(), [&] {
         const sieve::ExperimentCommand command = sieve::parse_experiment(
             argc, argv,
             "Trains a small mixture-of-experts language model with classic causal attention and with "

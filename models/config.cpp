@@ -38,16 +38,14 @@ void require_rate(const char* key, double value) {
 
 void require_one_of(const char* key, const std::string& value, const std::vector<std::string>& known) {
     if (std::find(known.begin(), known.end(), value) != known.end()) return;
-    std::string list = known.front();
-    for (size_t i = 1; i < known.size(); ++i) list += (i + 1 == known.size() ? " or " : ", ") + known[i];
-    fail_usage(fmt::format("{}: '{}', want {}", key, value, list));
+    fail_usage(fmt::format("{}: '{}', want {}", key, value, one_of(known)));
 }
 
 std::string divisors_of(int64_t n) {
-    std::string list;
+    std::vector<std::string> divisors;
     for (int64_t i = 1; i <= n; ++i)
-        if (n % i == 0) list += fmt::format("{}{}", list.empty() ? "" : (i == n ? " or " : ", "), i);
-    return list;
+        if (n % i == 0) divisors.push_back(std::to_string(i));
+    return one_of(divisors);
 }
 
 void check_kv_heads(const ModelConfig& c) {

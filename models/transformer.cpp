@@ -19,10 +19,10 @@
 namespace sieve {
 namespace {
 
-constexpr MemoryUse activation_memory{"activations", "--batch_size or --max_seq_len"};
-constexpr MemoryUse attention_memory{"activations of attention", "--batch_size or --max_seq_len"};
-constexpr MemoryUse expert_memory{"activations of the experts", "--batch_size or --d_ff"};
-constexpr MemoryUse logits_memory{"logits and loss", "--batch_size or --vocab_size"};
+constexpr MemoryUse activation_memory{"activations", {SizeKind::batch, SizeKind::length}};
+constexpr MemoryUse attention_memory{"activations of attention", {SizeKind::batch, SizeKind::length}};
+constexpr MemoryUse expert_memory{"activations of the experts", {SizeKind::batch, SizeKind::expert_width}};
+constexpr MemoryUse logits_memory{"logits and loss", {SizeKind::batch, SizeKind::vocabulary}};
 
 AttentionConfig attention_config(const ModelConfig& config, int64_t layer) {
     AttentionConfig attention{.d_model = config.d_model,

@@ -58,5 +58,6 @@ int main_of(int argc, char** argv) {
 }  // namespace sieve
 
 int main(int argc, char** argv) {
-    return sieve::run_program("ablation_study", [&] { return sieve::main_of(argc, argv); });
+    return sieve::run_program("ablation_study", sieve::experiment_flags(),
+                              [&] { return sieve::main_of(argc, argv); });
 }

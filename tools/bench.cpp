@@ -351,5 +351,8 @@ int main_of(int argc, char** argv) {
 }  // namespace sieve
 
 int main(int argc, char** argv) {
-    return sieve::run_program("bench", [&] { return sieve::main_of(argc, argv); });
+    const sieve::SizeFlags flags{{sieve::SizeKind::batch, "--batch_size"},
+                                 {sieve::SizeKind::length, "--seq_len"},
+                                 {sieve::SizeKind::selected_keys, "--top_k"}};
+    return sieve::run_program("bench", flags, [&] { return sieve::main_of(argc, argv); });
 }

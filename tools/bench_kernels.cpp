@@ -282,5 +282,6 @@ int main_of(int argc, char** argv) {
 }  // namespace sieve
 
 int main(int argc, char** argv) {
-    return sieve::run_program("bench_kernels", [&] { return sieve::main_of(argc, argv); });
+    const sieve::SizeFlags flags{{sieve::SizeKind::batch, "--tokens"}, {sieve::SizeKind::width, "--width"}};
+    return sieve::run_program("bench_kernels", flags, [&] { return sieve::main_of(argc, argv); });
 }

@@ -37,5 +37,5 @@ int main_of(int argc, char** argv) {
 }  // namespace sieve
 
 int main(int argc, char** argv) {
-    return sieve::run_program("export_model", [&] { return sieve::main_of(argc, argv); });
+    return sieve::run_program("export_model", {}, [&] { return sieve::main_of(argc, argv); });
 }

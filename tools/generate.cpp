@@ -124,5 +124,6 @@ int main_of(int argc, char** argv) {
 }  // namespace sieve
 
 int main(int argc, char** argv) {
-    return sieve::run_program("generate", [&] { return sieve::main_of(argc, argv); });
+    const sieve::SizeFlags flags{{sieve::SizeKind::length, "--max_new_tokens"}};
+    return sieve::run_program("generate", flags, [&] { return sieve::main_of(argc, argv); });
 }

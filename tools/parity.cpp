@@ -123,5 +123,5 @@ int main_of(int argc, char** argv) {
 }  // namespace sieve
 
 int main(int argc, char** argv) {
-    return sieve::run_program("parity", [&] { return sieve::main_of(argc, argv); });
+    return sieve::run_program("parity", {}, [&] { return sieve::main_of(argc, argv); });
 }

@@ -58,7 +58,8 @@ Dataset validation_data(const FinalModel& trained) {
         throw Error(e.kind(),
                     fmt::format("{} (the text that the model was trained on; --text draws a text of "
                                 "yours without it)",
-                                e.what()));
+                                e.what()),
+                    e.lower());
     }
 }
 
@@ -147,5 +148,5 @@ int main_of(int argc, char** argv) {
 }  // namespace sieve
 
 int main(int argc, char** argv) {
-    return sieve::run_program("visualize", [&] { return sieve::main_of(argc, argv); });
+    return sieve::run_program("visualize", {}, [&] { return sieve::main_of(argc, argv); });
 }

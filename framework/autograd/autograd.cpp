@@ -136,7 +136,7 @@ void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& cotan
         fail("autograd: " + std::to_string(cotangents.size()) + " cotangents for " +
              std::to_string(roots.size()) + " roots");
     const NoGrad guard;
-    const MemoryScope scope({"gradients", "--batch_size or --max_seq_len"});
+    const MemoryScope scope({"gradients", {SizeKind::batch, SizeKind::length}});
     NodeQueue queue;
     for (size_t i = 0; i < roots.size(); ++i) {
         if (!roots[i].requires_grad())

@@ -22,7 +22,7 @@ constexpr int64_t alignment = 64;
 constexpr int64_t huge_page = 2 << 20;
 constexpr int common_pool = 0;
 
-thread_local MemoryUse current_use{"other tensors", "--batch_size or --max_seq_len"};
+thread_local MemoryUse current_use{"other tensors", {SizeKind::batch, SizeKind::length}};
 thread_local std::array<int, 2> current_pool{common_pool, common_pool};  // by device type
 
 int& pool_of(Device device) {
@@ -197,7 +197,10 @@ class CachingAllocator {
             message += (i ? ", " : "; most is held by ") + std::string(largest[i].second.what) + " " +
                        mebibytes(largest[i].first);
         const MemoryUse& first = largest.empty() ? current_use : largest[0].second;
-        throw Error(ErrorKind::out_of_memory, message + "; lower " + first.lower);
+        std::vector<SizeKind> lower(first.lower.begin(), first.lower.end());
+        std::erase(lower, SizeKind::none);
+        if (!lower.empty()) message += "; lower " + one_of(lower);
+        throw Error(ErrorKind::out_of_memory, message, lower);
     }
 
     System system_;

@@ -6,10 +6,12 @@
 // out at once: whatever still reads it runs before whatever writes it next.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
 #include "framework/core/device.h"
+#include "framework/core/size_kind.h"
 
 namespace sieve {
 
@@ -21,7 +23,7 @@ struct MemoryStats {
 };
 
 // 64-byte aligned (256 on CUDA), uninitialised. Throws Error(out_of_memory) with the size, the largest
-// consumers and what to lower.
+// consumers and which sizes to lower.
 void* allocate(int64_t bytes, Device device);
 void deallocate(void* pointer, int64_t bytes, Device device) noexcept;
 
@@ -34,13 +36,13 @@ void set_memory_limit(int64_t bytes, Device device = {});
 // Test hook: the n-th allocation from now fails (1: the next one; 0: none).
 void fail_allocation_after(int64_t n, Device device = {});
 
-// What memory is used for, and the flags that make it less: for the report when there is no more.
+// What memory is used for, and the sizes that make it less: for the report when there is no more.
 struct MemoryUse {
-    const char* what;   // "logits and loss"
-    const char* lower;  // "--batch_size or --max_seq_len"
+    const char* what;                 // "logits and loss"
+    std::array<SizeKind, 3> lower{};  // the first to try first
 };
 
-// While one of these lives, this thread's allocations count as `use`. Both texts must outlive the program.
+// While one of these lives, this thread's allocations count as `use`, whose text must outlive the program.
 class MemoryScope {
   public:
     explicit MemoryScope(MemoryUse use);

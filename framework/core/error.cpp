@@ -12,4 +12,17 @@ void fail_bad_file(const std::string& message) {
     throw Error(ErrorKind::bad_file, message);
 }
 
+std::string one_of(const std::vector<std::string>& choices) {
+    std::string list;
+    for (size_t i = 0; i < choices.size(); ++i)
+        list += (i == 0 ? "" : i + 1 == choices.size() ? " or " : ", ") + choices[i];
+    return list;
+}
+
+std::string one_of(const std::vector<SizeKind>& sizes) {
+    std::vector<std::string> names;
+    for (const SizeKind size : sizes) names.emplace_back(name_of(size));
+    return one_of(names);
+}
+
 }  // namespace sieve

@@ -3,6 +3,10 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
+
+#include "framework/core/size_kind.h"
 
 namespace sieve {
 
@@ -11,16 +15,23 @@ enum class ErrorKind { failure = 1, usage = 2, bad_file = 3, diverged = 4, out_o
 
 class Error : public std::runtime_error {
   public:
-    Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
+    Error(ErrorKind kind, const std::string& message, std::vector<SizeKind> lower = {})
+        : std::runtime_error(message), kind_(kind), lower_(std::move(lower)) {}
     ErrorKind kind() const { return kind_; }
+    // The sizes that the message advises to lower, the first to try first.
+    const std::vector<SizeKind>& lower() const { return lower_; }
 
   private:
     ErrorKind kind_;
+    std::vector<SizeKind> lower_;
 };
 
 // Throws Error(kind::failure): a caller's mistake inside the program (shapes, dtypes, states).
 [[noreturn]] void fail(const std::string& message);
 [[noreturn]] void fail_usage(const std::string& message);     // a wrong flag, config value or combination
 [[noreturn]] void fail_bad_file(const std::string& message);  // an input or output file that cannot be used
+
+std::string one_of(const std::vector<std::string>& choices);  // "a, b or c"
+std::string one_of(const std::vector<SizeKind>& sizes);       // "the batch or the vocabulary"
 
 }  // namespace sieve

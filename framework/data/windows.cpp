@@ -16,11 +16,13 @@ namespace {
 constexpr uint64_t split_stream = uint64_t{1} << 63;
 constexpr uint64_t heldout_order_seed = 0;
 
-[[noreturn]] void fail_too_small(const std::string& source, int64_t num_tokens, const std::string& need) {
-    fail_bad_file(
-        fmt::format("{}: {} tokens, need at least {} for a train and a validation window; give more text or "
-                    "lower --max_seq_len",
-                    source, num_tokens, need));
+void require_tokens(const std::string& source, int64_t num_tokens, int64_t need, const char* windows) {
+    if (num_tokens >= need) return;
+    const std::vector<SizeKind> lower{SizeKind::length};
+    throw Error(ErrorKind::bad_file,
+                fmt::format("{}: {} tokens, need at least {}, {}; give more text or lower {}", source,
+                            num_tokens, need, windows, one_of(lower)),
+                lower);
 }
 
 std::vector<int64_t> end_to_end(int64_t begin, int64_t end, int64_t width) {
@@ -31,7 +33,7 @@ std::vector<int64_t> end_to_end(int64_t begin, int64_t end, int64_t width) {
 
 Windows heldout_windows(int64_t n, int64_t seq_len, double val_fraction, const std::string& source) {
     const int64_t width = seq_len + 1;
-    if (n < 2 * width) fail_too_small(source, n, fmt::format("2*(max_seq_len+1)={}", 2 * width));
+    require_tokens(source, n, 2 * width, "a train and a validation window with their targets");
     const auto wanted = static_cast<int64_t>(static_cast<double>(n) * val_fraction);
     const int64_t border = n - std::clamp(wanted, width, n - width);
     Windows windows{seq_len, end_to_end(0, border, width), {}};
@@ -45,7 +47,7 @@ Windows heldout_windows(int64_t n, int64_t seq_len, double val_fraction, const s
 
 Windows overlap_windows(int64_t n, int64_t seq_len, double val_fraction, uint64_t seed,
                         const std::string& source) {
-    if (n < seq_len + 2) fail_too_small(source, n, fmt::format("max_seq_len+2={}", seq_len + 2));
+    require_tokens(source, n, seq_len + 2, "a train and a validation window that overlap");
     const int64_t count = n - seq_len;
     const auto wanted = static_cast<int64_t>(static_cast<double>(count) * val_fraction);
     const int64_t for_validation = std::clamp<int64_t>(wanted, 1, count - 1);
@@ -67,7 +69,7 @@ Protocol parse_protocol(std::string_view name) {
 }
 
 void check_window_settings(int64_t seq_len, double val_fraction) {
-    if (seq_len < 1) fail_usage(fmt::format("max_seq_len: {}; want at least 1", seq_len));
+    if (seq_len < 1) fail_usage(fmt::format("seq_len: {}; want at least 1", seq_len));
     if (!(val_fraction > 0.0 && val_fraction < 1.0)) {
         fail_usage(fmt::format("val_fraction: {}; want more than 0 and less than 1", val_fraction));
     }

@@ -6,7 +6,7 @@
 namespace sieve {
 namespace {
 
-constexpr MemoryUse parameter_memory{"parameters", "--d_model, --n_layers or --num_experts"};
+constexpr MemoryUse parameter_memory{"parameters", {SizeKind::width, SizeKind::layers, SizeKind::experts}};
 
 // FNV-1a: stable across machines and builds, which std::hash does not promise.
 uint64_t stable_hash(const std::string& text) {

@@ -6,8 +6,6 @@
 #include <iostream>
 #include <new>
 
-#include "framework/core/error.h"
-
 namespace sieve {
 namespace {
 
@@ -184,15 +182,34 @@ std::string config_to_toml(const ExperimentConfig& config) {
     return text;
 }
 
-int run_program(const std::string& name, const std::function<int()>& body) {
+const SizeFlags& experiment_flags() {
+    static const SizeFlags flags{
+        {SizeKind::batch, "--batch_size"},      {SizeKind::length, "--max_seq_len"},
+        {SizeKind::width, "--d_model"},         {SizeKind::layers, "--n_layers"},
+        {SizeKind::experts, "--num_experts"},   {SizeKind::expert_width, "--d_ff"},
+        {SizeKind::vocabulary, "--vocab_size"}, {SizeKind::selected_keys, "--sparse_top_k"}};
+    return flags;
+}
+
+std::string message_of(const Error& error, const SizeFlags& flags) {
+    std::vector<std::string> names;
+    for (const SizeKind size : error.lower())
+        if (flags.contains(size)) names.push_back(flags.at(size));
+    return names.empty() ? error.what() : fmt::format("{} ({})", error.what(), one_of(names));
+}
+
+int run_program(const std::string& name, const SizeFlags& flags, const std::function<int()>& body) {
+    const auto ended_by = [&](const Error& error) {
+        std::cerr << name << ": " << message_of(error, flags) << std::endl;
+        return static_cast<int>(error.kind());
+    };
     try {
         return body();
     } catch (const Error& e) {
-        std::cerr << name << ": " << e.what() << std::endl;
-        return static_cast<int>(e.kind());
+        return ended_by(e);
     } catch (const std::bad_alloc&) {
-        std::cerr << name << ": out of memory; lower batch_size, max_seq_len or d_model" << std::endl;
-        return static_cast<int>(ErrorKind::out_of_memory);
+        const std::vector<SizeKind> lower{SizeKind::batch, SizeKind::length, SizeKind::width};
+        return ended_by(Error(ErrorKind::out_of_memory, "out of memory; lower " + one_of(lower), lower));
     } catch (const std::exception& e) {
         std::cerr << name << ": " << e.what() << std::endl;
         return static_cast<int>(ErrorKind::failure);

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "framework/core/error.h"
 #include "framework/program/config.h"
 
 namespace sieve {
@@ -35,8 +37,15 @@ std::string find_preset(int argc, char** argv, const std::string& fallback);
 // The same config as TOML, for --print_config and as a --config file.
 std::string config_to_toml(const ExperimentConfig& config);
 
+// What a program's command line calls the sizes that errors speak of: {{SizeKind::batch, "--batch_size"}}.
+using SizeFlags = std::map<SizeKind, std::string>;
+const SizeFlags& experiment_flags();  // of parse_experiment: the keys of the configuration
+
+// "...; lower the batch or the vocabulary (--batch_size or --vocab_size)"
+std::string message_of(const Error& error, const SizeFlags& flags);
+
 // Runs a program's body and turns errors into one line on stderr and the exit code that ErrorKind documents.
-int run_program(const std::string& name, const std::function<int()>& body);
+int run_program(const std::string& name, const SizeFlags& flags, const std::function<int()>& body);
 
 inline constexpr const char* exit_codes_help =
     "Exit codes: 0 ok, 1 failure, 2 usage, 3 bad file, 4 diverged, 5 out of memory, 130/143 interrupted.";

@@ -218,7 +218,7 @@ class StudyTrainer {
         try {
             body();
         } catch (const Error& e) {
-            note_failure(run, failure_name(e.kind()), e.what());
+            note_failure(run, failure_name(e.kind()), message_of(e, experiment_flags()));
         } catch (const std::bad_alloc&) {
             note_failure(run, failure_name(ErrorKind::out_of_memory), "out of memory");
         }

@@ -152,8 +152,8 @@ TEST_CASE("dataset: too little text") {
     const DataConfig config = config_of(folder);
     check_error(
         folder / "text.txt" +
-            ": 13 tokens, need at least 2*(max_seq_len+1)=34 for a train and a validation window; give more "
-            "text or lower --max_seq_len",
+            ": 13 tokens, need at least 34, a train and a validation window with their targets; give more "
+            "text or lower the length of the sequences",
         [&] { load_dataset(config); });
 }
 

@@ -85,19 +85,16 @@ TEST_CASE("windows: overlap has a window at every token and splits them by the s
 
 TEST_CASE("windows: errors") {
     check_error(
-        "data/x.txt: 57 tokens, need at least 2*(max_seq_len+1)=258 for a train and a validation window; "
-        "give more "
-        "text or lower --max_seq_len",
+        "data/x.txt: 57 tokens, need at least 258, a train and a validation window with their targets; "
+        "give more text or lower the length of the sequences",
         [] { make_windows(57, 128, Protocol::heldout, 0.1, 0, "data/x.txt"); });
     check_error(
-        "data/x.txt: 129 tokens, need at least max_seq_len+2=130 for a train and a validation window; give "
-        "more "
-        "text or lower --max_seq_len",
+        "data/x.txt: 129 tokens, need at least 130, a train and a validation window that overlap; "
+        "give more text or lower the length of the sequences",
         [] { make_windows(129, 128, Protocol::overlap, 0.1, 0, "data/x.txt"); });
     check_error("val_fraction: 1; want more than 0 and less than 1",
                 [] { make_windows(1000, 8, Protocol::heldout, 1.0, 0, "x"); });
-    check_error("max_seq_len: 0; want at least 1",
-                [] { make_windows(1000, 0, Protocol::heldout, 0.1, 0, "x"); });
+    check_error("seq_len: 0; want at least 1", [] { make_windows(1000, 0, Protocol::heldout, 0.1, 0, "x"); });
     check_error("protocol: 'random', want heldout or overlap", [] { parse_protocol("random"); });
     CHECK(parse_protocol("overlap") == Protocol::overlap);
     CHECK(parse_protocol(name_of(Protocol::heldout)) == Protocol::heldout);

@@ -1,7 +1,9 @@
 #include "framework/program/config.h"
 
 #include <fstream>
+#include <iostream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "framework/core/error.h"
 #include "framework/program/command_line.h"
@@ -232,4 +234,40 @@ TEST_CASE("sparsity: counted entries of the square and of the causal triangle") 
             CHECK(s.causal ==
                   doctest::Approx(1 - static_cast<double>(read) / static_cast<double>(T * (T + 1) / 2)));
         }
+}
+
+namespace {
+
+// What run_program prints when its body fails so.
+std::string complaint(const Error& error, const SizeFlags& flags, int status) {
+    std::ostringstream printed;
+    std::streambuf* const before = std::cerr.rdbuf(printed.rdbuf());
+    const int got = run_program("p", flags, [&]() -> int { throw error; });
+    std::cerr.rdbuf(before);
+    CHECK(got == status);
+    return printed.str();
+}
+
+}  // namespace
+
+TEST_CASE("programs: what an error advises to lower is named as the command line calls it") {
+    const std::vector<SizeKind> lower{SizeKind::batch, SizeKind::expert_width, SizeKind::selected_keys};
+    const std::string sentence =
+        "no room; lower the batch, the width of the experts or the number of selected keys";
+    CHECK(sentence == "no room; lower " + one_of(lower));
+    const Error error(ErrorKind::out_of_memory, sentence, lower);
+    CHECK(complaint(error, experiment_flags(), 5) ==
+          "p: " + sentence + " (--batch_size, --d_ff or --sparse_top_k)\n");
+    CHECK(complaint(error, {{SizeKind::batch, "--rows"}}, 5) == "p: " + sentence + " (--rows)\n");
+    CHECK(complaint(error, {}, 5) == "p: " + sentence + "\n");
+    CHECK(complaint(Error(ErrorKind::bad_file, "x.txt: empty"), experiment_flags(), 3) ==
+          "p: x.txt: empty\n");
+}
+
+TEST_CASE("programs: the flags of the sizes are keys of the configuration") {
+    for (const auto& [size, flag] : experiment_flags()) {
+        CHECK_NOTHROW_MESSAGE(config_value({}, flag.substr(2)), flag);
+        CHECK(flag.substr(0, 2) == "--");
+        CHECK(std::string(name_of(size)) != name_of(SizeKind::none));
+    }
 }

@@ -187,7 +187,7 @@ TEST_CASE("exp4: bad input gets one clear line and the documented exit code") {
     write_file_atomic(folder / "empty.txt", "");
     check_run(exp4(results, "--data " + (folder / "empty.txt")), 3, "empty");
     write_file_atomic(folder / "short.txt", "A few words.");
-    check_run(exp4(results, "--data " + (folder / "short.txt")), 3, "tokens");
+    check_run(exp4(results, "--data " + (folder / "short.txt")), 3, "(--max_seq_len)");
     write_file_atomic(folder / "binary.txt", std::string(5000, '\0'));
     check_run(exp4(results, "--data " + (folder / "binary.txt")), 3, "binary");
     write_file_atomic(folder / "tokenizer.json", "{\"model\": 3}");
@@ -196,7 +196,8 @@ TEST_CASE("exp4: bad input gets one clear line and the documented exit code") {
     check_run(exp4(folder / "file"), 3, "file");
     check_run(exp4(results, "--stages compare"), 3, "run --stages classic");
     check_run(exp4(results, "--stages sparse --sparse_init classic"), 3, "needs the trained classic model");
-    check_run(exp4(results, "--memory_limit_mb 1 --batch_size 64"), 5, "out of memory");
+    check_run(exp4(results, "--memory_limit_mb 1 --batch_size 64"), 5,
+              "the length of the sequences (--batch_size or --max_seq_len)");
     check_run(exp4(results, "--learning_rate 1e30 --grad_clip 1e30 --stages classic"), 4, "diverged");
     CHECK(!fs::exists(results + "/classic/final_model.pt"));
 }

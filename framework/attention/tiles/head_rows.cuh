@@ -15,7 +15,7 @@
 
 namespace sieve::cuda {
 
-constexpr MemoryUse attention_scratch{"attention's scratch", "--batch_size or --max_seq_len"};
+constexpr MemoryUse attention_scratch{"attention's scratch", {SizeKind::batch, SizeKind::length}};
 
 // `count` elements of E on the device.
 template <class E>

@@ -176,7 +176,7 @@ bool gathering_pays(const IndexerKlForward<T>& a) {
 
 template <class T>
 void indexer_kl_forward(const IndexerKlForward<T>& a) {
-    const MemoryScope scope({"loss of the indexer", "--batch_size or --max_seq_len"});
+    const MemoryScope scope({"loss of the indexer", {SizeKind::batch, SizeKind::length}});
     const IndexerSizes& n = a.sizes;
     const Tensor row_loss = Tensor::empty({n.batch, n.length}, dtype_of<T>, device);
     T* losses = row_loss.template data<T>();

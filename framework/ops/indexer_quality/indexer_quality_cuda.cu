@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(1024) totals_kernel(IndexerQualityRows<T> a) {
 
 template <class T>
 void indexer_quality(const IndexerQualityRows<T>& a) {
-    const MemoryScope scope({"quality of the indexer", "--batch_size or --max_seq_len"});
+    const MemoryScope scope({"quality of the indexer", {SizeKind::batch, SizeKind::length}});
     const int64_t most_blocks = multiprocessors() * 8;
     for_row_chunks(a.batch, a.length, [&](const RowChunk& chunk) {
         const int64_t blocks = std::min((chunk.batches * chunk.rows + warps - 1) / warps, most_blocks);

@@ -18,7 +18,7 @@
 namespace sieve::cuda {
 namespace {
 
-constexpr MemoryUse score_memory{"scores of the indexer", "--batch_size or --max_seq_len"};
+constexpr MemoryUse score_memory{"scores of the indexer", {SizeKind::batch, SizeKind::length}};
 
 template <class T>
 IndexerRows<T> rows_of(const T* q, const T* k, const T* w, const IndexerSizes& sizes, double scale) {
@@ -250,7 +250,7 @@ bool select_by_fragments(const IndexerSelect<float>& a, const IndexerRows<float>
 // key_scales [B,T]: factors on the scores of each key; or null.
 template <class T>
 void select(const IndexerSelect<T>& a, const T* key_scales) {
-    const MemoryScope scope({"the selection of keys", "--sparse_top_k"});
+    const MemoryScope scope({"the selection of keys", {SizeKind::selected_keys}});
     const IndexerRows<T> rows = rows_of(a.q, a.k, a.w, a.sizes, a.scale);
     bool done = false;
     if constexpr (std::is_same_v<T, float>)
@@ -317,7 +317,7 @@ void indexer_select(const IndexerSelect<T>& a) {
 // On the kernels of float32: it holds the codes and, for up to 1024 dims, sums of their products exactly; so
 // do bfloat16 and tf32 the codes.
 void indexer_select_int8(const IndexerSelectInt8& a) {
-    const MemoryScope scope({"the selection of keys", "--sparse_top_k"});
+    const MemoryScope scope({"the selection of keys", {SizeKind::selected_keys}});
     const IndexerSizes& n = a.sizes;
     const Tensor q = int8_codes(a.q, n.batch * n.length * n.heads, n.width),
                  k = int8_codes(a.k, n.batch * n.length, n.width);

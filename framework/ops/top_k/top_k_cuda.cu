@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(warps* warp_size) top_k_kernel(TopKSelect<T> a
 
 template <class T>
 void top_k_select(const TopKSelect<T>& a) {
-    const MemoryScope scope({"the selection of keys", "--sparse_top_k"});
+    const MemoryScope scope({"the selection of keys", {SizeKind::selected_keys}});
     const int64_t blocks = std::min((a.batch * a.length + warps - 1) / warps, multiprocessors() * 8);
     const CandidateMemory<T> memory = candidate_memory<T>(blocks * warps, a.slots);
     launch_kernel(top_k_kernel<T>,
