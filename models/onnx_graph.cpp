@@ -18,7 +18,7 @@ using Ints = std::vector<int64_t>;
 class GraphBuilder {
   public:
     explicit GraphBuilder(const Transformer& model) {
-        for (const Parameter& p : model.state())
+        for (const NamedTensor& p : model.state())
             if (p.name != "lm_head.weight") tensors_.emplace(p.name, p.tensor);  // it is embed.weight
         graph.name = model.config().attention;
     }
@@ -46,13 +46,13 @@ class GraphBuilder {
         if (found->second.shape() != shape || found->second.dtype() != DType::float32)
             fail(fmt::format("onnx_graph: {} is {} {}, want float32 {}", name, name_of(found->second.dtype()),
                              to_string(found->second.shape()), to_string(shape)));
-        if (placed_.insert(name).second) graph.weights.emplace_back(name, found->second);
+        if (placed_.insert(name).second) graph.weights.push_back({name, found->second});
         return name;
     }
 
     // A constant, kept once for each name.
     std::string constant(const std::string& name, const Tensor& value) {
-        if (placed_.insert(name).second) graph.weights.emplace_back(name, value);
+        if (placed_.insert(name).second) graph.weights.push_back({name, value});
         return name;
     }
     std::string ints(const Ints& values) {

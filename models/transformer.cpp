@@ -69,6 +69,12 @@ void check_cache(const ForwardOptions& options, int64_t layers, int64_t tokens) 
                          options.cache->front().length()));
 }
 
+std::map<std::string, Tensor> by_name(const NamedTensors& tensors) {
+    std::map<std::string, Tensor> result;
+    for (const auto& [name, tensor] : tensors) result.emplace(name, tensor);
+    return result;
+}
+
 Tensor sum_of(const Tensor& total, const Tensor& term) {
     return total.defined() ? add(total, term) : term;
 }
@@ -147,32 +153,30 @@ bool is_indexer_parameter(const std::string& name) {
     return name.find(".indexer.") != std::string::npos;
 }
 
-std::vector<Parameter> Transformer::state() const {
-    std::vector<Parameter> all = parameters();
-    for (Parameter& buffer : buffers()) all.push_back(std::move(buffer));
+NamedTensors Transformer::state() const {
+    NamedTensors all = parameters();
+    for (NamedTensor& buffer : buffers()) all.push_back(std::move(buffer));
     all.push_back({"lm_head.weight", embed_.weight()});
     return all;
 }
 
-std::vector<Parameter> Transformer::main_parameters() const {
-    std::vector<Parameter> some;
-    for (const Parameter& p : parameters())
+NamedTensors Transformer::main_parameters() const {
+    NamedTensors some;
+    for (const NamedTensor& p : parameters())
         if (!is_indexer_parameter(p.name)) some.push_back(p);
     return some;
 }
 
-std::vector<Parameter> Transformer::indexer_parameters() const {
-    std::vector<Parameter> some;
-    for (const Parameter& p : parameters())
+NamedTensors Transformer::indexer_parameters() const {
+    NamedTensors some;
+    for (const NamedTensor& p : parameters())
         if (is_indexer_parameter(p.name)) some.push_back(p);
     return some;
 }
 
-void Transformer::load_state(const std::vector<std::pair<std::string, Tensor>>& tensors,
-                             const std::string& source, bool allow_missing_indexer) const {
-    const std::map<std::string, Tensor> given(tensors.begin(), tensors.end());
-    std::map<std::string, Tensor> wanted;
-    for (const Parameter& p : state()) wanted.emplace(p.name, p.tensor);
+void Transformer::load_state(const NamedTensors& tensors, const std::string& source,
+                             bool allow_missing_indexer) const {
+    const std::map<std::string, Tensor> given = by_name(tensors), wanted = by_name(state());
     // All checks come before the first copy: a refused file leaves the model as it was.
     for (const auto& [name, target] : wanted) {
         const auto found = given.find(name);

@@ -56,13 +56,13 @@ class Transformer : public Module {
 
     // Parameters and buffers, named as in the original PyTorch model; lm_head.weight is the same tensor as
     // embed.weight.
-    std::vector<Parameter> state() const;
-    std::vector<Parameter> main_parameters() const;     // all but the indexers'
-    std::vector<Parameter> indexer_parameters() const;  // empty in a classic model
+    NamedTensors state() const;
+    NamedTensors main_parameters() const;     // all but the indexers'
+    NamedTensors indexer_parameters() const;  // empty in a classic model
     // Copies values by name. Every tensor must be present with its shape, and nothing else, unless
     // `allow_missing_indexer`: then a classic model's weights may start a sparse model. Throws a bad_file
     // error that begins with `source`.
-    void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors, const std::string& source,
+    void load_state(const NamedTensors& tensors, const std::string& source,
                     bool allow_missing_indexer = false) const;
 
   private:

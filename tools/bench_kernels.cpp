@@ -225,13 +225,13 @@ void attention(Bench& bench, Inputs& inputs, int64_t length) {
 }
 
 void optimisers(Bench& bench, Inputs& inputs, int64_t width) {
-    std::vector<Parameter> parameters;
+    NamedTensors parameters;
     for (int i = 0; i < 24; ++i) {
         parameters.push_back({fmt::format("matrix{}", i), inputs({4 * width, width})});
         parameters.back().tensor.set_grad(inputs({4 * width, width}, false));
     }
     double bytes = 0, flops = 0;
-    for (const Parameter& p : parameters) {
+    for (const NamedTensor& p : parameters) {
         bytes += size(p.tensor);
         flops += 5 * (2 + 1 + 1) * static_cast<double>(p.tensor.numel() * width);
     }

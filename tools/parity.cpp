@@ -54,10 +54,10 @@ Tensor mask_of(const Selection& selection) {
     return mask;
 }
 
-NamedTensors gradients_of(const std::vector<Parameter>& parameters) {
+NamedTensors gradients_of(const NamedTensors& parameters) {
     NamedTensors grads;
-    for (const Parameter& p : parameters)
-        if (p.tensor.grad().defined()) grads.emplace_back(p.name, p.tensor.grad());
+    for (const NamedTensor& p : parameters)
+        if (p.tensor.grad().defined()) grads.push_back({p.name, p.tensor.grad()});
     return grads;
 }
 

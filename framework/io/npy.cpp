@@ -6,6 +6,7 @@
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/little_endian.h"
+#include "framework/io/tensor_bytes.h"
 #include "framework/io/zip.h"
 
 namespace sieve {
@@ -188,8 +189,8 @@ NamedTensors read_npz(const std::string& path) {
     for (const ZipMember& member : read_zip(bytes, path, ".npz archive")) {
         if (!member.name.ends_with(".npy"))
             fail_bad_file(path + ": member " + member.name + " is no .npy array");
-        result.emplace_back(member.name.substr(0, member.name.size() - 4),
-                            parse_npy(member.payload, path + ": " + member.name));
+        result.push_back({member.name.substr(0, member.name.size() - 4),
+                          parse_npy(member.payload, path + ": " + member.name)});
     }
     return result;
 }

@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "framework/io/named_tensors.h"
+#include "framework/core/named_tensor.h"
 
 namespace sieve {
 

@@ -3,6 +3,7 @@
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/protobuf.h"
+#include "framework/io/tensor_bytes.h"
 
 namespace sieve {
 namespace {

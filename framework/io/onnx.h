@@ -7,7 +7,7 @@
 #include <variant>
 #include <vector>
 
-#include "framework/io/named_tensors.h"
+#include "framework/core/named_tensor.h"
 
 namespace sieve {
 

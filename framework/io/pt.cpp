@@ -10,6 +10,7 @@
 #include "framework/io/atomic_file.h"
 #include "framework/io/little_endian.h"
 #include "framework/io/pickle.h"
+#include "framework/io/tensor_bytes.h"
 #include "framework/io/zip.h"
 
 namespace sieve {
@@ -193,7 +194,7 @@ class CheckpointReader {
                               name_of(value->kind) + ", want a tensor");
             if (!names.insert(key->text).second)
                 fail_bad_file(path_ + ": entry \"" + key->text + "\" appears twice");
-            result.emplace_back(key->text, tensor(key->text, *value));
+            result.push_back({key->text, tensor(key->text, *value)});
         }
         return result;
     }

@@ -13,7 +13,7 @@
 #include <map>
 #include <string>
 
-#include "framework/io/named_tensors.h"
+#include "framework/core/named_tensor.h"
 
 namespace sieve {
 

@@ -9,6 +9,7 @@
 #include "framework/io/atomic_file.h"
 #include "framework/io/json_file.h"
 #include "framework/io/little_endian.h"
+#include "framework/io/tensor_bytes.h"
 
 namespace sieve {
 namespace {
@@ -173,9 +174,9 @@ SafetensorsFile read_safetensors(const std::string& path) {
     check_layout(entries, elements.size(), path);
     for (const Entry& entry : entries) {
         const std::string_view payload = elements.substr(entry.begin, entry.end - entry.begin);
-        result.tensors.emplace_back(
-            entry.name, entry.type.half ? tensor_from_halves(payload, entry.shape, *entry.type.half)
-                                        : tensor_from_bytes(payload, entry.shape, entry.type.dtype));
+        result.tensors.push_back(
+            {entry.name, entry.type.half ? tensor_from_halves(payload, entry.shape, *entry.type.half)
+                                         : tensor_from_bytes(payload, entry.shape, entry.type.dtype)});
     }
     return result;
 }

@@ -56,7 +56,7 @@ TimedModel::TimedModel(const ExperimentConfig& config, Device device, BatchOfSte
 
 int64_t TimedModel::parameter_bytes() const {
     int64_t bytes = 0;
-    for (const Parameter& p : model_.parameters()) bytes += p.tensor.bytes();
+    for (const NamedTensor& p : model_.parameters()) bytes += p.tensor.bytes();
     return bytes;
 }
 

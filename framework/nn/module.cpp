@@ -37,19 +37,19 @@ Tensor ParameterInit::constant(const Shape& shape, double value) const {
     return Tensor::full(shape, value, dtype, device);
 }
 
-std::vector<Parameter> Module::parameters(const std::string& prefix) const {
-    std::vector<Parameter> all;
-    for (const Parameter& p : own_) all.push_back({prefix + p.name, p.tensor});
+NamedTensors Module::parameters(const std::string& prefix) const {
+    NamedTensors all;
+    for (const NamedTensor& p : own_) all.push_back({prefix + p.name, p.tensor});
     for (const auto& [name, child] : children_)
-        for (Parameter& p : child->parameters(prefix + prefix_of(name))) all.push_back(std::move(p));
+        for (NamedTensor& p : child->parameters(prefix + prefix_of(name))) all.push_back(std::move(p));
     return all;
 }
 
-std::vector<Parameter> Module::buffers(const std::string& prefix) const {
-    std::vector<Parameter> all;
-    for (const Parameter& b : own_buffers_) all.push_back({prefix + b.name, b.tensor});
+NamedTensors Module::buffers(const std::string& prefix) const {
+    NamedTensors all;
+    for (const NamedTensor& b : own_buffers_) all.push_back({prefix + b.name, b.tensor});
     for (const auto& [name, child] : children_)
-        for (Parameter& b : child->buffers(prefix + prefix_of(name))) all.push_back(std::move(b));
+        for (NamedTensor& b : child->buffers(prefix + prefix_of(name))) all.push_back(std::move(b));
     return all;
 }
 

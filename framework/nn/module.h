@@ -5,9 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "framework/core/named_tensor.h"
 #include "framework/core/rng.h"
 #include "framework/core/tensor.h"
-#include "framework/optim/parameter.h"
 
 namespace sieve {
 
@@ -33,10 +33,10 @@ class Module {
     Module& operator=(const Module&) = delete;
 
     // Own parameters first, then the children's, in the order in which they were added.
-    std::vector<Parameter> parameters(const std::string& prefix = "") const;
+    NamedTensors parameters(const std::string& prefix = "") const;
     // What belongs to the model's state beside the parameters: saved and loaded with them, reached by no
     // gradient.
-    std::vector<Parameter> buffers(const std::string& prefix = "") const;
+    NamedTensors buffers(const std::string& prefix = "") const;
 
   protected:
     // Makes `value` a leaf that wants a gradient.
@@ -46,7 +46,7 @@ class Module {
     void add_child(const std::string& name, const Module& child);
 
   private:
-    std::vector<Parameter> own_, own_buffers_;
+    NamedTensors own_, own_buffers_;
     std::vector<std::pair<std::string, const Module*>> children_;
 };
 

@@ -8,12 +8,12 @@ namespace {
 constexpr const char* op = "adamw";
 }
 
-AdamW::AdamW(const std::vector<Parameter>& parameters, const AdamWConfig& config)
+AdamW::AdamW(const NamedTensors& parameters, const AdamWConfig& config)
     : config_(config),
       device_(parameters.empty() ? Device{} : parameters[0].tensor.device()),
       steps_(Tensor::zeros({static_cast<int64_t>(parameters.size())}, DType::int64, device_)),
       learning_rate_(Tensor::zeros({}, DType::float64, device_)) {
-    for (const Parameter& p : parameters) {
+    for (const NamedTensor& p : parameters) {
         const Tensor& t = p.tensor;
         dispatch_float(op, t.dtype(), []<class T>() {});  // each may have its own
         check_device(op, p.name.c_str(), t, device_, "the first parameter");
@@ -67,17 +67,17 @@ void AdamW::apply_as(const double* guard) {
                         .weight_decay = config_.weight_decay});
 }
 
-OptimizerState AdamW::state() const {
-    OptimizerState state;
+NamedTensors AdamW::state() const {
+    NamedTensors state;
     for (const Slot& slot : slots_) {
-        state.emplace_back(slot.parameter.name + ".exp_avg", slot.exp_avg);
-        state.emplace_back(slot.parameter.name + ".exp_avg_sq", slot.exp_avg_sq);
-        state.emplace_back(slot.parameter.name + ".step", slot.steps);
+        state.push_back({slot.parameter.name + ".exp_avg", slot.exp_avg});
+        state.push_back({slot.parameter.name + ".exp_avg_sq", slot.exp_avg_sq});
+        state.push_back({slot.parameter.name + ".step", slot.steps});
     }
     return state;
 }
 
-void AdamW::load_state(const OptimizerState& state) {
+void AdamW::load_state(const NamedTensors& state) {
     StateReader reader(state);
     load_state(reader);
     reader.expect_end();

@@ -13,7 +13,7 @@
 
 #include <vector>
 
-#include "framework/optim/parameter.h"
+#include "framework/core/named_tensor.h"
 #include "framework/optim/state.h"
 
 namespace sieve {
@@ -25,20 +25,20 @@ struct AdamWConfig {
 class AdamW {
   public:
     // Throws unless all parameters lie on one device.
-    AdamW(const std::vector<Parameter>& parameters, const AdamWConfig& config);
+    AdamW(const NamedTensors& parameters, const AdamWConfig& config);
     void step(double learning_rate);  // both halves
     void prepare(double learning_rate);
     void apply(const Tensor& guard = {});  // core/guard.h
 
     // Per parameter: <name>.exp_avg, <name>.exp_avg_sq, <name>.step (int64 scalar, t); themselves, not
     // copies.
-    OptimizerState state() const;
-    void load_state(const OptimizerState& state);
+    NamedTensors state() const;
+    void load_state(const NamedTensors& state);
     void load_state(StateReader& reader);  // takes this optimiser's entries and leaves the others
 
   private:
     struct Slot {
-        Parameter parameter;
+        NamedTensor parameter;
         Tensor exp_avg, exp_avg_sq, steps;  // steps: a view of one element of steps_
     };
     template <class T>

@@ -8,9 +8,9 @@ namespace {
 
 constexpr const char* op = "clip_gradients";
 
-std::vector<Tensor> gradients_of(const std::vector<Parameter>& parameters) {
+std::vector<Tensor> gradients_of(const NamedTensors& parameters) {
     std::vector<Tensor> grads;
-    for (const Parameter& p : parameters) {
+    for (const NamedTensor& p : parameters) {
         const Tensor grad = p.tensor.grad();
         if (!grad.defined()) continue;
         grads.push_back(grad);
@@ -21,7 +21,7 @@ std::vector<Tensor> gradients_of(const std::vector<Parameter>& parameters) {
 
 }  // namespace
 
-Tensor clip_gradients(const std::vector<Parameter>& parameters, double max_norm) {
+Tensor clip_gradients(const NamedTensors& parameters, double max_norm) {
     const std::vector<Tensor> grads = gradients_of(parameters);
     const Device device = parameters.empty() ? Device{} : parameters[0].tensor.device();
     if (grads.empty()) return Tensor::zeros({}, DType::float64, device);

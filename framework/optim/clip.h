@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "framework/optim/parameter.h"
+#include "framework/core/named_tensor.h"
 
 namespace sieve {
 
@@ -13,6 +13,6 @@ namespace sieve {
 // none); nothing waits for a device. Parameters without a gradient are skipped. Squares are summed in float64
 // and in a fixed order. When the norm is not finite no gradient is touched: the caller decides what to do.
 // Throws unless all gradients have one dtype and lie on one device.
-Tensor clip_gradients(const std::vector<Parameter>& parameters, double max_norm);
+Tensor clip_gradients(const NamedTensors& parameters, double max_norm);
 
 }  // namespace sieve

@@ -3,24 +3,23 @@
 namespace sieve {
 namespace {
 
-std::vector<Parameter> select(const std::vector<Parameter>& parameters, bool use_muon, bool of_muon) {
-    std::vector<Parameter> selected;
-    for (const Parameter& p : parameters)
+NamedTensors select(const NamedTensors& parameters, bool use_muon, bool of_muon) {
+    NamedTensors selected;
+    for (const NamedTensor& p : parameters)
         if ((use_muon && is_hidden_matrix(p)) == of_muon) selected.push_back(p);
     return selected;
 }
 
 }  // namespace
 
-bool is_hidden_matrix(const Parameter& parameter) {
+bool is_hidden_matrix(const NamedTensor& parameter) {
     if (parameter.tensor.rank() != 2) return false;
     for (const char* part : {"embed", "lm_head", "norm"})
         if (parameter.name.find(part) != std::string::npos) return false;
     return true;
 }
 
-HybridOptimizer::HybridOptimizer(const std::vector<Parameter>& parameters,
-                                 const HybridOptimizerConfig& config)
+HybridOptimizer::HybridOptimizer(const NamedTensors& parameters, const HybridOptimizerConfig& config)
     : parameters_(parameters),
       muon_(select(parameters, config.use_muon, true), {.momentum = config.momentum}),
       adamw_(select(parameters, config.use_muon, false), {.weight_decay = config.weight_decay}) {}
@@ -41,16 +40,16 @@ void HybridOptimizer::apply(const Tensor& guard) {
 }
 
 void HybridOptimizer::zero_grad() const {
-    for (const Parameter& p : parameters_) p.tensor.set_grad({});
+    for (const NamedTensor& p : parameters_) p.tensor.set_grad({});
 }
 
-OptimizerState HybridOptimizer::state() const {
-    OptimizerState state = muon_.state();
+NamedTensors HybridOptimizer::state() const {
+    NamedTensors state = muon_.state();
     for (auto& entry : adamw_.state()) state.push_back(std::move(entry));
     return state;
 }
 
-void HybridOptimizer::load_state(const OptimizerState& state) {
+void HybridOptimizer::load_state(const NamedTensors& state) {
     StateReader reader(state);
     muon_.load_state(reader);
     adamw_.load_state(reader);

@@ -14,11 +14,11 @@ struct HybridOptimizerConfig {
 };
 
 // True for two dims and a name without "embed", "lm_head" and "norm".
-bool is_hidden_matrix(const Parameter& parameter);
+bool is_hidden_matrix(const NamedTensor& parameter);
 
 class HybridOptimizer {
   public:
-    HybridOptimizer(const std::vector<Parameter>& parameters, const HybridOptimizerConfig& config);
+    HybridOptimizer(const NamedTensors& parameters, const HybridOptimizerConfig& config);
     void step(double learning_rate);  // parameters without a gradient are skipped
     // The halves of a step (adamw.h).
     void prepare(double learning_rate);
@@ -26,11 +26,11 @@ class HybridOptimizer {
     void zero_grad() const;  // leaves every gradient undefined
 
     // The entries of both (muon.h, adamw.h). Loading them goes on bit for bit where they were taken.
-    OptimizerState state() const;
-    void load_state(const OptimizerState& state);
+    NamedTensors state() const;
+    void load_state(const NamedTensors& state);
 
   private:
-    std::vector<Parameter> parameters_;
+    NamedTensors parameters_;
     Muon muon_;
     AdamW adamw_;
 };

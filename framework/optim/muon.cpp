@@ -18,11 +18,11 @@ double cost(const Shape& shape) {
 
 }  // namespace
 
-Muon::Muon(const std::vector<Parameter>& parameters, const MuonConfig& config)
+Muon::Muon(const NamedTensors& parameters, const MuonConfig& config)
     : config_(config),
       device_(parameters.empty() ? Device{} : parameters[0].tensor.device()),
       learning_rate_(Tensor::zeros({}, DType::float64, device_)) {
-    for (const Parameter& p : parameters) {
+    for (const NamedTensor& p : parameters) {
         const Tensor& t = p.tensor;
         check_rank(op, p.name.c_str(), t, 2);
         check_operand(op, p.name.c_str(), t, {"the first parameter", parameters[0].tensor});
@@ -71,14 +71,14 @@ void Muon::apply_as(const double* guard) {
                        .guard = guard});
 }
 
-OptimizerState Muon::state() const {
-    OptimizerState state;
+NamedTensors Muon::state() const {
+    NamedTensors state;
     for (const Slot& slot : slots_)
-        state.emplace_back(slot.parameter.name + ".momentum_buffer", slot.momentum_buffer);
+        state.push_back({slot.parameter.name + ".momentum_buffer", slot.momentum_buffer});
     return state;
 }
 
-void Muon::load_state(const OptimizerState& state) {
+void Muon::load_state(const NamedTensors& state) {
     StateReader reader(state);
     load_state(reader);
     reader.expect_end();

@@ -30,7 +30,7 @@
 
 #include <vector>
 
-#include "framework/optim/parameter.h"
+#include "framework/core/named_tensor.h"
 #include "framework/optim/state.h"
 
 namespace sieve {
@@ -42,7 +42,7 @@ struct MuonConfig {
 class Muon {
   public:
     // Throws unless all parameters have two dims and one dtype and lie on one device.
-    Muon(const std::vector<Parameter>& parameters, const MuonConfig& config);
+    Muon(const NamedTensors& parameters, const MuonConfig& config);
     // Parameters without a gradient are left as they are. On the CPU each matrix is one thread's work; the
     // bits do not depend on the number of threads. The halves of a step are those of AdamW.
     void step(double learning_rate);
@@ -50,13 +50,13 @@ class Muon {
     void apply(const Tensor& guard = {});  // core/guard.h
 
     // Per parameter: <name>.momentum_buffer (itself, not a copy).
-    OptimizerState state() const;
-    void load_state(const OptimizerState& state);
+    NamedTensors state() const;
+    void load_state(const NamedTensors& state);
     void load_state(StateReader& reader);  // takes this optimiser's entries and leaves the others
 
   private:
     struct Slot {
-        Parameter parameter;
+        NamedTensor parameter;
         Tensor momentum_buffer;
     };
     template <class T>

@@ -4,8 +4,9 @@
 
 namespace sieve {
 
-StateReader::StateReader(const OptimizerState& state) : left_(state.begin(), state.end()) {
-    if (left_.size() != state.size()) fail_bad_file("optimizer state: a name occurs twice");
+StateReader::StateReader(const NamedTensors& state) {
+    for (const auto& [name, tensor] : state)
+        if (!left_.emplace(name, tensor).second) fail_bad_file("optimizer state: a name occurs twice");
 }
 
 Tensor StateReader::take(const std::string& name, const Shape& shape, DType dtype) {

@@ -4,21 +4,17 @@
 
 #include <map>
 #include <string>
-#include <utility>
-#include <vector>
 
-#include "framework/core/tensor.h"
+#include "framework/core/named_tensor.h"
 
 namespace sieve {
-
-using OptimizerState = std::vector<std::pair<std::string, Tensor>>;
 
 // Hands out the entries of a saved state once each. Throws a bad-file error when one is missing, has another
 // shape or dtype than expected, or when some are left over at the end: a state is loaded exactly or not at
 // all.
 class StateReader {
   public:
-    explicit StateReader(const OptimizerState& state);
+    explicit StateReader(const NamedTensors& state);
     Tensor take(const std::string& name, const Shape& shape, DType dtype);
     void expect_end() const;
 

@@ -30,9 +30,9 @@ bool runs(const ExperimentConfig& config, const std::string& stage) {
     return ("," + config.stages + ",").find("," + stage + ",") != std::string::npos;
 }
 
-int64_t count_elements(const std::vector<Parameter>& parameters) {
+int64_t count_elements(const NamedTensors& parameters) {
     int64_t n = 0;
-    for (const Parameter& p : parameters) n += p.tensor.numel();
+    for (const NamedTensor& p : parameters) n += p.tensor.numel();
     return n;
 }
 
@@ -127,10 +127,7 @@ TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, 
                 fmt::format("{}: not found; --sparse_init classic needs the trained classic model, so run "
                             "--stages classic first",
                             source));
-        std::vector<std::pair<std::string, Tensor>> weights;
-        for (const Parameter& p : read_final_model(source).model->state())
-            weights.emplace_back(p.name, p.tensor);
-        model->load_state(weights, source, true);
+        model->load_state(read_final_model(source).model->state(), source, true);
     }
     fmt::print("\n{} model\n", c.model.is_sparse() ? "Sparse" : "Classic");
     TrainingHistory history;

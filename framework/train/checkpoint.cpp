@@ -85,9 +85,9 @@ TrainingHistory history_from_state(const Json& json) {
 
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint, const ExperimentConfig& config) {
     NamedTensors tensors;
-    for (const auto& [name, tensor] : checkpoint.model) tensors.emplace_back(name, tensor.to(Device{}));
+    for (const auto& [name, tensor] : checkpoint.model) tensors.push_back({name, tensor.to(Device{})});
     for (const auto& [name, tensor] : checkpoint.optimizer)
-        tensors.emplace_back(optimizer_prefix + name, tensor.to(Device{}));
+        tensors.push_back({optimizer_prefix + name, tensor.to(Device{})});
     const Json progress = {{"stage", checkpoint.stage},
                            {"step", checkpoint.step},
                            {"history", state_of_history(checkpoint.history)}};
@@ -113,9 +113,9 @@ Checkpoint read_checkpoint(const std::string& path, const ExperimentConfig& conf
     const std::string prefix = optimizer_prefix;
     for (const auto& [name, tensor] : file.tensors) {
         if (name.rfind(prefix, 0) == 0)
-            checkpoint.optimizer.emplace_back(name.substr(prefix.size()), tensor);
+            checkpoint.optimizer.push_back({name.substr(prefix.size()), tensor});
         else
-            checkpoint.model.emplace_back(name, tensor);
+            checkpoint.model.push_back({name, tensor});
     }
     return checkpoint;
 }
@@ -123,13 +123,13 @@ Checkpoint read_checkpoint(const std::string& path, const ExperimentConfig& conf
 void write_final_model(const std::string& path, const Transformer& model, const ExperimentConfig& config,
                        const std::string& tokenizer_json) {
     NamedTensors tensors;
-    for (const Parameter& p : model.state()) tensors.emplace_back(p.name, p.tensor.to(Device{}));
+    for (const NamedTensor& p : model.state()) tensors.push_back({p.name, p.tensor.to(Device{})});
     write_pt(path, tensors,
              {{"config.json", config_to_json(config).dump(2)}, {"tokenizer.json", tokenizer_json}});
 }
 
-FinalModel make_final_model(const std::vector<std::pair<std::string, Tensor>>& tensors,
-                            const std::map<std::string, std::string>& texts, const std::string& path) {
+FinalModel make_final_model(const NamedTensors& tensors, const std::map<std::string, std::string>& texts,
+                            const std::string& path) {
     if (texts.count("progress.json"))
         fail_bad_file(
             fmt::format("{}: is the checkpoint of a run that was not finished; go on with --resume, "

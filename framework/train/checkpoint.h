@@ -6,7 +6,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "framework/program/config.h"
@@ -18,7 +17,7 @@ struct Checkpoint {
     int64_t stage = 0;  // index into stages_of(config)
     int64_t step = 0;   // steps done in that stage
     TrainingHistory history;
-    std::vector<std::pair<std::string, Tensor>> model, optimizer;
+    NamedTensors model, optimizer;
 };
 
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint, const ExperimentConfig& config);
@@ -38,8 +37,8 @@ struct FinalModel {
 // Throws a bad_file error for a missing, truncated or foreign file.
 FinalModel read_final_model(const std::string& path);
 // The same from a state dict and the texts "config.json" and "tokenizer.json"; errors begin with `path`.
-FinalModel make_final_model(const std::vector<std::pair<std::string, Tensor>>& tensors,
-                            const std::map<std::string, std::string>& texts, const std::string& path);
+FinalModel make_final_model(const NamedTensors& tensors, const std::map<std::string, std::string>& texts,
+                            const std::string& path);
 
 nlohmann::ordered_json state_of_history(const TrainingHistory& history);
 TrainingHistory history_from_state(const nlohmann::ordered_json& json);

@@ -36,11 +36,9 @@ FinalModel read_safetensors_model(const std::string& path) {
 }
 
 void write_safetensors_model(const std::string& path, const FinalModel& model) {
-    NamedTensors tensors;
-    for (const Parameter& p : model.model->state()) tensors.emplace_back(p.name, p.tensor);
     std::map<std::string, std::string> metadata = texts_of(model);
     metadata["format"] = "pt";
-    write_safetensors(path, tensors, metadata);
+    write_safetensors(path, model.model->state(), metadata);
 }
 
 void write_onnx_model(const std::string& path, const FinalModel& model) {

@@ -41,12 +41,12 @@ uint64_t stream_offset(int64_t step) {
     return static_cast<uint64_t>(step) << 16;
 }
 
-void set_trainable(const std::vector<Parameter>& parameters, bool on) {
-    for (const Parameter& p : parameters) p.tensor.set_requires_grad(on);
+void set_trainable(const NamedTensors& parameters, bool on) {
+    for (const NamedTensor& p : parameters) p.tensor.set_requires_grad(on);
 }
 
-void clear_gradients(const std::vector<Parameter>& parameters) {
-    for (const Parameter& p : parameters) p.tensor.set_grad({});
+void clear_gradients(const NamedTensors& parameters) {
+    for (const NamedTensor& p : parameters) p.tensor.set_grad({});
 }
 
 }  // namespace
@@ -118,7 +118,7 @@ double StageRunner::learning_rate(int64_t index) const {
 // of the alignment gradient would change the language model's steps.
 StageRunner::Norms StageRunner::clip() const {
     Norms norms;
-    for (const std::vector<Parameter>* group : {&indexer_, &main_}) {
+    for (const NamedTensors* group : {&indexer_, &main_}) {
         if (group->empty() || (group == &main_ && stage_.kind == StageKind::warmup)) continue;
         norms.reported = clip_gradients(*group, config_.grad_clip);
         if (norms.guard.defined())
@@ -200,11 +200,11 @@ StageRunner::StepResult StageRunner::step_on_cuda(int64_t index, const Batch& ba
     return result;
 }
 
-std::vector<std::pair<std::string, Tensor>> StageRunner::optimizer_state() const {
+NamedTensors StageRunner::optimizer_state() const {
     return warmup_ ? warmup_->state() : hybrid_->state();
 }
 
-void StageRunner::load_optimizer_state(const std::vector<std::pair<std::string, Tensor>>& state) {
+void StageRunner::load_optimizer_state(const NamedTensors& state) {
     if (warmup_)
         warmup_->load_state(state);
     else
@@ -275,7 +275,7 @@ class TrainingSession {
             std::max(history_.peak_memory_bytes, memory_stats(run_.model.device()).peak_bytes);
         Checkpoint checkpoint{.stage = static_cast<int64_t>(stage_), .step = step_, .history = history_};
         checkpoint.history.total_seconds += seconds_since(started_);
-        for (const Parameter& p : run_.model.state()) checkpoint.model.emplace_back(p.name, p.tensor);
+        checkpoint.model = run_.model.state();
         checkpoint.optimizer = runner_->optimizer_state();
         write_checkpoint(checkpoint_path(), checkpoint, run_.config);
     }

@@ -65,8 +65,8 @@ class StageRunner {
     // step.
     StepResult step(int64_t index, const Batch& batch);
 
-    std::vector<std::pair<std::string, Tensor>> optimizer_state() const;
-    void load_optimizer_state(const std::vector<std::pair<std::string, Tensor>>& state);
+    NamedTensors optimizer_state() const;
+    void load_optimizer_state(const NamedTensors& state);
     const Stage& stage() const { return stage_; }
 
   private:
@@ -91,7 +91,7 @@ class StageRunner {
     const Transformer& model_;
     Stage stage_;
     bool may_record_;
-    std::vector<Parameter> main_, indexer_;
+    NamedTensors main_, indexer_;
     std::unique_ptr<HybridOptimizer> hybrid_;
     std::unique_ptr<AdamW> warmup_;
     std::unique_ptr<RecordedStep> recorded_;  // on a CUDA device, from the first step on

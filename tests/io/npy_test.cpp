@@ -38,13 +38,13 @@ TEST_CASE("npz: names and order survive") {
     const TemporaryFolder folder;
     NamedTensors tensors;
     for (const DType dtype : dtypes)
-        tensors.emplace_back(name_of(dtype), random_uniform({2, 3}, 1, 0, 9, dtype));
+        tensors.push_back({name_of(dtype), random_uniform({2, 3}, 1, 0, 9, dtype)});
     write_npz(folder / "x.npz", tensors);
     const NamedTensors back = read_npz(folder / "x.npz");
     REQUIRE(back.size() == tensors.size());
     for (size_t i = 0; i < back.size(); ++i) {
-        CHECK(back[i].first == tensors[i].first);
-        CHECK(bit_identical(back[i].second, tensors[i].second));
+        CHECK(back[i].name == tensors[i].name);
+        CHECK(bit_identical(back[i].tensor, tensors[i].tensor));
     }
 }
 
@@ -113,8 +113,8 @@ np.savez_compressed('small.npz', a=np.arange(3))
     CHECK_THROWS_AS(read_npy(folder / "fortran.npy"), Error);
     const NamedTensors theirs = read_npz(folder / "theirs.npz");
     REQUIRE(theirs.size() == 2);
-    CHECK(bit_identical(theirs[0].second, Tensor::from<int64_t>({0, 1, 2}, {3})));
-    CHECK(theirs[1].second.shape() == Shape{2, 0});
+    CHECK(bit_identical(theirs[0].tensor, Tensor::from<int64_t>({0, 1, 2}, {3})));
+    CHECK(theirs[1].tensor.shape() == Shape{2, 0});
     check_error(folder / "small.npz" + ": member a.npy is compressed; only stored members are read",
                 [&] { read_npz(folder / "small.npz"); });
 }

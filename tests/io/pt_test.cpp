@@ -80,8 +80,8 @@ TEST_CASE("pt: tensors, order, tied storage and extra members survive") {
     const PtFile file = read_pt(folder / "x.pt");
     REQUIRE(file.tensors.size() == tensors.size());
     for (size_t i = 0; i < tensors.size(); ++i) {
-        CHECK(file.tensors[i].first == tensors[i].first);
-        CHECK(bit_identical(file.tensors[i].second, tensors[i].second));
+        CHECK(file.tensors[i].name == tensors[i].name);
+        CHECK(bit_identical(file.tensors[i].tensor, tensors[i].tensor));
     }
     CHECK(at(file.tensors, "embed.weight").is_same(at(file.tensors, "lm_head.weight")));
     CHECK(file.extra == extra);
@@ -211,7 +211,7 @@ TEST_CASE("pt: torch.load reads ours, with values, strides and ties") {
     if (!python) return skip("no Python with PyTorch found");
     const TemporaryFolder folder;
     NamedTensors tensors = sample_tensors();
-    tensors.emplace_back("counted", Tensor::from<float>({0, 1, 2, 3, 4, 5}, {2, 3}));
+    tensors.push_back({"counted", Tensor::from<float>({0, 1, 2, 3, 4, 5}, {2, 3})});
     write_pt(folder / "x.pt", tensors, {{"config.json", "{}"}});
     std::string output;
     const int status = run_python(*python, R"(

@@ -24,17 +24,17 @@ TEST_CASE("safetensors: tensors and metadata survive") {
     const std::string path = folder / "x.safetensors";
     NamedTensors tensors;
     for (const DType dtype : {DType::float32, DType::float64, DType::int32, DType::int64, DType::uint8})
-        tensors.emplace_back(name_of(dtype), random_uniform({3, 5}, 1, 0, 99, dtype));
-    tensors.emplace_back("empty", Tensor::zeros({0, 4}));
-    tensors.emplace_back("scalar", Tensor::full({}, 2));
+        tensors.push_back({name_of(dtype), random_uniform({3, 5}, 1, 0, 99, dtype)});
+    tensors.push_back({"empty", Tensor::zeros({0, 4})});
+    tensors.push_back({"scalar", Tensor::full({}, 2)});
     const std::map<std::string, std::string> metadata = {{"format", "pt"}, {"config", "{\"a\": \"\u00e9\"}"}};
     write_safetensors(path, tensors, metadata);
     const SafetensorsFile file = read_safetensors(path);
     CHECK(file.metadata == metadata);
     REQUIRE(file.tensors.size() == tensors.size());
     for (size_t i = 0; i < tensors.size(); ++i) {
-        CHECK(file.tensors[i].first == tensors[i].first);
-        CHECK(bit_identical(file.tensors[i].second, tensors[i].second));
+        CHECK(file.tensors[i].name == tensors[i].name);
+        CHECK(bit_identical(file.tensors[i].tensor, tensors[i].tensor));
     }
     CHECK(number_at<uint64_t>(read_file(path), 0) % 8 == 0);
 }
@@ -48,9 +48,9 @@ TEST_CASE("safetensors: 16-bit floats and bools are widened") {
               R"("m":{"dtype":"BOOL","shape":[2],"data_offsets":[6,8]}})",
               std::string("\x00\x3e\x00\xc0\x80\x3f\x01\x00", 8));
     const SafetensorsFile file = read_safetensors(path);
-    CHECK(bit_identical(file.tensors[0].second, Tensor::from<float>({1.5f, -2}, {2})));
-    CHECK(bit_identical(file.tensors[1].second, Tensor::from<float>({1}, {1})));
-    CHECK(bit_identical(file.tensors[2].second, Tensor::from<uint8_t>({1, 0}, {2})));
+    CHECK(bit_identical(file.tensors[0].tensor, Tensor::from<float>({1.5f, -2}, {2})));
+    CHECK(bit_identical(file.tensors[1].tensor, Tensor::from<float>({1}, {1})));
+    CHECK(bit_identical(file.tensors[2].tensor, Tensor::from<uint8_t>({1, 0}, {2})));
 }
 
 TEST_CASE("safetensors: holes, overlaps, repeats, trailing bytes and wrong sizes are refused") {

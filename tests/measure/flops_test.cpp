@@ -22,7 +22,7 @@ double projections_of(const Transformer& model, double tokens) {
     const ModelConfig& c = model.config();
     const double chosen = static_cast<double>(c.expert_top_k) / static_cast<double>(c.num_experts);
     double elements = 0;
-    for (const Parameter& p : model.main_parameters())
+    for (const NamedTensor& p : model.main_parameters())
         if (p.tensor.rank() == 2)
             elements += static_cast<double>(p.tensor.numel()) * (contains(p.name, ".experts.") ? chosen : 1);
     return 6 * tokens * elements;
@@ -30,7 +30,7 @@ double projections_of(const Transformer& model, double tokens) {
 
 double newton_schulz_of(const Transformer& model) {
     double sum = 0;
-    for (const Parameter& p : model.parameters()) {
+    for (const NamedTensor& p : model.parameters()) {
         if (!is_hidden_matrix(p)) continue;
         const auto rows = static_cast<double>(p.tensor.dim(0)),
                    columns = static_cast<double>(p.tensor.dim(1));

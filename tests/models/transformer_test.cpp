@@ -91,7 +91,7 @@ TEST_CASE("the indexer's precision changes selections alone: with every key sele
         const ModelOutput out = model.forward(tokens, {.indexer_loss = true});
         backward(out.indexer_loss);
         std::vector<Tensor> results{out.logits, out.indexer_loss};
-        for (const Parameter& p : model.indexer_parameters()) results.push_back(p.tensor.grad());
+        for (const NamedTensor& p : model.indexer_parameters()) results.push_back(p.tensor.grad());
         return results;
     };
     const std::vector<Tensor> want = run("fp32", 20);
@@ -114,7 +114,7 @@ TEST_CASE("a sparse model that may select every key equals its dense stage") {
 
 TEST_CASE("classic and sparse models start from the same main weights") {
     const Transformer classic(tiny("classic"), ParameterInit{}), sparse(tiny("sparse"), ParameterInit{});
-    const std::vector<Parameter> a = classic.main_parameters(), b = sparse.main_parameters();
+    const NamedTensors a = classic.main_parameters(), b = sparse.main_parameters();
     REQUIRE(a.size() == b.size());
     for (size_t i = 0; i < a.size(); ++i) {
         CHECK(a[i].name == b[i].name);
@@ -127,7 +127,7 @@ TEST_CASE("classic and sparse models start from the same main weights") {
 TEST_CASE("parameter names are the original PyTorch model's") {
     const Transformer model(tiny("sparse"), ParameterInit{});
     std::vector<std::string> names;
-    for (const Parameter& p : model.state()) names.push_back(p.name);
+    for (const NamedTensor& p : model.state()) names.push_back(p.name);
     for (const char* want :
          {"embed.weight", "norm.weight", "lm_head.weight", "blocks.1.norm1.weight", "blocks.1.norm2.weight",
           "blocks.1.attention.qkv.weight", "blocks.1.attention.w_o.weight",
@@ -142,12 +142,13 @@ TEST_CASE("the language model's loss sends nothing to the indexer, the alignment
     const Transformer model(tiny("sparse"), ParameterInit{.std = 0.2});
     const Tensor tokens = random_tokens({2, 9}, 4, 37), targets = random_tokens({18}, 5, 37);
     backward(cross_entropy(model.forward(tokens, {}).logits, targets));
-    for (const Parameter& p : model.indexer_parameters()) CHECK_MESSAGE(!p.tensor.grad().defined(), p.name);
-    for (const Parameter& p : model.main_parameters()) p.tensor.set_grad({});
+    for (const NamedTensor& p : model.indexer_parameters()) CHECK_MESSAGE(!p.tensor.grad().defined(), p.name);
+    for (const NamedTensor& p : model.main_parameters()) p.tensor.set_grad({});
     for (const AttentionStage stage : {AttentionStage::dense, AttentionStage::sparse}) {
         backward(model.forward(tokens, {.stage = stage, .indexer_loss = true}).indexer_loss);
-        for (const Parameter& p : model.main_parameters()) CHECK_MESSAGE(!p.tensor.grad().defined(), p.name);
-        for (const Parameter& p : model.indexer_parameters()) {
+        for (const NamedTensor& p : model.main_parameters())
+            CHECK_MESSAGE(!p.tensor.grad().defined(), p.name);
+        for (const NamedTensor& p : model.indexer_parameters()) {
             CHECK_MESSAGE(p.tensor.grad().defined(), p.name);
             p.tensor.set_grad({});
         }
@@ -164,7 +165,7 @@ TEST_CASE("a float64 model's gradients agree with finite differences, end to end
             return add(cross_entropy(out.logits, targets), out.load_balancing);
         };
         backward(loss());
-        for (const Parameter& p : model.main_parameters()) {
+        for (const NamedTensor& p : model.main_parameters()) {
             REQUIRE(p.tensor.grad().defined());
             const NoGrad guard;
             // A few elements of each parameter: the ops have their own complete checks.
@@ -187,20 +188,19 @@ TEST_CASE("a float64 model's gradients agree with finite differences, end to end
 TEST_CASE("load_state: refuses what does not fit and leaves the model as it was") {
     const Transformer model(tiny("classic"), ParameterInit{}),
         other(tiny("classic"), ParameterInit{.seed = 1});
-    std::vector<std::pair<std::string, Tensor>> state;
-    for (const Parameter& p : other.state()) state.emplace_back(p.name, p.tensor);
+    const NamedTensors state = other.state();
     const Tensor before = model.state()[0].tensor.clone();
 
     auto missing = state;
     missing.erase(missing.begin() + 2);
-    check_error("w.pt: has no tensor " + state[2].first + "; is it a checkpoint of another model?",
+    check_error("w.pt: has no tensor " + state[2].name + "; is it a checkpoint of another model?",
                 [&] { model.load_state(missing, "w.pt"); });
     auto reshaped = state;
-    reshaped[0].second = Tensor::zeros({3, 16});
+    reshaped[0].tensor = Tensor::zeros({3, 16});
     check_error("w.pt: embed.weight is [3,16], this model's is [37,16]; does the config belong to it?",
                 [&] { model.load_state(reshaped, "w.pt"); });
     auto extra = state;
-    extra.emplace_back("blocks.0.attention.indexer.q_proj.weight", Tensor::zeros({2, 2}));
+    extra.push_back({"blocks.0.attention.indexer.q_proj.weight", Tensor::zeros({2, 2})});
     check_error(
         "w.pt: holds blocks.0.attention.indexer.q_proj.weight, which this classic model does not have",
         [&] { model.load_state(extra, "w.pt"); });

@@ -18,24 +18,22 @@ using namespace sieve::testing;
 
 namespace {
 
-using State = std::vector<std::pair<std::string, Tensor>>;
-
 // Buffers start at zero: random ones, so that they matter.
 std::unique_ptr<Transformer> random_model(const ModelConfig& config, DType dtype = DType::float32) {
     auto model = std::make_unique<Transformer>(config, ParameterInit{.std = config.init_std, .dtype = dtype});
     uint64_t seed = 50;
-    for (const Parameter& b : model->buffers())
+    for (const NamedTensor& b : model->buffers())
         b.tensor.copy_from(random_normal(b.tensor.shape(), ++seed, DType::float64, 0.1));
     return model;
 }
 
 // d loss / d parameter, for every element of every parameter, against central differences.
-void check_all_gradients(const std::vector<Parameter>& parameters, const std::function<Tensor()>& loss) {
-    for (const Parameter& p : parameters) p.tensor.set_grad({});
+void check_all_gradients(const NamedTensors& parameters, const std::function<Tensor()>& loss) {
+    for (const NamedTensor& p : parameters) p.tensor.set_grad({});
     backward(loss());
     const NoGrad guard;
     constexpr double step = 1e-5;
-    for (const Parameter& p : parameters) {
+    for (const NamedTensor& p : parameters) {
         REQUIRE_MESSAGE(p.tensor.grad().defined(), p.name);
         double worst = 0, largest = 0;
         for (int64_t i = 0; i < p.tensor.numel(); ++i) {
@@ -70,10 +68,10 @@ Tensor with_other_future(const Tensor& tokens, int64_t t, int64_t vocabulary) {
 }
 
 // FNV-1a over names and bytes.
-uint64_t hash_of(const std::vector<Parameter>& parameters) {
+uint64_t hash_of(const NamedTensors& parameters) {
     uint64_t hash = 0xcbf29ce484222325;
     const auto add_byte = [&](unsigned char byte) { hash = (hash ^ byte) * 0x100000001b3; };
-    for (const Parameter& p : parameters) {
+    for (const NamedTensor& p : parameters) {
         for (const char c : p.name) add_byte(static_cast<unsigned char>(c));
         const auto* bytes = static_cast<const unsigned char*>(p.tensor.raw());
         for (int64_t i = 0; i < p.tensor.bytes(); ++i) add_byte(bytes[i]);
@@ -145,11 +143,12 @@ TEST_CASE("variants: the losses reach disjoint parameters") {
         INFO(variant.name);
         const auto model = random_model(tiny_variant(variant, "sparse"));
         backward(cross_entropy(model->forward(tokens, {}).logits, targets));
-        for (const Parameter& p : model->indexer_parameters())
+        for (const NamedTensor& p : model->indexer_parameters())
             CHECK_MESSAGE(!p.tensor.grad().defined(), p.name);
-        for (const Parameter& p : model->main_parameters()) p.tensor.set_grad({});
+        for (const NamedTensor& p : model->main_parameters()) p.tensor.set_grad({});
         backward(model->forward(tokens, {.indexer_loss = true}).indexer_loss);
-        for (const Parameter& p : model->main_parameters()) CHECK_MESSAGE(!p.tensor.grad().defined(), p.name);
+        for (const NamedTensor& p : model->main_parameters())
+            CHECK_MESSAGE(!p.tensor.grad().defined(), p.name);
     }
 }
 
@@ -158,7 +157,7 @@ TEST_CASE("variants: names of the state, each once, and a state loads into anoth
         for (const Variant& variant : model_variants())
             if (variant.name == name) {
                 std::set<std::string> names;
-                for (const Parameter& p : random_model(tiny_variant(variant, "sparse"))->state())
+                for (const NamedTensor& p : random_model(tiny_variant(variant, "sparse"))->state())
                     CHECK_MESSAGE(names.insert(p.name).second, p.name);
                 return names;
             }
@@ -175,8 +174,7 @@ TEST_CASE("variants: names of the state, each once, and a state loads into anoth
     for (const Variant& variant : model_variants()) {
         const ModelConfig config = tiny_variant(variant, "sparse");
         const auto model = random_model(config);
-        State state;
-        for (const Parameter& p : model->state()) state.emplace_back(p.name, p.tensor);
+        const NamedTensors state = model->state();
         const Transformer other(config, ParameterInit{.seed = 5});
         other.load_state(state, "w.pt");
         CHECK(bit_identical(logits_of(other, tokens, AttentionStage::sparse),
@@ -191,7 +189,7 @@ TEST_CASE("variants: shapes of the attention's parameters") {
     const auto shape_of = [](const std::string& variant_name, const std::string& name) {
         for (const Variant& variant : model_variants())
             if (variant.name == variant_name)
-                for (const Parameter& p : random_model(tiny_variant(variant, "sparse"))->state())
+                for (const NamedTensor& p : random_model(tiny_variant(variant, "sparse"))->state())
                     if (p.name == "blocks.1.attention." + name) return p.tensor.shape();
         FAIL(variant_name << " has no " << name);
         return Shape{};

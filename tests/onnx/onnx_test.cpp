@@ -86,7 +86,7 @@ Tensor clear_tokens(const Transformer& model, const Shape& shape, uint64_t seed)
 // As if trained: norms have weights and biases of their own. Indexer keys that go through a LayerNorm are so
 // small that its epsilon counts.
 void disturb(const Transformer& model) {
-    for (const Parameter& p : model.parameters()) {
+    for (const NamedTensor& p : model.parameters()) {
         const NoGrad guard;
         if (p.tensor.rank() == 1)
             p.tensor.copy_from(random_uniform(p.tensor.shape(), p.name.size(), 0.5, 1.5));
@@ -181,7 +181,7 @@ TEST_CASE("onnx: the same graph gives the same bytes, weights as they are") {
         return all.str();
     };
     CHECK(bytes("a.onnx") == bytes("b.onnx"));
-    for (const Parameter& p : model.parameters()) {
+    for (const NamedTensor& p : model.parameters()) {
         const std::string_view weight(static_cast<const char*>(p.tensor.raw()),
                                       static_cast<size_t>(p.tensor.bytes()));
         CHECK_MESSAGE(bytes("a.onnx").find(weight) != std::string::npos, p.name);

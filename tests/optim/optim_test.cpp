@@ -38,7 +38,7 @@ Tensor pattern(const Shape& shape, int64_t seed, DType dtype = DType::float64) {
     return t.to(dtype);
 }
 
-void set_gradient(const Parameter& p, int64_t seed, int64_t step) {
+void set_gradient(const NamedTensor& p, int64_t seed, int64_t step) {
     const Tensor& t = p.tensor;
     const bool none = (step + seed) % 5 == 4;
     t.set_grad(none ? Tensor() : pattern(t.shape(), 1000 + 37 * seed + 11 * step, t.dtype()).to(t.device()));
@@ -49,7 +49,7 @@ template <class Optimizer, class Config>
 void check_trajectory(const Trajectory& t, const Config& config, double rate, DType dtype, double tolerance,
                       Device device) {
     INFO(t.name << " " << name_of(dtype));
-    const Parameter p{t.name, pattern(t.shape, 7, dtype).to(device).set_requires_grad(true)};
+    const NamedTensor p{t.name, pattern(t.shape, 7, dtype).to(device).set_requires_grad(true)};
     Optimizer optimizer({p}, config);
     REQUIRE(t.values.size() >= 10);
     for (size_t step = 0; step < t.values.size(); ++step) {
@@ -59,8 +59,8 @@ void check_trajectory(const Trajectory& t, const Config& config, double rate, DT
     }
 }
 
-std::vector<Parameter> recipe_parameters(DType dtype = DType::float64, Device device = {}) {
-    std::vector<Parameter> parameters;
+NamedTensors recipe_parameters(DType dtype = DType::float64, Device device = {}) {
+    NamedTensors parameters;
     for (size_t i = 0; i < recipe_values.size(); ++i)
         parameters.push_back(
             {recipe_values[i].name, pattern(recipe_values[i].shape, static_cast<int64_t>(i), dtype)
@@ -69,7 +69,7 @@ std::vector<Parameter> recipe_parameters(DType dtype = DType::float64, Device de
     return parameters;
 }
 
-double recipe_step(const std::vector<Parameter>& parameters, HybridOptimizer& optimizer, int64_t step) {
+double recipe_step(const NamedTensors& parameters, HybridOptimizer& optimizer, int64_t step) {
     for (size_t i = 0; i < parameters.size(); ++i) set_gradient(parameters[i], static_cast<int64_t>(i), step);
     const double norm = clip_gradients(parameters, 4.5).item();
     optimizer.step(scheduled_learning_rate(step, 48, 0.03));
@@ -111,7 +111,7 @@ Tensor first_muon_update(const Tensor& grad) {
 }
 
 Tensor muon_update(const Tensor& grad, Device device) {
-    const Parameter p{"w", Tensor::zeros(grad.shape(), grad.dtype(), device).set_requires_grad(true)};
+    const NamedTensor p{"w", Tensor::zeros(grad.shape(), grad.dtype(), device).set_requires_grad(true)};
     p.tensor.set_grad(grad.to(device));
     Muon muon({p}, {});
     muon.step(1.0);
@@ -119,8 +119,8 @@ Tensor muon_update(const Tensor& grad, Device device) {
 }
 
 // Parameters of many sizes, more than one list of the CUDA kernels holds; every seventh without a gradient.
-std::vector<Parameter> many_parameters(size_t count, int rank, DType dtype, Device device) {
-    std::vector<Parameter> parameters;
+NamedTensors many_parameters(size_t count, int rank, DType dtype, Device device) {
+    NamedTensors parameters;
     for (size_t i = 0; i < count; ++i) {
         const auto size = static_cast<int64_t>(i);
         const Shape shape = rank == 2 ? Shape{1 + size % 2, 3 - size % 2} : Shape{size * 37 % 311};
@@ -132,19 +132,19 @@ std::vector<Parameter> many_parameters(size_t count, int rank, DType dtype, Devi
 }
 
 template <class Optimizer>
-std::vector<Tensor> stepped(const std::vector<Parameter>& parameters) {
+std::vector<Tensor> stepped(const NamedTensors& parameters) {
     Optimizer optimizer(parameters, {});
     for (int i = 0; i < 2; ++i) optimizer.step(0.01);
     std::vector<Tensor> results;
-    for (const Parameter& p : parameters) results.push_back(p.tensor);
+    for (const NamedTensor& p : parameters) results.push_back(p.tensor);
     for (const auto& [name, tensor] : optimizer.state()) results.push_back(tensor);
     return results;
 }
 
 // What a step may change, as it is now.
-std::vector<Tensor> snapshot(const std::vector<Parameter>& parameters, const HybridOptimizer& optimizer) {
+std::vector<Tensor> snapshot(const NamedTensors& parameters, const HybridOptimizer& optimizer) {
     std::vector<Tensor> copies;
-    for (const Parameter& p : parameters) copies.push_back(p.tensor.clone());
+    for (const NamedTensor& p : parameters) copies.push_back(p.tensor.clone());
     for (const auto& [name, tensor] : optimizer.state()) copies.push_back(tensor.clone());
     return copies;
 }
@@ -174,7 +174,7 @@ TEST_CASE("adamw: a long parameter is treated like its parts, with any number of
                  grad = random_normal({70001}, 72, DType::float32);
     const auto stepped = [&](int count, int64_t size) {
         set_thread_count(count);
-        const Parameter p{"w", start.rows(0, size).clone().set_requires_grad(true)};
+        const NamedTensor p{"w", start.rows(0, size).clone().set_requires_grad(true)};
         AdamW optimizer({p}, {});
         for (int i = 0; i < 3; ++i) {
             p.tensor.set_grad(grad.rows(0, size).clone());
@@ -239,7 +239,7 @@ TEST_CASE("muon: the bits do not depend on the threads, and steady steps take no
     std::vector<std::vector<Tensor>> results;
     for (const int count : {1, 2, 2}) {
         set_thread_count(count);
-        std::vector<Parameter> parameters;
+        NamedTensors parameters;
         for (const Shape& shape :
              {Shape{96, 32}, Shape{64, 130}, Shape{70, 70}, Shape{4, 32}, Shape{130, 64}})
             parameters.push_back({"w" + std::to_string(parameters.size()),
@@ -247,7 +247,7 @@ TEST_CASE("muon: the bits do not depend on the threads, and steady steps take no
         Muon muon(parameters, {});
         int64_t calls = 0;
         for (int step = 0; step < 4; ++step) {
-            for (const Parameter& p : parameters)
+            for (const NamedTensor& p : parameters)
                 p.tensor.set_grad(
                     random_normal(p.tensor.shape(), 77 + static_cast<uint64_t>(step), DType::float32));
             if (step == 3) calls = memory_stats().system_calls;
@@ -255,7 +255,7 @@ TEST_CASE("muon: the bits do not depend on the threads, and steady steps take no
         }
         if (count == 1) CHECK(memory_stats().system_calls == calls);
         results.emplace_back();
-        for (const Parameter& p : parameters) results.back().push_back(p.tensor);
+        for (const NamedTensor& p : parameters) results.back().push_back(p.tensor);
     }
     set_thread_count(threads);
     for (size_t i = 0; i < results[0].size(); ++i) {
@@ -279,7 +279,7 @@ TEST_CASE("hybrid optimizer: which parameter goes where") {
 }
 
 DEVICE_TEST_CASE("recipe: clipping, schedule, Muon and AdamW together follow PyTorch", device) {
-    const std::vector<Parameter> parameters = recipe_parameters(DType::float64, device);
+    const NamedTensors parameters = recipe_parameters(DType::float64, device);
     HybridOptimizer optimizer(parameters, {.weight_decay = 0.1});
     for (size_t step = 0; step < recipe_norms.size(); ++step)
         CHECK(recipe_step(parameters, optimizer, static_cast<int64_t>(step)) ==
@@ -292,8 +292,8 @@ DEVICE_TEST_CASE("recipe: clipping, schedule, Muon and AdamW together follow PyT
 }
 
 DEVICE_TEST_CASE("hybrid optimizer: without Muon every parameter has AdamW's bits", device) {
-    const std::vector<Parameter> parameters = recipe_parameters(DType::float64, device),
-                                 expected = recipe_parameters(DType::float64, device);
+    const NamedTensors parameters = recipe_parameters(DType::float64, device),
+                       expected = recipe_parameters(DType::float64, device);
     HybridOptimizer optimizer(parameters, {.weight_decay = 0.1, .use_muon = false});
     AdamW adamw(expected, {.weight_decay = 0.1});
     for (int64_t step = 0; step < 3; ++step) {
@@ -310,45 +310,46 @@ DEVICE_TEST_CASE("hybrid optimizer: without Muon every parameter has AdamW's bit
 
 DEVICE_TEST_CASE("hybrid optimizer: a resumed run has the same bits", device) {
     for (const DType dtype : {DType::float32, DType::float64}) {
-        const std::vector<Parameter> straight = recipe_parameters(dtype, device);
-        const std::vector<Parameter> first = recipe_parameters(dtype, device);
+        const NamedTensors straight = recipe_parameters(dtype, device);
+        const NamedTensors first = recipe_parameters(dtype, device);
         HybridOptimizer one(straight, {.weight_decay = 0.1}), two(first, {.weight_decay = 0.1});
         for (int64_t step = 0; step < 10; ++step) recipe_step(straight, one, step);
         for (int64_t step = 0; step < 5; ++step) recipe_step(first, two, step);
 
-        std::vector<Parameter> second;
-        for (const Parameter& p : first) second.push_back({p.name, p.tensor.clone().set_requires_grad(true)});
-        OptimizerState saved;
+        NamedTensors second;
+        for (const NamedTensor& p : first)
+            second.push_back({p.name, p.tensor.clone().set_requires_grad(true)});
+        NamedTensors saved;
         for (const auto& [name, tensor] : two.state())
-            saved.emplace_back(name, tensor.clone().to(Device{}));  // as it comes from a file
+            saved.push_back({name, tensor.clone().to(Device{})});  // as it comes from a file
         HybridOptimizer three(second, {.weight_decay = 0.1});
         three.load_state(saved);
         for (int64_t step = 5; step < 10; ++step) recipe_step(second, three, step);
         for (size_t i = 0; i < straight.size(); ++i)
             CHECK(bit_identical(straight[i].tensor, second[i].tensor));
-        const OptimizerState end = one.state(), resumed = three.state();
+        const NamedTensors end = one.state(), resumed = three.state();
         REQUIRE(end.size() == resumed.size());
         for (size_t i = 0; i < end.size(); ++i) {
-            CHECK(end[i].first == resumed[i].first);
-            CHECK(bit_identical(end[i].second, resumed[i].second));
+            CHECK(end[i].name == resumed[i].name);
+            CHECK(bit_identical(end[i].tensor, resumed[i].tensor));
         }
     }
 }
 
 TEST_CASE("optimizer state: what does not fit is refused by name") {
     HybridOptimizer optimizer(recipe_parameters(), {});
-    const OptimizerState good = optimizer.state();
-    OptimizerState bad(good.begin() + 1, good.end());
-    check_error("optimizer state: has no " + good[0].first, [&] { optimizer.load_state(bad); });
+    const NamedTensors good = optimizer.state();
+    NamedTensors bad(good.begin() + 1, good.end());
+    check_error("optimizer state: has no " + good[0].name, [&] { optimizer.load_state(bad); });
     bad = good;
-    bad.emplace_back("other.exp_avg", Tensor::zeros({1}));
+    bad.push_back({"other.exp_avg", Tensor::zeros({1})});
     check_error("optimizer state: other.exp_avg belongs to no parameter of this optimiser",
                 [&] { optimizer.load_state(bad); });
     bad = good;
     bad.push_back(good[0]);
     check_error("optimizer state: a name occurs twice", [&] { optimizer.load_state(bad); });
     bad = good;
-    bad[0].second = Tensor::zeros({2, 2});
+    bad[0].tensor = Tensor::zeros({2, 2});
     check_error("optimizer state: blocks.0.qkv.weight.momentum_buffer is [2,2] float32, want [7,4] float64",
                 [&] { optimizer.load_state(bad); });
     check_error("muon: x is [3], want 2 dims", [] { Muon({{"x", Tensor::zeros({3})}}, {}); });
@@ -356,8 +357,8 @@ TEST_CASE("optimizer state: what does not fit is refused by name") {
 
 DEVICE_TEST_CASE("hybrid optimizer: a guard that is not finite changes nothing", device) {
     const auto scalar = [&](double value) { return Tensor::full({}, value, DType::float64, device); };
-    const std::vector<Parameter> parameters = recipe_parameters(DType::float32, device);
-    const std::vector<Parameter> unguarded = recipe_parameters(DType::float32, device);
+    const NamedTensors parameters = recipe_parameters(DType::float32, device);
+    const NamedTensors unguarded = recipe_parameters(DType::float32, device);
     HybridOptimizer optimizer(parameters, {}), other(unguarded, {});
     recipe_step(parameters, optimizer, 0);
     recipe_step(unguarded, other, 0);
@@ -379,8 +380,8 @@ DEVICE_TEST_CASE("hybrid optimizer: a guard that is not finite changes nothing",
 
 DEVICE_TEST_CASE("hybrid optimizer: a recorded step runs again with other learning rates", device) {
     if (device.is_cpu()) return;
-    const std::vector<Parameter> parameters = recipe_parameters(DType::float32, device);
-    const std::vector<Parameter> replayed = recipe_parameters(DType::float32, device);
+    const NamedTensors parameters = recipe_parameters(DType::float32, device);
+    const NamedTensors replayed = recipe_parameters(DType::float32, device);
     for (const auto* group : {&parameters, &replayed})
         for (size_t i = 0; i < group->size(); ++i) set_gradient((*group)[i], static_cast<int64_t>(i), 0);
     HybridOptimizer optimizer(parameters, {}), recorded(replayed, {});
@@ -405,12 +406,12 @@ DEVICE_TEST_CASE("hybrid optimizer: a recorded step runs again with other learni
 }
 
 DEVICE_TEST_CASE("hybrid optimizer: zero_grad leaves no gradient and then a step changes nothing", device) {
-    const std::vector<Parameter> parameters = recipe_parameters(DType::float64, device);
+    const NamedTensors parameters = recipe_parameters(DType::float64, device);
     HybridOptimizer optimizer(parameters, {.weight_decay = 0.1});
     recipe_step(parameters, optimizer, 0);
     optimizer.zero_grad();
     std::vector<Tensor> before;
-    for (const Parameter& p : parameters) before.push_back(p.tensor.clone());
+    for (const NamedTensor& p : parameters) before.push_back(p.tensor.clone());
     optimizer.step(0.1);
     for (size_t i = 0; i < parameters.size(); ++i) {
         CHECK(!parameters[i].tensor.grad().defined());
@@ -443,8 +444,8 @@ DEVICE_TEST_CASE("clip_gradients: many gradients of many sizes follow the CPU", 
     const size_t count = is_emulated(device) ? 200 : 400;
     for (const DType dtype : {DType::float32, DType::float64})
         for (const double max_norm : {0.5, 1e9}) {
-            const std::vector<Parameter> want = many_parameters(count, 1, dtype, Device{});
-            const std::vector<Parameter> got = many_parameters(count, 1, dtype, device);
+            const NamedTensors want = many_parameters(count, 1, dtype, Device{});
+            const NamedTensors got = many_parameters(count, 1, dtype, device);
             want[5].tensor.set_grad({});
             got[5].tensor.set_grad({});
             const Tensor norm = clip_gradients(got, max_norm);
@@ -458,8 +459,8 @@ DEVICE_TEST_CASE("clip_gradients: many gradients of many sizes follow the CPU", 
 }
 
 TEST_CASE("clip_gradients: gradients of two dtypes are refused") {
-    const Parameter a{"a", Tensor::zeros({3}).set_requires_grad(true)};
-    const Parameter b{"b", Tensor::zeros({3}, DType::float64).set_requires_grad(true)};
+    const NamedTensor a{"a", Tensor::zeros({3}).set_requires_grad(true)};
+    const NamedTensor b{"b", Tensor::zeros({3}, DType::float64).set_requires_grad(true)};
     a.tensor.set_grad(Tensor::zeros({3}));
     b.tensor.set_grad(Tensor::zeros({3}, DType::float64));
     check_error("clip_gradients: b is float64, want float32", [&] { clip_gradients({a, b}, 1.0); });
@@ -468,7 +469,7 @@ TEST_CASE("clip_gradients: gradients of two dtypes are refused") {
 DEVICE_TEST_CASE("clip_gradients: a norm that is not finite is returned and touches nothing", device) {
     for (const double bad :
          {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
-        const Parameter p{"w", Tensor::zeros({3}, DType::float64, device).set_requires_grad(true)};
+        const NamedTensor p{"w", Tensor::zeros({3}, DType::float64, device).set_requires_grad(true)};
         p.tensor.set_grad(Tensor::from(std::vector<double>{3, bad, 4}, {3}, device));
         CHECK(!std::isfinite(clip_gradients({p}, 1.0).item()));
         const std::vector<double> grad = p.tensor.grad().to_vector<double>();
@@ -482,7 +483,7 @@ TEST_CASE("clip_gradients: many chunks, any number of threads") {
     std::vector<Tensor> seen;
     for (const int count : {1, 2}) {
         set_thread_count(count);
-        const Parameter p{"w", Tensor::zeros({100003}).set_requires_grad(true)};
+        const NamedTensor p{"w", Tensor::zeros({100003}).set_requires_grad(true)};
         p.tensor.set_grad(Tensor::full({100003}, 2.0));
         CHECK(clip_gradients({p}, 1.0).item() == doctest::Approx(2 * std::sqrt(100003.0)).epsilon(1e-14));
         seen.push_back(p.tensor.grad());

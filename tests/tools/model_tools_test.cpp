@@ -83,8 +83,8 @@ std::string greedy_text(const Transformer& model, const std::string& prompt, int
 void check_same_bits(const NamedTensors& a, const NamedTensors& b) {
     REQUIRE(a.size() == b.size());
     for (size_t i = 0; i < a.size(); ++i) {
-        CHECK(a[i].first == b[i].first);
-        CHECK_MESSAGE(bit_identical(a[i].second, b[i].second), a[i].first);
+        CHECK(a[i].name == b[i].name);
+        CHECK_MESSAGE(bit_identical(a[i].tensor, b[i].tensor), a[i].name);
     }
 }
 
@@ -122,7 +122,7 @@ TEST_CASE("generate: a seed gives one text for any number of threads, another se
 TEST_CASE("generate: the text ends where the model ends it") {
     const TemporaryFolder folder;
     const FinalModel model = random_model("classic");
-    for (const Parameter& p : model.model->parameters()) {
+    for (const NamedTensor& p : model.model->parameters()) {
         const NoGrad guard;
         p.tensor.fill(0);  // all logits are 0: the first token, <|endoftext|>, is the most likely one
     }
@@ -285,7 +285,7 @@ TEST_CASE("export_model: the safetensors package reads the file") {
     INFO(output);
     REQUIRE(status == 0);
     double total = 0;
-    for (const Parameter& p : model.model->state())
+    for (const NamedTensor& p : model.model->state())
         for (const float x : p.tensor.to_vector<float>()) total += static_cast<double>(x);
     std::istringstream words(output);
     size_t count = 0;

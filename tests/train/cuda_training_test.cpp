@@ -43,7 +43,7 @@ const Dataset& excerpt() {
 
 std::vector<Tensor> weights_of(const Transformer& model) {
     std::vector<Tensor> weights;
-    for (const Parameter& p : model.parameters()) weights.push_back(p.tensor.to(Device{}));
+    for (const NamedTensor& p : model.parameters()) weights.push_back(p.tensor.to(Device{}));
     return weights;
 }
 

@@ -78,7 +78,7 @@ Trained train_in(const std::string& folder, const ExperimentConfig& config, bool
                    .estimated_step_seconds = {0, 0},
                    .quiet = true},
                   resume, result.history) == TrainingOutcome::finished);
-    for (const Parameter& p : model.state()) result.weights.push_back(p.tensor);
+    for (const NamedTensor& p : model.state()) result.weights.push_back(p.tensor);
     result.log = read_metrics(folder);
     return result;
 }
@@ -228,10 +228,10 @@ TEST_CASE("training: a step moves every router's bias, the warm-up none") {
     const std::vector<Stage> stages = stages_of(config);
     REQUIRE(model.buffers().size() == 2);
     StageRunner(config, model, stages[0]).step(0, excerpt().batch(0));
-    for (const Parameter& b : model.buffers())
+    for (const NamedTensor& b : model.buffers())
         CHECK(bit_identical(b.tensor, Tensor::zeros(b.tensor.shape())));
     StageRunner(config, model, stages[1]).step(0, excerpt().batch(0));
-    for (const Parameter& b : model.buffers()) {
+    for (const NamedTensor& b : model.buffers()) {
         double sum = 0;
         for (const float v : b.tensor.to_vector<float>()) {
             CHECK((v == 0 || std::abs(v) == 0.01f));
@@ -316,7 +316,7 @@ TEST_CASE("training: an allocation that fails is an out-of-memory error and leav
             CHECK(e.kind() == ErrorKind::out_of_memory);
         }
         fail_allocation_after(0);
-        for (const Parameter& p : model.parameters()) p.tensor.set_grad({});
+        for (const NamedTensor& p : model.parameters()) p.tensor.set_grad({});
         CHECK(memory_stats().live_bytes == live);
     }
 }

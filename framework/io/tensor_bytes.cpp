@@ -1,4 +1,4 @@
-#include "framework/io/named_tensors.h"
+#include "framework/io/tensor_bytes.h"
 
 #include <bit>
 #include <cmath>

@@ -1,16 +1,11 @@
-// Tensors under names in a given order: what a state dict, an .npz or a safetensors file holds.
+// The elements of tensors as they stand in files.
 #pragma once
 
-#include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "framework/core/tensor.h"
 
 namespace sieve {
-
-using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
 // The elements of a CPU tensor as they go into a file; throws for a tensor on another device.
 std::string_view bytes_of(const Tensor& tensor);
