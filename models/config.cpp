@@ -36,11 +36,6 @@ void require_rate(const char* key, double value) {
     if (!(value >= 0 && value < 1)) fail_usage(fmt::format("{}: {}, want 0 <= {} < 1", key, value, key));
 }
 
-void require_one_of(const char* key, const std::string& value, const std::vector<std::string>& known) {
-    if (std::find(known.begin(), known.end(), value) != known.end()) return;
-    fail_usage(fmt::format("{}: '{}', want {}", key, value, one_of(known)));
-}
-
 std::string divisors_of(int64_t n) {
     std::vector<std::string> divisors;
     for (int64_t i = 1; i <= n; ++i)
@@ -77,19 +72,13 @@ void check_latent(const ModelConfig& c) {
                                c.qk_rope_head_dim));
 }
 
-IndexerPrecision precision_of(const std::string& name) {
-    if (name == "bf16") return IndexerPrecision::bf16;
-    if (name == "fp8") return IndexerPrecision::fp8;
-    return name == "int8" ? IndexerPrecision::int8 : IndexerPrecision::fp32;
-}
-
 void check_indexer_precision(const ModelConfig& c) {
-    const std::string& precision = c.indexer_precision;
-    if (precision != "fp8" && precision != "int8") return;
+    const IndexerPrecision precision = c.indexer_precision;
+    if (precision != IndexerPrecision::fp8 && precision != IndexerPrecision::int8) return;
     if (c.indexer_dim > 1024)
         fail_usage(fmt::format("indexer_dim: {}, want at most 1024 with indexer_precision {}", c.indexer_dim,
-                               precision));
-    if (precision == "fp8" && !std::has_single_bit(static_cast<uint64_t>(c.indexer_dim)))
+                               name_of(precision)));
+    if (precision == IndexerPrecision::fp8 && !std::has_single_bit(static_cast<uint64_t>(c.indexer_dim)))
         fail_usage(
             fmt::format("indexer_dim: {}, want a power of two with indexer_precision fp8, which rotates "
                         "rows by a Hadamard matrix; choose {}, or bf16 or int8",
@@ -99,13 +88,7 @@ void check_indexer_precision(const ModelConfig& c) {
 }  // namespace
 
 void validate(const ModelConfig& c) {
-    require_one_of("attention", c.attention, {"classic", "sparse"});
-    require_one_of("attention_type", c.attention_type, {"mha", "gqa", "mla"});
-    require_one_of("ffn", c.ffn, {"silu", "swiglu"});
-    require_one_of("router", c.router, {"softmax", "sigmoid_bias"});
     selector_kind(c.selector);
-    require_one_of("indexer", c.indexer, {"plain", "deepseek"});
-    require_one_of("indexer_precision", c.indexer_precision, {"fp32", "bf16", "fp8", "int8"});
     require_at_least_one("vocab_size", c.vocab_size);
     require_at_least_one("d_model", c.d_model);
     require_at_least_one("n_heads", c.n_heads);
@@ -118,11 +101,11 @@ void validate(const ModelConfig& c) {
     require_at_least_one("indexer_dim", c.indexer_dim);
     check_top_k(c);
     require_rate("dropout", c.dropout);
-    if (c.attention_type == "mla")
+    if (c.attention_type == AttentionType::mla)
         check_latent(c);
     else
         check_heads(c);
-    if (c.attention_type == "gqa") check_kv_heads(c);
+    if (c.attention_type == AttentionType::gqa) check_kv_heads(c);
     if (c.shared_experts < 0)
         fail_usage(fmt::format("shared_experts: {}, want at least 0 (none)", c.shared_experts));
     if (!(c.routed_scaling_factor > 0))
@@ -130,7 +113,7 @@ void validate(const ModelConfig& c) {
     if (c.expert_top_k > c.num_experts)
         fail_usage(fmt::format("expert_top_k: {} is more than num_experts {}; lower it or add experts",
                                c.expert_top_k, c.num_experts));
-    if (c.indexer == "deepseek" && c.indexer_dim % 4 != 0)
+    if (c.indexer == IndexerKind::deepseek && c.indexer_dim % 4 != 0)
         fail_usage(fmt::format(
             "indexer_dim: {}, want a multiple of 4: the deepseek indexer rotates pairs in half of "
             "its dims",
@@ -145,17 +128,17 @@ void validate(const ModelConfig& c) {
 }
 
 SelectorConfig selector_config(const ModelConfig& c, int64_t layer) {
-    const bool deepseek = c.indexer == "deepseek";
+    const bool deepseek = c.indexer == IndexerKind::deepseek;
     double scale = c.indexer_scale;
     if (scale == 0)
         scale = deepseek ? 1 / std::sqrt(static_cast<double>(c.indexer_heads * c.indexer_dim)) : 1;
     return {.kind = c.selector,
             .top_k = c.sparse_top_k.of(layer),
-            .indexer = {.kind = deepseek ? IndexerKind::deepseek : IndexerKind::plain,
+            .indexer = {.kind = c.indexer,
                         .heads = c.indexer_heads,
                         .dim = c.indexer_dim,
                         .scale = scale,
-                        .precision = precision_of(c.indexer_precision)}};
+                        .precision = c.indexer_precision}};
 }
 
 }  // namespace sieve

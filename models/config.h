@@ -6,7 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "framework/core/named_enum.h"
 #include "framework/nn/attention.h"
+#include "framework/nn/mixture_of_experts.h"
 
 namespace sieve {
 
@@ -25,35 +27,56 @@ class PerLayer {
 
 std::string to_string(const PerLayer& numbers);  // "64" or "64,64,32"
 
+enum class AttentionKind { classic, sparse };  // the two variants that are compared
+template <>
+inline constexpr auto enum_names<AttentionKind> = std::to_array<NamedValue<AttentionKind>>(
+    {{AttentionKind::classic, "classic"}, {AttentionKind::sparse, "sparse"}});
+
+enum class AttentionType { mha, gqa, mla };  // multi-head, grouped-query, latent
+template <>
+inline constexpr auto enum_names<AttentionType> = std::to_array<NamedValue<AttentionType>>(
+    {{AttentionType::mha, "mha"}, {AttentionType::gqa, "gqa"}, {AttentionType::mla, "mla"}});
+
+template <>
+inline constexpr auto enum_names<IndexerKind> = std::to_array<NamedValue<IndexerKind>>(
+    {{IndexerKind::plain, "plain"}, {IndexerKind::deepseek, "deepseek"}});
+
+template <>
+inline constexpr auto enum_names<IndexerPrecision> =
+    std::to_array<NamedValue<IndexerPrecision>>({{IndexerPrecision::fp32, "fp32"},
+                                                 {IndexerPrecision::bf16, "bf16"},
+                                                 {IndexerPrecision::fp8, "fp8"},
+                                                 {IndexerPrecision::int8, "int8"}});
+
 struct ModelConfig {
-    std::string attention = "classic";  // classic | sparse
+    AttentionKind attention = AttentionKind::classic;
     // Classic attention by the T x T tensors that the original experiment computed: what tools measure beside
     // the tiled one, with the same result. No key of the command line.
     bool materialised = false;
     int64_t vocab_size = 4096;
     int64_t d_model = 256, n_heads = 8, n_layers = 6, d_ff = 512;
     int64_t max_seq_len = 128;
-    std::string attention_type = "mha";  // mha | gqa | mla
-    int64_t n_kv_heads = 2;              // gqa only
+    AttentionType attention_type = AttentionType::mha;
+    int64_t n_kv_heads = 2;  // gqa only
     // mla only; q_lora_rank 0: queries come straight from the block's input.
     int64_t q_lora_rank = 0, kv_lora_rank = 64, qk_nope_head_dim = 32, qk_rope_head_dim = 16, v_head_dim = 32;
     int64_t num_experts = 4, expert_top_k = 2, shared_experts = 0;
-    std::string ffn = "silu";          // silu | swiglu
-    std::string router = "softmax";    // softmax | sigmoid_bias
+    FeedForwardKind ffn = FeedForwardKind::silu;
+    RouterKind router = RouterKind::softmax;
     double routed_scaling_factor = 1;  // sigmoid_bias only
     std::string selector = "indexer";  // what chooses the keys of a sparse model: nn/selector.h
-    std::string indexer = "plain";     // plain | deepseek
+    IndexerKind indexer = IndexerKind::plain;
     int64_t indexer_heads = 4, indexer_dim = 64;
     PerLayer sparse_top_k = 64;
-    std::string indexer_precision = "fp32";  // fp32 | bf16 | fp8 | int8, of the scores that select
+    IndexerPrecision indexer_precision = IndexerPrecision::fp32;  // of the scores that select
     double indexer_scale = 0;  // 0: 1 for plain, indexer_heads^-0.5 * indexer_dim^-0.5 for deepseek
     double dropout = 0.1, router_noise = 0.1;
     double norm_eps = 1.1920929e-07, rope_base = 10000, init_std = 0.02;
 
-    bool is_sparse() const { return attention == "sparse"; }
+    bool is_sparse() const { return attention == AttentionKind::sparse; }
     // Whether there is a lightning indexer, which the alignment loss trains.
     bool has_indexer() const { return is_sparse() && selector_kind(selector).has_indexer; }
-    int64_t kv_heads() const { return attention_type == "gqa" ? n_kv_heads : n_heads; }
+    int64_t kv_heads() const { return attention_type == AttentionType::gqa ? n_kv_heads : n_heads; }
 };
 
 // Throws a usage error that names the key, its value and the remedy.

@@ -20,7 +20,7 @@ class GraphBuilder {
     explicit GraphBuilder(const Transformer& model) {
         for (const NamedTensor& p : model.state())
             if (p.name != "lm_head.weight") tensors_.emplace(p.name, p.tensor);  // it is embed.weight
-        graph.name = model.config().attention;
+        graph.name = name_of(model.config().attention);
     }
 
     // Values made from here on are named "scope/Op_3".
@@ -300,7 +300,7 @@ class ModelGraph {
 
     std::string minus_infinity() { return b_.number(-std::numeric_limits<double>::infinity()); }
     int64_t head_dim() const { return c_.d_model / c_.n_heads; }
-    bool deepseek() const { return c_.is_sparse() && c_.indexer == "deepseek"; }
+    bool deepseek() const { return c_.is_sparse() && c_.indexer == IndexerKind::deepseek; }
 
     GraphBuilder b_;
     const ModelConfig& c_;
@@ -319,9 +319,9 @@ void refuse_variants(const ModelConfig& c) {
         fail_usage(
             fmt::format("onnx: {} {} has no ONNX graph yet; export to .safetensors or .pt", key, value));
     };
-    if (c.attention_type != "mha") refuse("attention_type", c.attention_type);
-    if (c.ffn != "silu") refuse("ffn", c.ffn);
-    if (c.router != "softmax") refuse("router", c.router);
+    if (c.attention_type != AttentionType::mha) refuse("attention_type", name_of(c.attention_type));
+    if (c.ffn != FeedForwardKind::silu) refuse("ffn", name_of(c.ffn));
+    if (c.router != RouterKind::softmax) refuse("router", name_of(c.router));
     if (c.shared_experts) refuse("shared_experts", fmt::format("{}", c.shared_experts));
 }
 

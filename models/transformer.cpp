@@ -31,7 +31,7 @@ AttentionConfig attention_config(const ModelConfig& config, int64_t layer) {
                               .rope_base = config.rope_base,
                               .norm_eps = config.norm_eps,
                               .materialised = config.materialised};
-    if (config.attention_type == "mla")
+    if (config.attention_type == AttentionType::mla)
         attention.latent = LatentAttentionConfig{.q_rank = config.q_lora_rank,
                                                  .kv_rank = config.kv_lora_rank,
                                                  .nope_dim = config.qk_nope_head_dim,
@@ -47,8 +47,8 @@ MixtureOfExpertsConfig experts_config(const ModelConfig& config) {
             .num_experts = config.num_experts,
             .top_k = config.expert_top_k,
             .shared_experts = config.shared_experts,
-            .ffn = config.ffn == "swiglu" ? FeedForwardKind::swiglu : FeedForwardKind::silu,
-            .router = config.router == "sigmoid_bias" ? RouterKind::sigmoid_bias : RouterKind::softmax,
+            .ffn = config.ffn,
+            .router = config.router,
             .routed_scaling = config.routed_scaling_factor,
             .dropout = config.dropout,
             .router_noise = config.router_noise};
@@ -193,7 +193,7 @@ void Transformer::load_state(const NamedTensors& tensors, const std::string& sou
     for (const auto& [name, value] : given)
         if (!wanted.count(name))
             fail_bad_file(fmt::format("{}: holds {}, which this {} model does not have", source, name,
-                                      config_.attention));
+                                      name_of(config_.attention)));
     for (const auto& [name, value] : given) wanted.at(name).copy_from(value);
 }
 

@@ -10,9 +10,9 @@
 namespace sieve {
 namespace {
 
-std::vector<std::string> parse_variants(const std::string& name) {
-    if (name == "both") return {"classic", "sparse"};
-    if (name == "classic" || name == "sparse") return {name};
+std::vector<AttentionKind> parse_variants(const std::string& name) {
+    if (name == "both") return {AttentionKind::classic, AttentionKind::sparse};
+    if (const auto variant = value_named<AttentionKind>(name)) return {*variant};
     fail_usage(fmt::format("variants: '{}', want sparse, classic or both", name));
 }
 

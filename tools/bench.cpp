@@ -35,8 +35,11 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-    std::string what = "step", preset = "medium", attention = "both", optimizer = "muon";
-    std::string device = "cpu", precision = "fp32", checkpoint, tokens, targets, out, markdown;
+    std::string what = "step", preset = "medium", attention = "both";
+    OptimizerKind optimizer = OptimizerKind::muon;
+    DeviceChoice device = DeviceChoice::cpu;
+    cuda::Precision precision = cuda::Precision::fp32;
+    std::string checkpoint, tokens, targets, out, markdown;
     std::string seq_lengths = "1024,4096", text;
     int64_t seq_len = 0, top_k = 0, batch_size = 0, threads = 0, steps = 10;
     bool json = false;
@@ -109,7 +112,7 @@ Timing time_steps(const ExperimentConfig& config, const std::string& checkpoint,
 Json bench_variant(const Arguments& a, const ExperimentConfig& config, double sgemm_rate) {
     const Timing t = time_steps(config, a.checkpoint, batches(a, config), a.steps);
     StepFlops flops = training_step_flops(config.model, config.batch_size, config.model.max_seq_len);
-    if (config.optimizer == "adamw") flops.optimizer = 0;
+    if (config.optimizer == OptimizerKind::adamw) flops.optimizer = 0;
     const double rate = flops.total() / t.spread.median / 1e9;
     Json result{{"seconds_per_step", t.spread.median},
                 {"fastest", t.spread.fastest},
@@ -158,7 +161,7 @@ void bench_step(const Arguments& a) {
                 {"batch_size", config.batch_size},
                 {"seq_len", config.model.max_seq_len},
                 {"top_k", config.model.sparse_top_k},
-                {"optimizer", a.optimizer},
+                {"optimizer", name_of(a.optimizer)},
                 {"device", describe(device)},
                 {"threads", thread_count()},
                 {"gemm_backend", cpu::gemm_backend()},
@@ -167,11 +170,11 @@ void bench_step(const Arguments& a) {
         fmt::print("{} preset, {} windows of {} tokens, top {}; {}{}\n", a.preset, config.batch_size,
                    config.model.max_seq_len, to_string(config.model.sparse_top_k), describe(device),
                    rate > 0 ? fmt::format(": sgemm {:.0f} GFLOP/s", rate) : "");
-    for (const char* attention : {"classic", "sparse"}) {
-        if (a.attention != "both" && a.attention != attention) continue;
-        config.model.attention = attention;
-        result[attention] = bench_variant(a, config, rate);
-        if (!a.json) print_variant(attention, result[attention]);
+    for (const auto& [kind, name] : enum_names<AttentionKind>) {
+        if (a.attention != "both" && a.attention != name) continue;
+        config.model.attention = kind;
+        result[name] = bench_variant(a, config, rate);
+        if (!a.json) print_variant(name, result[name]);
     }
     if (result.contains("classic") && result.contains("sparse"))
         result["sparse_over_classic"] = result["sparse"]["seconds_per_step"].get<double>() /
@@ -327,11 +330,11 @@ int main_of(int argc, char** argv) {
     command.option("markdown", a.markdown,
                    "scaling, indexer: write the table between this file's <!-- scaling --> or <!-- precision "
                    "--> markers");
-    command.flag("json", a.json, "print one JSON object");
+    command.option("json", a.json, "print one JSON object");
     if (!command.parse(argc, argv)) return 0;
     if (a.steps < 1) fail_usage(fmt::format("steps: {}, want at least 1", a.steps));
     if (a.threads) set_thread_count(static_cast<int>(a.threads));
-    if (a.attention != "both" && a.attention != "classic" && a.attention != "sparse")
+    if (a.attention != "both" && !value_named<AttentionKind>(a.attention))
         fail_usage(fmt::format("attention: '{}', want classic, sparse or both", a.attention));
     if (a.what == "step")
         bench_step(a);

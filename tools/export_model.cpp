@@ -28,7 +28,7 @@ int main_of(int argc, char** argv) {
     check_model_format(output);
     const FinalModel trained = read_model(checkpoint);
     write_model(output, trained);
-    fmt::print("wrote {}: {} model, {:.1f} MB\n", output, trained.config.model.attention,
+    fmt::print("wrote {}: {} model, {:.1f} MB\n", output, name_of(trained.config.model.attention),
                static_cast<double>(std::filesystem::file_size(output)) / 1e6);
     return 0;
 }

@@ -125,8 +125,8 @@ int main_of(int argc, char** argv) {
     command.option("sample", given.sample, "the validation window to draw");
     command.option("text", given.text,
                    "draw this text instead, without statistics; it needs no training data");
-    command.flag("report", wants_report,
-                 "write report.html from the JSON and PNG files in the folder; draws nothing");
+    command.option("report", wants_report,
+                   "write report.html from the JSON and PNG files in the folder; draws nothing");
     command.option("out", given.out,
                    "folder to write; empty: comparison beside the model's folder (in the folder "
                    "of the experiment with --report)");

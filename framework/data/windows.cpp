@@ -58,16 +58,6 @@ Windows overlap_windows(int64_t n, int64_t seq_len, double val_fraction, uint64_
 
 }  // namespace
 
-const char* name_of(Protocol protocol) {
-    return protocol == Protocol::heldout ? "heldout" : "overlap";
-}
-
-Protocol parse_protocol(std::string_view name) {
-    if (name == "heldout") return Protocol::heldout;
-    if (name == "overlap") return Protocol::overlap;
-    fail_usage(fmt::format("protocol: '{}', want heldout or overlap", name));
-}
-
 void check_window_settings(int64_t seq_len, double val_fraction) {
     if (seq_len < 1) fail_usage(fmt::format("seq_len: {}; want at least 1", seq_len));
     if (!(val_fraction > 0.0 && val_fraction < 1.0)) {

@@ -11,15 +11,16 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "framework/core/named_enum.h"
 
 namespace sieve {
 
 enum class Protocol { heldout, overlap };
-
-const char* name_of(Protocol protocol);
-Protocol parse_protocol(std::string_view name);  // a usage error unless "heldout" or "overlap"
+template <>
+inline constexpr auto enum_names<Protocol> =
+    std::to_array<NamedValue<Protocol>>({{Protocol::heldout, "heldout"}, {Protocol::overlap, "overlap"}});
 
 struct Windows {
     int64_t length = 0;               // T

@@ -27,18 +27,6 @@ double sum_of(const std::vector<PartSeconds>& parts) {
     return sum;
 }
 
-const char* name_of(AttentionVariant variant) {
-    switch (variant) {
-        case AttentionVariant::classic:
-            return "classic";
-        case AttentionVariant::materialised:
-            return "materialised";
-        case AttentionVariant::sparse:
-            return "sparse";
-    }
-    return "?";
-}
-
 int64_t EfficiencyPlan::top_k_of(int64_t length) const {
     if (top_k_ratio == 0) return top_k;
     return std::max<int64_t>(1, std::llround(top_k_ratio * static_cast<double>(length)));
@@ -46,7 +34,8 @@ int64_t EfficiencyPlan::top_k_of(int64_t length) const {
 
 ExperimentConfig EfficiencyPlan::config_of(AttentionVariant variant, int64_t length) const {
     ExperimentConfig config = base;
-    config.model.attention = variant == AttentionVariant::sparse ? "sparse" : "classic";
+    config.model.attention =
+        variant == AttentionVariant::sparse ? AttentionKind::sparse : AttentionKind::classic;
     config.model.materialised = variant == AttentionVariant::materialised;
     config.model.max_seq_len = length;
     config.model.sparse_top_k = top_k_of(length);

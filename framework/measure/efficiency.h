@@ -19,7 +19,11 @@ enum class AttentionVariant {
     materialised,  // dense attention with stored T x T tensors, as the original computed it
     sparse,        // indexer, selection, sparse attention and alignment loss
 };
-const char* name_of(AttentionVariant variant);
+template <>
+inline constexpr auto enum_names<AttentionVariant> =
+    std::to_array<NamedValue<AttentionVariant>>({{AttentionVariant::classic, "classic"},
+                                                 {AttentionVariant::materialised, "materialised"},
+                                                 {AttentionVariant::sparse, "sparse"}});
 
 struct EfficiencyPlan {
     ExperimentConfig base;

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <charconv>
 #include <fstream>
-#include <functional>
 #include <sstream>
 
 #include "framework/core/cuda/runtime.h"
@@ -22,13 +21,6 @@ constexpr const char* description =
     "  profile_efficiency --seq_lengths 128,512,2048,8192 --top_k 256\n"
     "Variants take turns step by step. Writes efficiency.json, efficiency.csv and efficiency.png.";
 
-std::vector<std::string> split(const std::string& list) {
-    std::vector<std::string> items;
-    std::stringstream stream(list + ",");  // so that a comma at the end leaves an empty item as well
-    for (std::string item; std::getline(stream, item, ',');) items.push_back(item);
-    return items;
-}
-
 void refuse_repeated(const std::string& key, const std::string& list, std::vector<std::string> items) {
     std::sort(items.begin(), items.end());
     const auto again = std::adjacent_find(items.begin(), items.end());
@@ -37,7 +29,7 @@ void refuse_repeated(const std::string& key, const std::string& list, std::vecto
 
 std::vector<int64_t> parse_lengths(const std::string& list) {
     std::vector<int64_t> lengths;
-    for (const std::string& item : split(list)) {
+    for (const std::string& item : split_names(list)) {
         int64_t length = 0;
         const char* const end = item.data() + item.size();
         const auto parsed = std::from_chars(item.data(), end, length);
@@ -46,24 +38,17 @@ std::vector<int64_t> parse_lengths(const std::string& list) {
                                    list));
         lengths.push_back(length);
     }
-    refuse_repeated("seq_lengths", list, split(list));
+    refuse_repeated("seq_lengths", list, split_names(list));
     std::sort(lengths.begin(), lengths.end());
     return lengths;
 }
 
-// A list of names, in the order of `all`.
-template <class Enum, size_t n>
-std::vector<Enum> parse_names(const std::string& key, const std::string& list, const Enum (&all)[n]) {
-    std::string known;
-    for (const Enum each : all) known += (known.empty() ? "" : ", ") + std::string(name_of(each));
-    const std::vector<std::string> items = split(list);
-    for (const std::string& item : items)
-        if (std::none_of(std::begin(all), std::end(all), [&](Enum e) { return item == name_of(e); }))
-            fail_usage(fmt::format("{}: '{}', want a list of {}", key, list, known));
-    refuse_repeated(key, list, items);
-    std::vector<Enum> chosen;
-    for (const Enum each : all)
-        if (std::find(items.begin(), items.end(), name_of(each)) != items.end()) chosen.push_back(each);
+// A list of names, in the order of their table.
+template <NamedEnum Enum>
+std::vector<Enum> parse_names(const std::string& key, const std::string& list) {
+    std::vector<Enum> chosen = from_names<Enum>(key, list);
+    refuse_repeated(key, list, split_names(list));
+    std::sort(chosen.begin(), chosen.end());
     return chosen;
 }
 
@@ -103,31 +88,13 @@ int64_t usable_memory(Device device) {
     return std::max<int64_t>(available, 0) / 10 * 9;
 }
 
-// Whether the key is one of the model's own, which all variants share.
-bool is_of_model(const ConfigKey& key, const ExperimentConfig& config) {
-    const std::string name = key.name;
-    if (name == "max_seq_len" || name == "sparse_top_k")
-        return false;  // seq_lengths and top_k take their place
-    const auto inside = [&](const auto* value) {
-        const std::less<const void*> before;
-        return !before(value, &config.model) && before(value, &config.model + 1);
-    };
-    return std::visit(inside, key.value);
-}
-
+// The model's own keys, which all variants share; seq_lengths and top_k take the place of two of them.
 void declare_model_keys(ToolCommand& command, ExperimentConfig& config) {
     for (const ConfigKey& key : config_keys(config)) {
-        if (!is_of_model(key, config)) continue;
+        const std::string name = key.name;
+        if (!key.is(KeyNature::model) || name == "max_seq_len" || name == "sparse_top_k") continue;
         command.group(key.group);
-        std::visit(
-            [&](auto* value) {
-                using T = std::decay_t<decltype(*value)>;
-                if constexpr (std::is_same_v<T, bool>)
-                    command.flag(key.name, *value, key.help);
-                else if constexpr (!std::is_same_v<T, PerLayer>)
-                    command.option(key.name, *value, key.help);
-            },
-            key.value);
+        command.option(name, key.value, key.help);
     }
 }
 
@@ -189,10 +156,8 @@ std::optional<EfficiencyPlan> parse_efficiency(int argc, char** argv) {
     require_at_least("untimed_steps", plan.untimed_steps, 0);
     require_at_least("part_steps", plan.part_steps, 0);
     plan.lengths = parse_lengths(lengths);
-    plan.variants =
-        parse_names("variants", variants,
-                    {AttentionVariant::classic, AttentionVariant::materialised, AttentionVariant::sparse});
-    plan.stages = parse_names("stages", stages, {StepKind::forward, StepKind::train});
+    plan.variants = parse_names<AttentionVariant>("variants", variants);
+    plan.stages = parse_names<StepKind>("stages", stages);
     if (plan.folder.empty()) fail_usage("out: empty, want a folder");
     for (const AttentionVariant variant : plan.variants)
         for (const int64_t length : plan.lengths) validate(plan.config_of(variant, length));

@@ -41,7 +41,7 @@ struct AttentionShape {
 
 AttentionShape attention_shape(const ModelConfig& c) {
     const auto d = static_cast<double>(c.d_model), H = static_cast<double>(c.n_heads);
-    if (c.attention_type != "mla") {
+    if (c.attention_type != AttentionType::mla) {
         const double dh = d / H, qkv = (H + 2 * static_cast<double>(c.kv_heads())) * dh;
         return {{{qkv, d}, {d, d}}, H, dh, dh};
     }
@@ -57,14 +57,15 @@ AttentionShape attention_shape(const ModelConfig& c) {
 std::vector<Matrix> indexer_weights(const ModelConfig& c) {
     const auto d = static_cast<double>(c.d_model), heads = static_cast<double>(c.indexer_heads);
     const auto dim = static_cast<double>(c.indexer_dim);
-    const bool reads_latent = c.attention_type == "mla" && c.indexer == "deepseek" && c.q_lora_rank > 0;
+    const bool reads_latent =
+        c.attention_type == AttentionType::mla && c.indexer == IndexerKind::deepseek && c.q_lora_rank > 0;
     return {{heads * dim, reads_latent ? static_cast<double>(c.q_lora_rank) : d}, {dim, d}, {heads, d}};
 }
 
 std::vector<Matrix> expert_weights(const ModelConfig& c, double width) {
     const auto d = static_cast<double>(c.d_model);
     std::vector<Matrix> weights{{width, d}, {d, width}};
-    if (c.ffn == "swiglu") weights.push_back({width, d});
+    if (c.ffn == FeedForwardKind::swiglu) weights.push_back({width, d});
     return weights;
 }
 

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
-#include <utility>
 
 #include "framework/attention/selection/selection_recall.h"
+#include "models/config.h"
 
 namespace sieve {
 
@@ -16,11 +16,7 @@ std::vector<PrecisionResult> compare_precisions(const IndexerOperands& operands,
     using Clock = std::chrono::steady_clock;
     std::vector<PrecisionResult> results;
     Selection reference;
-    for (const auto& [name, precision] :
-         {std::pair<const char*, IndexerPrecision>{"fp32", IndexerPrecision::fp32},
-          {"bf16", IndexerPrecision::bf16},
-          {"fp8", IndexerPrecision::fp8},
-          {"int8", IndexerPrecision::int8}}) {
+    for (const auto& [precision, name] : enum_names<IndexerPrecision>) {
         if (precision == IndexerPrecision::fp8 &&
             !std::has_single_bit(static_cast<uint64_t>(operands.q.dim(3))))
             continue;

@@ -92,13 +92,13 @@ std::vector<Axis> axes(int threads) {
     };
 }
 
-ScalingSeries measure(const Axis& axis, const std::string& attention, const StepTimer& seconds_of_step,
+ScalingSeries measure(const Axis& axis, AttentionKind attention, const StepTimer& seconds_of_step,
                       const LineSink& progress) {
-    ScalingSeries series{.axis = axis.name, .attention = attention, .fixed = axis.fixed};
+    ScalingSeries series{.axis = axis.name, .attention = name_of(attention), .fixed = axis.fixed};
     for (const int64_t value : axis.values) {
         ExperimentConfig config;
         apply_preset(config, "medium");
-        config.model.attention = attention, config.device = "cpu";
+        config.model.attention = attention, config.device = DeviceChoice::cpu;
         axis.set(config, value);
         validate(config);
         const StepFlops flops =
@@ -106,7 +106,7 @@ ScalingSeries measure(const Axis& axis, const std::string& attention, const Step
         series.values.push_back(static_cast<double>(value));
         series.gflop.push_back(flops.total() / 1e9);
         series.seconds.push_back(seconds_of_step(config));
-        progress(fmt::format("{:<8} {} = {}: {:.1f} ms, {:.1f} GFLOP", attention, axis.name, value,
+        progress(fmt::format("{:<8} {} = {}: {:.1f} ms, {:.1f} GFLOP", series.attention, axis.name, value,
                              1000 * series.seconds.back(), series.gflop.back()));
     }
     series.measured = fit_exponent(series.values, series.seconds);
@@ -121,8 +121,8 @@ std::vector<ScalingSeries> measure_scaling(const StepTimer& seconds_of_step, int
     std::vector<ScalingSeries> all;
     for (const Axis& axis : axes(threads)) {
         if (axis.values.size() < 2) continue;  // threads, on one core
-        if (axis.classic_too) all.push_back(measure(axis, "classic", seconds_of_step, progress));
-        all.push_back(measure(axis, "sparse", seconds_of_step, progress));
+        if (axis.classic_too) all.push_back(measure(axis, AttentionKind::classic, seconds_of_step, progress));
+        all.push_back(measure(axis, AttentionKind::sparse, seconds_of_step, progress));
     }
     return all;
 }

@@ -38,10 +38,6 @@ Batch random_batch(const ExperimentConfig& c, int64_t index) {
     return batch;
 }
 
-const char* name_of(StepKind kind) {
-    return kind == StepKind::forward ? "forward" : "train";
-}
-
 TimedModel::TimedModel(const ExperimentConfig& config, Device device, BatchOfStep batch_of)
     : config_(config),
       device_(device),

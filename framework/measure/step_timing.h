@@ -20,7 +20,9 @@ enum class StepKind {
     forward,  // what an evaluation does with a batch: all losses, no gradient
     train,    // a whole training step: forward, backward, clipping, optimiser
 };
-const char* name_of(StepKind kind);  // "forward", "train"
+template <>
+inline constexpr auto enum_names<StepKind> =
+    std::to_array<NamedValue<StepKind>>({{StepKind::forward, "forward"}, {StepKind::train, "train"}});
 
 struct TimedStep {
     double seconds;  // of the host, which waits for the device

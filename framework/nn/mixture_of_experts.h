@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/core/named_enum.h"
 #include "framework/nn/layers.h"
 #include "framework/ops/moe_routing/moe_routing.h"
 
@@ -25,7 +26,14 @@ enum class RouterKind {
     sigmoid_bias,  // DeepSeek-V3's: sigmoid scores, a bias that balances (ops/moe_sigmoid_routing)
 };
 
+template <>
+inline constexpr auto enum_names<RouterKind> = std::to_array<NamedValue<RouterKind>>(
+    {{RouterKind::softmax, "softmax"}, {RouterKind::sigmoid_bias, "sigmoid_bias"}});
+
 enum class FeedForwardKind { silu, swiglu };
+template <>
+inline constexpr auto enum_names<FeedForwardKind> = std::to_array<NamedValue<FeedForwardKind>>(
+    {{FeedForwardKind::silu, "silu"}, {FeedForwardKind::swiglu, "swiglu"}});
 
 struct MixtureOfExpertsConfig {
     int64_t d_model, d_ff, num_experts, top_k, shared_experts;

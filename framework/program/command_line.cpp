@@ -74,36 +74,52 @@ class ListsAsText : public CLI::ConfigTOML {
     }
 };
 
+CLI::Option* add_typed(CLI::App& app, const std::string& name, bool* value, const std::string& help) {
+    return app.add_flag(name, *value, help);
+}
+
 template <class T>
-CLI::Option* add_key(CLI::App& app, const ConfigKey& key, T* value) {
-    return app.add_option(std::string("--") + key.name, *value, key.help)->capture_default_str();
+CLI::Option* add_typed(CLI::App& app, const std::string& name, T* value, const std::string& help) {
+    return app.add_option(name, *value, help)->capture_default_str();
 }
 
-CLI::Option* add_key(CLI::App& app, const ConfigKey& key, bool* value) {
-    return app.add_flag(std::string("--") + key.name, *value, key.help);
+// A value that this program reads from its text, whatever CLI11 knows of its type.
+CLI::Option* add_text(CLI::App& app, const std::string& name, const ConfigValue& value,
+                      const std::string& help, const char* type) {
+    const std::string key = name.substr(name.find_first_not_of('-'));
+    const auto read = [key, value](const std::string& text) { set_from_text(value, key, text); };
+    return app.add_option_function<std::string>(name, read, help)
+        ->type_name(type)
+        ->default_str(text_of(value));
 }
 
-CLI::Option* add_key(CLI::App& app, const ConfigKey& key, PerLayer* value) {
-    const std::string name = key.name;
-    return app
-        .add_option_function<std::string>(
-            "--" + name, [name, value](const std::string& text) { *value = per_layer_from_text(name, text); },
-            key.help)
-        ->type_name("INT,...")
-        ->default_str(to_string(*value));
+CLI::Option* add_typed(CLI::App& app, const std::string& name, PerLayer* value, const std::string& help) {
+    return add_text(app, name, value, help, "INT,...");
+}
+
+CLI::Option* add_typed(CLI::App& app, const std::string& name, const NamedChoice& value,
+                       const std::string& help) {
+    return add_text(app, name, value, help, "TEXT");
+}
+
+// `name`: "--name", or bare for a positional one.
+CLI::Option* add_value(CLI::App& app, const std::string& name, const ConfigValue& value,
+                       const std::string& help) {
+    return std::visit([&](const auto& typed) { return add_typed(app, name, typed, help); }, value);
 }
 
 // As it stands in a TOML file.
-std::string toml_text(const std::string& value) {
-    return fmt::format("\"{}\"", value);
-}
-std::string toml_text(const PerLayer& value) {
-    return value.values().size() == 1 ? to_string(value) : "[" + to_string(value) + "]";
-}
-template <class Number>
-std::string toml_text(Number value) {
-    return fmt::format("{}", value);
-}
+struct TomlText {
+    std::string operator()(const std::string* value) const { return fmt::format("\"{}\"", *value); }
+    std::string operator()(const NamedChoice& value) const { return fmt::format("\"{}\"", value.text()); }
+    std::string operator()(const PerLayer* value) const {
+        return value->values().size() == 1 ? to_string(*value) : "[" + to_string(*value) + "]";
+    }
+    template <class T>
+    std::string operator()(const T* value) const {
+        return fmt::format("{}", *value);
+    }
+};
 
 }  // namespace
 
@@ -143,13 +159,9 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
         ->group("Start here");
     for (const ProgramOption& option : options) add_option(app, option);
     for (const ConfigKey& key : config_keys(config))
-        std::visit(
-            [&](auto* value) {
-                add_key(app, key, value)
-                    ->group(key.group)
-                    ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-            },
-            key.value);
+        add_value(app, std::string("--") + key.name, key.value, key.help)
+            ->group(key.group)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     try {
         app.parse(argc, argv);
     } catch (const CLI::CallForHelp&) {
@@ -173,11 +185,7 @@ std::string config_to_toml(const ExperimentConfig& config) {
     const char* group = "";
     for (const ConfigKey& key : config_keys(copy)) {
         if (std::string(group) != key.group) text += fmt::format("\n# {}\n", group = key.group);
-        std::visit(
-            [&](auto* value) {
-                text += fmt::format("{} = {}  # {}\n", key.name, toml_text(*value), key.help);
-            },
-            key.value);
+        text += fmt::format("{} = {}  # {}\n", key.name, std::visit(TomlText(), key.value), key.help);
     }
     return text;
 }
@@ -222,17 +230,8 @@ ToolCommand::ToolCommand(std::string name, std::string description)
 void ToolCommand::group(const std::string& heading) {
     group_ = heading;
 }
-void ToolCommand::option(const std::string& name, std::string& value, const std::string& help) {
-    entries_.push_back({name, help, group_, &value, false});
-}
-void ToolCommand::option(const std::string& name, int64_t& value, const std::string& help) {
-    entries_.push_back({name, help, group_, &value, false});
-}
-void ToolCommand::option(const std::string& name, double& value, const std::string& help) {
-    entries_.push_back({name, help, group_, &value, false});
-}
-void ToolCommand::flag(const std::string& name, bool& value, const std::string& help) {
-    entries_.push_back({name, help, group_, &value, false});
+void ToolCommand::option(const std::string& name, const ConfigValue& value, const std::string& help) {
+    entries_.push_back({name, help, group_, value, false});
 }
 void ToolCommand::positional(const std::string& name, std::string& value, const std::string& help) {
     entries_.push_back({name, help, group_, &value, true});
@@ -243,20 +242,11 @@ bool ToolCommand::parse(int argc, char** argv) {
     app.footer(exit_codes_help);
     app.set_help_flag("--help,-h", "print this and exit");
     app.allow_extras();
-    for (const Entry& entry : entries_)
-        std::visit(
-            [&](auto* value) {
-                using T = std::decay_t<decltype(*value)>;
-                if constexpr (std::is_same_v<T, bool>)
-                    app.add_flag("--" + entry.name, *value, entry.help)->group(entry.group);
-                else if (entry.positional)
-                    app.add_option(entry.name, *value, entry.help)->capture_default_str();
-                else
-                    app.add_option("--" + entry.name, *value, entry.help)
-                        ->group(entry.group)
-                        ->capture_default_str();
-            },
-            entry.value);
+    for (const Entry& entry : entries_) {
+        CLI::Option* option =
+            add_value(app, (entry.positional ? "" : "--") + entry.name, entry.value, entry.help);
+        if (!entry.positional) option->group(entry.group);
+    }
     try {
         app.parse(argc, argv);
     } catch (const CLI::CallForHelp&) {

@@ -56,10 +56,12 @@ class ToolCommand {
     ToolCommand(std::string name, std::string description);
     // The options declared from here on stand under this heading in the help.
     void group(const std::string& heading);
-    void option(const std::string& name, std::string& value, const std::string& help);
-    void option(const std::string& name, int64_t& value, const std::string& help);
-    void option(const std::string& name, double& value, const std::string& help);
-    void flag(const std::string& name, bool& value, const std::string& help);
+    // A value of any type that a configuration has; a truth value becomes a switch.
+    void option(const std::string& name, const ConfigValue& value, const std::string& help);
+    template <class T>
+    void option(const std::string& name, T& value, const std::string& help) {
+        option(name, ConfigValue(&value), help);
+    }
     void positional(const std::string& name, std::string& value, const std::string& help);
     // False when --help was printed. Throws usage errors with suggestions.
     bool parse(int argc, char** argv);
@@ -69,7 +71,7 @@ class ToolCommand {
   private:
     struct Entry {
         std::string name, help, group;
-        std::variant<std::string*, int64_t*, double*, bool*> value;
+        ConfigValue value;
         bool positional;
     };
     std::string name_, description_, group_ = "Options";

@@ -3,14 +3,49 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "framework/core/cuda/runtime.h"
+#include "framework/core/named_enum.h"
+#include "framework/data/windows.h"
 #include "models/config.h"
 
 namespace sieve {
+
+enum class OptimizerKind {
+    muon,   // of hidden matrices, AdamW of everything else
+    adamw,  // of everything
+};
+template <>
+inline constexpr auto enum_names<OptimizerKind> = std::to_array<NamedValue<OptimizerKind>>(
+    {{OptimizerKind::muon, "muon"}, {OptimizerKind::adamw, "adamw"}});
+
+enum class SparseInit { scratch, classic };  // classic: the trained classic model's weights
+template <>
+inline constexpr auto enum_names<SparseInit> = std::to_array<NamedValue<SparseInit>>(
+    {{SparseInit::scratch, "scratch"}, {SparseInit::classic, "classic"}});
+
+enum class DeviceChoice { automatic, cpu, cuda };
+template <>
+inline constexpr auto enum_names<DeviceChoice> = std::to_array<NamedValue<DeviceChoice>>(
+    {{DeviceChoice::automatic, "auto"}, {DeviceChoice::cpu, "cpu"}, {DeviceChoice::cuda, "cuda"}});
+
+template <>
+inline constexpr auto enum_names<cuda::Precision> = std::to_array<NamedValue<cuda::Precision>>(
+    {{cuda::Precision::fp32, "fp32"}, {cuda::Precision::tf32, "tf32"}, {cuda::Precision::bf16, "bf16"}});
+
+// What an experiment does, one after the other.
+enum class ExperimentStage { classic, sparse, compare };
+template <>
+inline constexpr auto enum_names<ExperimentStage> =
+    std::to_array<NamedValue<ExperimentStage>>({{ExperimentStage::classic, "classic"},
+                                                {ExperimentStage::sparse, "sparse"},
+                                                {ExperimentStage::compare, "compare"}});
 
 struct ExperimentConfig {
     std::string preset = "medium";
@@ -19,46 +54,110 @@ struct ExperimentConfig {
     // Training.
     int64_t batch_size = 16;
     int64_t classic_steps = 3000, warmup_steps = 200, sparse_steps = 3000;
-    std::string optimizer = "muon";  // muon: with AdamW for what is no hidden matrix | adamw: alone
+    OptimizerKind optimizer = OptimizerKind::muon;
     double learning_rate = 3e-3, warmup_lr = 1e-3;
     double sparse_learning_rate = 0;  // 0: learning_rate, or a tenth of it with sparse_init = classic
     double load_balancing_weight = 0.01, indexer_loss_weight = 1;
     double bias_update_speed = 0.001;  // of the routers' biases (router sigmoid_bias)
     double weight_decay = 0.1, grad_clip = 1;
     int64_t eval_every = 100, eval_batches = 16;
-    std::string sparse_init = "scratch";  // scratch | classic
+    SparseInit sparse_init = SparseInit::scratch;
     int64_t seed = 42;
 
     // Data.
-    std::string data, tokenizer;                // empty: the default corpus, a tokenizer trained on it
-    std::string protocol = "heldout";           // heldout | overlap
+    std::string data, tokenizer;  // empty: the default corpus, a tokenizer trained on it
+    Protocol protocol = Protocol::heldout;
     int64_t max_tokens = 0, num_documents = 0;  // 0: all
     double val_fraction = 0.1;
     std::string cache_dir = "data/cache";
 
     // Running.
     std::string results_dir = "results";
-    std::string stages = "classic,sparse,compare";
-    std::string device = "auto";     // auto | cpu | cuda
-    std::string precision = "fp32";  // fp32 | tf32 | bf16: of matrix products and attention on a CUDA device
-    int64_t threads = 0;             // 0: all cores
-    int64_t memory_limit_mb = 0;     // 0: none
+    std::vector<ExperimentStage> stages = {ExperimentStage::classic, ExperimentStage::sparse,
+                                           ExperimentStage::compare};
+    DeviceChoice device = DeviceChoice::automatic;
+    cuda::Precision precision = cuda::Precision::fp32;  // on a CUDA device
+    int64_t threads = 0;                                // 0: all cores
+    int64_t memory_limit_mb = 0;                        // 0: none
     int64_t checkpoint_every = 100;
     bool tensorboard = false;
 };
 
-struct ConfigKey {
-    const char* name;
-    const char* group;
-    const char* help;
-    std::variant<int64_t*, double*, std::string*, bool*, PerLayer*> value;
-    bool saved;  // part of config.json: it shapes the result, not only where and how the run happens
+// A named enum, or a list of them, whose type is not known here: read and written by name.
+class NamedChoice {
+  public:
+    template <NamedEnum Enum>
+    NamedChoice(Enum* value)  // not explicit: a ConfigValue is made of a pointer, whatever it points to
+        : text_([value] { return std::string(name_of(*value)); }),
+          set_([value](const std::string& text) { return assign(value_named<Enum>(text), value); }),
+          wanted_([](const std::string& text) { return wanted_name(text, names_of<Enum>()); }) {}
+    template <NamedEnum Enum>
+    NamedChoice(std::vector<Enum>* values)
+        : text_([values] { return list_of(*values); }),
+          set_([values](const std::string& text) { return assign(values_named<Enum>(text), values); }),
+          wanted_([](const std::string& text) { return wanted_names(text, names_of<Enum>()); }) {}
+
+    std::string text() const { return text_(); }
+    bool set(const std::string& text) const { return set_(text); }  // false: there is no such name
+    std::string wanted(const std::string& text) const {
+        return wanted_(text);
+    }  // what there is, for an error
+
+  private:
+    template <class T>
+    static bool assign(const std::optional<T>& from, T* to) {
+        if (from) *to = *from;
+        return from.has_value();
+    }
+    std::function<std::string()> text_;
+    std::function<bool(const std::string&)> set_;
+    std::function<std::string(const std::string&)> wanted_;
 };
 
-std::vector<ConfigKey> config_keys(ExperimentConfig& config);
+using ConfigValue = std::variant<int64_t*, double*, std::string*, bool*, PerLayer*, NamedChoice>;
 
-// One key by its name. set_config_value reads the text as the command line would and throws a usage error for
-// an unknown key (with the nearest name) and for a text that is not of the key's type.
+std::string text_of(const ConfigValue& value);
+// Throws a usage error that begins with `name` for a text that is not of the value's type.
+void set_from_text(const ConfigValue& value, const std::string& name, const std::string& text);
+nlohmann::ordered_json json_of(const ConfigValue& value);
+
+// What a key is about; several may hold.
+enum class KeyNature : unsigned {
+    model = 1 << 0,         // what the model is made of and computes
+    data = 1 << 1,          // which tokens are trained on, and how they are cut
+    training = 1 << 2,      // how the weights are found
+    sparse_only = 1 << 3,   // only the sparse variant has it
+    classic_only = 1 << 4,  // only the classic variant's training has it
+    running = 1 << 5,       // how a run happens; it shapes no result, so config.json does not hold it
+    place = 1 << 6,         // what is written where; likewise, and no study can vary it
+    label = 1 << 7,         // a name for the other keys' values
+};
+constexpr KeyNature operator|(KeyNature a, KeyNature b) {
+    return static_cast<KeyNature>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
+}
+
+struct ConfigKey {
+    const char* name;
+    const char* group;  // heading of the help
+    const char* help;
+    ConfigValue value;
+    KeyNature nature;
+
+    bool is(KeyNature what) const {
+        return (static_cast<unsigned>(nature) & static_cast<unsigned>(what)) != 0;
+    }
+    bool saved() const { return !is(KeyNature::running | KeyNature::place); }  // part of config.json
+};
+
+// The keys that a person sets.
+std::vector<ConfigKey> config_keys(ExperimentConfig& config);
+// Before them the two that programs set: preset and attention.
+std::vector<ConfigKey> all_config_keys(ExperimentConfig& config);
+// One of the keys that a person sets. Throws a usage error for an unknown one, with the nearest name.
+ConfigKey config_key(ExperimentConfig& config, const std::string& name);
+
+// One key by its name. set_config_value reads the text as the command line would. Both throw as config_key and
+// set_from_text do.
 void set_config_value(ExperimentConfig& config, const std::string& key, const std::string& text);
 std::string config_value(const ExperimentConfig& config, const std::string& key);
 
@@ -76,8 +175,5 @@ ExperimentConfig config_from_json(const nlohmann::ordered_json& json, const std:
 void to_json(nlohmann::ordered_json& json, const PerLayer& numbers);  // a number, or a list of them
 // "64" or "64,64,32". A usage error that begins with `key` for anything else.
 PerLayer per_layer_from_text(const std::string& key, const std::string& text);
-
-// The known name nearest to a mistyped one; empty when none is near.
-std::string nearest_name(const std::string& mistyped, const std::vector<std::string>& known);
 
 }  // namespace sieve

@@ -125,7 +125,7 @@ void write_training_curves(const std::string& path, const TrainingHistory& h,
     const bool sparse = config.model.is_sparse();
     Figure figure(2, sparse ? 3 : 2, {sparse ? 1150.0 : 800.0, 600});
     figure.title = fmt::format("{} model, {} preset, {} data", sparse ? "Sparse" : "Classic", config.preset,
-                               config.protocol);
+                               name_of(config.protocol));
     draw_loss(figure.at(0, 0), h);
     draw_series(figure.at(0, 1), "Validation accuracy", "%", h, times(h.val_accuracy, 100));
     draw_series(figure.at(1, 0), "Validation perplexity", "perplexity (log scale)", h, h.val_perplexity);

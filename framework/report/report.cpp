@@ -260,14 +260,11 @@ std::string flags_of(ExperimentConfig config) {
     } catch (const Error&) {  // a preset that this program does not know: every other key is a flag
     }
     const std::vector<ConfigKey> keys = config_keys(config), defaults = config_keys(preset);
-    for (size_t i = 0; i < keys.size(); ++i)
-        std::visit(
-            [&](auto* value) {
-                if (!keys[i].saved || *value == *std::get<decltype(value)>(defaults[i].value)) return;
-                flags +=
-                    fmt::format(" --{} {}", keys[i].name, shell_quoted(config_value(config, keys[i].name)));
-            },
-            keys[i].value);
+    for (size_t i = 0; i < keys.size(); ++i) {
+        const std::string value = text_of(keys[i].value);
+        if (keys[i].saved() && value != text_of(defaults[i].value))
+            flags += fmt::format(" --{} {}", keys[i].name, shell_quoted(value));
+    }
     return flags;
 }
 
@@ -415,7 +412,7 @@ std::string Report::introduction() const {
     std::string html = fmt::format("<p>The results in <b>{}</b>", escape_html(folder_));
     if (run.settings)
         html += fmt::format(": {} preset, seed {}, {} protocol", escape_html(run.settings->preset),
-                            run.settings->seed, escape_html(run.settings->protocol));
+                            run.settings->seed, name_of(run.settings->protocol));
     html += ".</p>\n";
     const std::string data = text_at(run.results, "data"), device = text_at(run.results, "device");
     if (!data.empty()) html += fmt::format("<p class=\"muted\">Data: {}</p>\n", escape_html(data));

@@ -33,8 +33,8 @@ double typical_step_seconds(const TrainingHistory& h) {
 }
 
 ResultPaths::ResultPaths(const std::string& results_dir) : root_(results_dir) {}
-std::string ResultPaths::variant(const std::string& attention) const {
-    return root_ + "/" + attention;
+std::string ResultPaths::variant(AttentionKind attention) const {
+    return root_ + "/" + name_of(attention);
 }
 std::string ResultPaths::comparison() const {
     return root_ + "/comparison";
@@ -45,7 +45,8 @@ std::string ResultPaths::baseline() const {
 }
 
 void ResultPaths::make_folders() const {
-    for (const std::string& folder : {variant("classic"), variant("sparse"), comparison()})
+    for (const std::string& folder :
+         {variant(AttentionKind::classic), variant(AttentionKind::sparse), comparison()})
         make_folder(folder);
 }
 
@@ -55,7 +56,7 @@ Json training_results(const TrainingHistory& history, const ExperimentConfig& co
     json["avg_time_per_step"] = mean_step_seconds(history);
     json["median_time_per_step"] = typical_step_seconds(history);
     json["total_time"] = history.total_seconds;
-    json["protocol"] = config.protocol;
+    json["protocol"] = name_of(config.protocol);
     json["data"] = data_description;
     json["device"] = "cpu";
     json["threads"] = threads;
@@ -149,12 +150,12 @@ BaselineLoss baseline_loss(const ResultPaths& paths, const ExperimentConfig& con
     const std::string folder = paths.baseline();
     if (!std::filesystem::exists(folder + "/training_results.json")) return {.missing = "exp3 was not run"};
     try {
-        const Json theirs = read_json(folder + "/config.json"), ours = config_to_json(config);
-        for (const char* key : {"data", "tokenizer", "vocab_size", "protocol", "max_tokens", "num_documents",
-                                "val_fraction", "max_seq_len"})
-            if (theirs.value(key, Json()) != ours.at(key))
-                return {.missing =
-                            fmt::format("exp3 was run with {} = {}", key, theirs.value(key, Json()).dump())};
+        const Json theirs = read_json(folder + "/config.json");
+        ExperimentConfig copy = config;
+        for (const ConfigKey& key : config_keys(copy))
+            if (key.is(KeyNature::data) && theirs.value(key.name, Json()) != json_of(key.value))
+                return {.missing = fmt::format("exp3 was run with {} = {}", key.name,
+                                               theirs.value(key.name, Json()).dump())};
         return {.val_loss = read_training_results(folder + "/training_results.json").val_loss.back()};
     } catch (const Error& e) {
         return {.missing = e.what()};
@@ -212,11 +213,11 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
                    item["reason"].get<std::string>());
 }
 
-TrainingHistory finished_history(const ResultPaths& paths, const std::string& attention) {
+TrainingHistory finished_history(const ResultPaths& paths, AttentionKind attention) {
     const std::string path = paths.variant(attention) + "/training_results.json";
     if (!std::filesystem::exists(path))
-        fail_bad_file(
-            fmt::format("{}: not found; the comparison needs it, so run --stages {} first", path, attention));
+        fail_bad_file(fmt::format("{}: not found; the comparison needs it, so run --stages {} first", path,
+                                  name_of(attention)));
     return read_training_results(path);
 }
 
@@ -224,8 +225,8 @@ TrainingHistory finished_history(const ResultPaths& paths, const std::string& at
 
 // The curves of both variants are drawn again from their JSON: --stages compare renews every picture.
 void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) {
-    const TrainingHistory classic = finished_history(paths, "classic");
-    const TrainingHistory sparse = finished_history(paths, "sparse");
+    const TrainingHistory classic = finished_history(paths, AttentionKind::classic);
+    const TrainingHistory sparse = finished_history(paths, AttentionKind::sparse);
     const Sparsity sparsity = sparsity_of(config.model);
     Json metrics;
     metrics["performance"] = {{"classic", performance_of(classic)}, {"sparse", performance_of(sparse)}};
@@ -237,14 +238,15 @@ void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) 
                              {"memory_ratio", static_cast<double>(sparse.peak_memory_bytes) /
                                                   static_cast<double>(classic.peak_memory_bytes)}};
     metrics["sparsity"] = {{"square", sparsity.square}, {"causal", sparsity.causal}};
-    metrics["protocol"] = config.protocol;
+    metrics["protocol"] = name_of(config.protocol);
     metrics["config"] = config_to_json(config);
     metrics["config"].erase("attention");
     metrics["success_criteria"] = success_criteria(classic, sparse, sparsity);
     judge_against_baseline(metrics, baseline_loss(paths, config), sparse.val_loss.back());
     write_json_atomic(paths.comparison() + "/comparison_metrics.json", metrics);
     ExperimentConfig variant = config;
-    for (const auto& [attention, history] : {std::pair{"classic", &classic}, std::pair{"sparse", &sparse}}) {
+    for (const auto& [attention, history] :
+         {std::pair{AttentionKind::classic, &classic}, std::pair{AttentionKind::sparse, &sparse}}) {
         variant.model.attention = attention;
         write_training_curves(paths.variant(attention) + "/training_curves.png", *history, variant);
     }

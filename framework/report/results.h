@@ -17,7 +17,7 @@ namespace sieve {
 
 struct ResultPaths {
     explicit ResultPaths(const std::string& results_dir);
-    std::string variant(const std::string& attention) const;  // folder of "classic" or "sparse"
+    std::string variant(AttentionKind attention) const;  // folder
     std::string comparison() const;
     std::string baseline() const;  // of experiment 3
     // Makes the folders; throws when they cannot be written.

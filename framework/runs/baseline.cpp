@@ -66,7 +66,7 @@ class Baseline {
   public:
     Baseline(const ExperimentCommand& command, int64_t search_steps)
         : config_(command.config), resume_(command.resume), search_steps_(search_steps) {
-        config_.model.attention = "classic";
+        config_.model.attention = AttentionKind::classic;
         folder_ = ResultPaths(config_.results_dir).baseline();
     }
 
@@ -90,7 +90,7 @@ class Baseline {
         StudyPlan plan{.title = title,
                        .folder = folder_ + "/search/" + name,
                        .base = config_,
-                       .variants = {"classic"},
+                       .variants = {AttentionKind::classic},
                        .reuse = resume_};
         plan.base.classic_steps = search_steps_;
         return plan;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -26,8 +27,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool runs(const ExperimentConfig& config, const std::string& stage) {
-    return ("," + config.stages + ",").find("," + stage + ",") != std::string::npos;
+bool runs(const ExperimentConfig& config, ExperimentStage stage) {
+    return std::find(config.stages.begin(), config.stages.end(), stage) != config.stages.end();
+}
+
+bool trains(const ExperimentConfig& config, AttentionKind attention) {
+    return runs(config,
+                attention == AttentionKind::classic ? ExperimentStage::classic : ExperimentStage::sparse);
 }
 
 int64_t count_elements(const NamedTensors& parameters) {
@@ -74,22 +80,22 @@ void estimate(PlannedVariant& variant, const Dataset& data) {
 
 // What differs from the plain model; nothing for the presets.
 void print_model_variants(const ModelConfig& m) {
-    if (m.attention_type == "gqa")
+    if (m.attention_type == AttentionType::gqa)
         fmt::print("  attention   gqa, {} query heads over {} key and value heads\n", m.n_heads,
                    m.n_kv_heads);
-    if (m.attention_type == "mla")
+    if (m.attention_type == AttentionType::mla)
         fmt::print(
             "  attention   mla, {} heads of {} + {} (rotated), latent {}, query latent {}, values of {}\n",
             m.n_heads, m.qk_nope_head_dim, m.qk_rope_head_dim, m.kv_lora_rank, m.q_lora_rank, m.v_head_dim);
-    if (m.ffn != "silu" || m.router != "softmax" || m.shared_experts > 0)
-        fmt::print("  experts     {}, {} router, {} shared by all tokens\n", m.ffn, m.router,
-                   m.shared_experts);
+    if (m.ffn != FeedForwardKind::silu || m.router != RouterKind::softmax || m.shared_experts > 0)
+        fmt::print("  experts     {}, {} router, {} shared by all tokens\n", name_of(m.ffn),
+                   name_of(m.router), m.shared_experts);
 }
 
 void print_header(const std::string& title, const ExperimentConfig& c, const Dataset& data, Device device,
                   bool sparse) {
     ExperimentConfig largest = c;
-    largest.model.attention = sparse ? "sparse" : "classic";
+    largest.model.attention = sparse ? AttentionKind::sparse : AttentionKind::classic;
     const auto model = make_model(largest, Device{});
     const ModelConfig& m = c.model;
     fmt::print("{} ({} preset, seed {})\n", title, c.preset, c.seed);
@@ -98,7 +104,7 @@ void print_header(const std::string& title, const ExperimentConfig& c, const Dat
                m.d_model, m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
     print_model_variants(m);
     if (sparse)
-        fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", m.indexer, m.indexer_heads,
+        fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", name_of(m.indexer), m.indexer_heads,
                    m.indexer_dim, to_string(m.sparse_top_k));
     fmt::print("  parameters  {} (classic)", human_count(count_elements(model->main_parameters())));
     if (sparse)
@@ -120,7 +126,7 @@ TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, 
     reset_peak_memory(variant.device);
     const auto model = make_model(c, variant.device);
     const bool from_checkpoint = resume && fs::exists(folder + "/checkpoint.pt");
-    if (c.model.is_sparse() && c.sparse_init == "classic" && !from_checkpoint) {
+    if (c.model.is_sparse() && c.sparse_init == SparseInit::classic && !from_checkpoint) {
         const std::string& source = variant.classic_model;
         if (!fs::exists(source))
             fail_bad_file(
@@ -153,15 +159,15 @@ namespace {
 std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultPaths& paths,
                                  const Dataset& data, Device device) {
     std::vector<PlannedVariant> variants;
-    for (const char* attention : {"classic", "sparse"}) {
-        if (!runs(command.config, attention)) continue;
+    for (const AttentionKind attention : {AttentionKind::classic, AttentionKind::sparse}) {
+        if (!trains(command.config, attention)) continue;
         PlannedVariant variant{.config = command.config,
                                .folder = paths.variant(attention),
-                               .classic_model = paths.variant("classic") + "/final_model.pt",
+                               .classic_model = paths.variant(AttentionKind::classic) + "/final_model.pt",
                                .device = device};
         variant.config.model.attention = attention;
         if (command.resume && is_finished(variant.folder, variant.config)) {
-            fmt::print("  {} was finished by an earlier run and is kept\n", attention);
+            fmt::print("  {} was finished by an earlier run and is kept\n", name_of(attention));
             continue;
         }
         estimate(variant, data);
@@ -190,7 +196,7 @@ void print_plan(const std::vector<PlannedVariant>& variants) {
 // folder is of an earlier model.
 void draw_attention(const ResultPaths& paths, const Dataset& data) {
     const std::string folder = paths.comparison();
-    const FinalModel sparse = read_final_model(paths.variant("sparse") + "/final_model.pt");
+    const FinalModel sparse = read_final_model(paths.variant(AttentionKind::sparse) + "/final_model.pt");
     const TextSample sample = validation_sample(data, 0);
     std::vector<int64_t> layers(static_cast<size_t>(sparse.config.model.n_layers));
     std::iota(layers.begin(), layers.end(), 0);
@@ -198,7 +204,7 @@ void draw_attention(const ResultPaths& paths, const Dataset& data) {
     write_selection_statistics(selection_statistics(*sparse.model, data, statistics_windows), folder);
     std::vector<int64_t> dense = layers_drawn(folder, "dense_attention");
     if (dense.empty()) return;
-    const FinalModel classic = read_final_model(paths.variant("classic") + "/final_model.pt");
+    const FinalModel classic = read_final_model(paths.variant(AttentionKind::classic) + "/final_model.pt");
     std::erase_if(dense, [&](int64_t layer) { return layer >= classic.config.model.n_layers; });
     write_attention_pictures(*classic.model, sample, dense, folder);
 }
@@ -223,7 +229,7 @@ DataConfig data_config(const ExperimentConfig& c) {
             .vocab_size = static_cast<int>(c.model.vocab_size),
             .max_tokens = c.max_tokens,
             .num_documents = c.num_documents,
-            .protocol = c.protocol == "overlap" ? Protocol::overlap : Protocol::heldout,
+            .protocol = c.protocol,
             .val_fraction = c.val_fraction,
             .cache_dir = c.cache_dir,
             .seed = static_cast<uint64_t>(c.seed),
@@ -245,8 +251,8 @@ int run_experiment(const ExperimentCommand& given) {
     const Dataset data = load_data(config);
     const ResultPaths paths(config.results_dir);
     paths.make_folders();
-    for (const char* attention : {"classic", "sparse"})
-        if (!command.resume && runs(config, attention)) warn_about_earlier_run(paths.variant(attention));
+    for (const AttentionKind attention : {AttentionKind::classic, AttentionKind::sparse})
+        if (!command.resume && trains(config, attention)) warn_about_earlier_run(paths.variant(attention));
     print_header("Sieve experiment 4: classic against sparse attention", config, data, device, true);
     const std::vector<PlannedVariant> variants = plan(command, paths, data, device);
     if (!variants.empty()) print_plan(variants);
@@ -259,7 +265,7 @@ int run_experiment(const ExperimentCommand& given) {
         fmt::print("\ninterrupted; the state is saved. To go on: the same command with --resume\n");
         return interrupted();
     }
-    if (runs(config, "compare")) {
+    if (runs(config, ExperimentStage::compare)) {
         write_comparison(paths, config);
         draw_attention(paths, data);
         fmt::print("\n{}: all of it on one page\n", write_report(config.results_dir, paths.comparison()));

@@ -38,15 +38,13 @@ std::vector<std::string> split_values(const std::string& key, const std::string&
 // Values as the configuration writes them back, so that 0.001 and 1e-3 are seen to be equal.
 VariedKey parse_varied_key(const std::string& name, const std::string& list) {
     ExperimentConfig config;
-    config_value(config, name);  // refuses an unknown key first
-    for (const char* place : {"results_dir", "stages", "cache_dir", "tensorboard"})
-        if (name == place)
-            fail_usage(
-                fmt::format("--vary {}: says what is written where, not how a model is trained", name));
+    const ConfigKey varied = config_key(config, name);
+    if (varied.is(KeyNature::place))
+        fail_usage(fmt::format("--vary {}: says what is written where, not how a model is trained", name));
     VariedKey key{.name = name};
     for (const std::string& text : split_values(name, list)) {
-        set_config_value(config, name, text);
-        const std::string value = config_value(config, name);
+        set_from_text(varied.value, name, text);
+        const std::string value = text_of(varied.value);
         if (std::find(key.values.begin(), key.values.end(), value) != key.values.end())
             fail_usage(fmt::format("--values '{}' for {}: {} appears twice", list, name, value));
         key.values.push_back(value);
@@ -54,31 +52,27 @@ VariedKey parse_varied_key(const std::string& name, const std::string& list) {
     return key;
 }
 
-const ConfigKey& key_named(const std::vector<ConfigKey>& keys, const std::string& name) {
-    return *std::find_if(keys.begin(), keys.end(), [&](const ConfigKey& key) { return key.name == name; });
-}
-
 // Whether a variant's result can depend on the key.
-bool concerns(const ConfigKey& key, const std::string& variant, const ExperimentConfig& config) {
-    if (variant == "classic") return std::string(key.group) != "Sparse attention";
-    return std::string(key.name) != "classic_steps" || config.sparse_init == "classic";
+bool concerns(const ConfigKey& key, AttentionKind variant, const ExperimentConfig& config) {
+    if (variant == AttentionKind::classic) return !key.is(KeyNature::sparse_only);
+    return !key.is(KeyNature::classic_only) || config.sparse_init == SparseInit::classic;
 }
 
 // Keys that do not concern the variant get the preset's values: studies that differ in these share the run.
-ExperimentConfig own_config(ExperimentConfig config, const std::string& variant) {
+ExperimentConfig own_config(ExperimentConfig config, AttentionKind variant) {
     config.model.attention = variant;
     ExperimentConfig preset;
     apply_preset(preset, config.preset);
     for (const ConfigKey& key : config_keys(config))
-        if (key.saved && !concerns(key, variant, config))
-            set_config_value(config, key.name, config_value(preset, key.name));
+        if (key.saved() && !concerns(key, variant, config))
+            set_from_text(key.value, key.name, config_value(preset, key.name));
     return config;
 }
 
 std::string folder_name(const StudyPlan& plan, const StudyRun& run) {
     ContentHash hash;
     hash.add(config_to_json(run.config).dump());
-    std::string name = run.variant;
+    std::string name = name_of(run.variant);
     for (size_t i = 0; i < plan.varied.size(); ++i) {
         if (run.values[i].empty()) continue;
         name += fmt::format("_{}={}", plan.varied[i].name, run.values[i]);
@@ -91,13 +85,13 @@ std::string folder_name(const StudyPlan& plan, const StudyRun& run) {
     return fmt::format("{}_{}", name.substr(0, 120), to_hex(hash.value()).substr(0, 8));
 }
 
-StudyRun make_run(const StudyPlan& plan, const std::string& variant, const ExperimentConfig& config) {
+StudyRun make_run(const StudyPlan& plan, AttentionKind variant, const ExperimentConfig& config) {
     StudyRun run{.variant = variant, .config = own_config(config, variant)};
-    ExperimentConfig keys_of = config;
-    const std::vector<ConfigKey> keys = config_keys(keys_of);
-    for (const VariedKey& key : plan.varied)
-        run.values.push_back(
-            concerns(key_named(keys, key.name), variant, config) ? config_value(config, key.name) : "");
+    ExperimentConfig copy = config;
+    for (const VariedKey& varied : plan.varied) {
+        const ConfigKey key = config_key(copy, varied.name);
+        run.values.push_back(concerns(key, variant, config) ? text_of(key.value) : "");
+    }
     run.folder = plan.folder + "/runs/" + folder_name(plan, run);
     return run;
 }
@@ -132,9 +126,11 @@ void refuse_idle_keys(const StudyPlan& plan, const std::vector<StudyRun>& runs) 
         const bool used = std::any_of(runs.begin(), runs.end(),
                                       [&](const StudyRun& run) { return !run.values[i].empty(); });
         if (!used)
-            fail_usage(fmt::format("--vary {}: the {} model does not depend on it; use --variants both or {}",
-                                   plan.varied[i].name, plan.variants.front(),
-                                   plan.variants.front() == "classic" ? "sparse" : "classic"));
+            fail_usage(fmt::format(
+                "--vary {}: the {} model does not depend on it; use --variants both or {}",
+                plan.varied[i].name, name_of(plan.variants.front()),
+                name_of(plan.variants.front() == AttentionKind::classic ? AttentionKind::sparse
+                                                                        : AttentionKind::classic)));
     }
 }
 
@@ -194,7 +190,7 @@ class StudyTrainer {
         for (size_t i = 0; i < runs_.size(); ++i) {
             if (runs_[i].status != RunStatus::pending) continue;
             if (interrupted()) return false;
-            fmt::print("\nrun {} of {}: {} model, {}\n", i + 1, runs_.size(), runs_[i].variant,
+            fmt::print("\nrun {} of {}: {} model, {}\n", i + 1, runs_.size(), name_of(runs_[i].variant),
                        label_of(plan_, runs_[i]));
             guarded(runs_[i], [&] { train_run(i); });
             if (runs_[i].status == RunStatus::pending) return false;
@@ -228,7 +224,7 @@ class StudyTrainer {
         run.status = RunStatus::failed;
         run.error = error;
         run.message = message;
-        fmt::print(stderr, "{} model, {}: {}\n", run.variant, label_of(plan_, run), message);
+        fmt::print(stderr, "{} model, {}: {}\n", name_of(run.variant), label_of(plan_, run), message);
     }
 
     void prepare_run(size_t i) {
@@ -282,9 +278,9 @@ class StudyTrainer {
                              [&](const StudyRun& r) { return r.status == status; });
     }
 
-    using Machine = std::tuple<std::string, int64_t, int64_t>;
+    using Machine = std::tuple<DeviceChoice, cuda::Precision, int64_t, int64_t>;
     static Machine machine_of(const ExperimentConfig& c) {
-        return {c.device + " " + c.precision, c.threads, c.memory_limit_mb};
+        return {c.device, c.precision, c.threads, c.memory_limit_mb};
     }
 
     // The machine and the data as this configuration wants them; both stay as they are while they fit.
@@ -347,10 +343,10 @@ std::vector<StudyRun> runs_of(const StudyPlan& plan) {
     };
     for (int64_t s = 0; s < plan.seeds; ++s)
         for (const ExperimentConfig& config : configurations(plan, plan.base.seed + s))
-            for (const std::string& variant : plan.variants) {
+            for (const AttentionKind variant : plan.variants) {
                 StudyRun run = make_run(plan, variant, config);
-                if (variant == "sparse" && config.sparse_init == "classic") {
-                    const StudyRun source = make_run(plan, "classic", config);
+                if (variant == AttentionKind::sparse && config.sparse_init == SparseInit::classic) {
+                    const StudyRun source = make_run(plan, AttentionKind::classic, config);
                     run.classic_model = source.folder + "/final_model.pt";
                     add(source);
                 }
@@ -380,7 +376,7 @@ int run_ablation(const StudyPlan& plan) {
     shown.results_dir = plan.folder;
     const Device device = prepare_machine(shown);
     const bool sparse =
-        std::find(plan.variants.begin(), plan.variants.end(), "sparse") != plan.variants.end();
+        std::find(plan.variants.begin(), plan.variants.end(), AttentionKind::sparse) != plan.variants.end();
     print_header(plan.title, shown, load_data(shown), device, sparse);
     const StudyOutcome outcome = run_study(plan);
     print_study(plan, outcome.runs);

@@ -39,10 +39,10 @@ struct StudyPlan {
     std::string folder;  // of everything that the study writes
     ExperimentConfig base;
     std::vector<VariedKey> varied;
-    std::vector<std::string> variants;  // of classic and sparse
-    int64_t seeds = 1;                  // base.seed, base.seed + 1, ...
-    bool reuse = true;                  // keep finished runs and go on with interrupted ones
-    double seconds_after = 0;           // estimate of what follows the study, for the ETA
+    std::vector<AttentionKind> variants;
+    int64_t seeds = 1;         // base.seed, base.seed + 1, ...
+    bool reuse = true;         // keep finished runs and go on with interrupted ones
+    double seconds_after = 0;  // estimate of what follows the study, for the ETA
 };
 
 // NaN: not measured.
@@ -53,9 +53,12 @@ struct RunMetrics {
 };
 
 enum class RunStatus { pending, finished, failed };
+template <>
+inline constexpr auto enum_names<RunStatus> = std::to_array<NamedValue<RunStatus>>(
+    {{RunStatus::pending, "not finished"}, {RunStatus::finished, "finished"}, {RunStatus::failed, "failed"}});
 
 struct StudyRun {
-    std::string variant;
+    AttentionKind variant = AttentionKind::classic;
     std::vector<std::string> values;  // one for each varied key; empty when the variant does not have the key
     ExperimentConfig config;
     std::string folder, classic_model;
@@ -106,7 +109,7 @@ Spread spread_of(const std::vector<double>& values);
 
 // The runs of one variant with one set of values, over seeds.
 struct Combination {
-    std::string variant;
+    AttentionKind variant;
     std::vector<std::string> values;
     int64_t failed = 0;
     std::vector<RunMetrics> finished;

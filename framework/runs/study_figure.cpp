@@ -15,7 +15,7 @@ using plot::Axes;
 
 // What all points of a line share: the variant and the values of every key but the first.
 struct Series {
-    std::string variant;
+    AttentionKind variant;
     std::vector<std::string> other_values;
     std::vector<const Combination*> at;       // one a value of the first key; null where there is none
     const Combination* everywhere = nullptr;  // of a variant that does not have the first key
@@ -43,7 +43,7 @@ std::vector<Series> series_of(const StudyPlan& plan, const std::vector<Combinati
 }
 
 std::string label_of(const StudyPlan& plan, const Series& series, bool name_variant) {
-    std::string text = name_variant ? series.variant : "";
+    std::string text = name_variant ? name_of(series.variant) : "";
     for (size_t i = 0; i < series.other_values.size(); ++i)
         if (!series.other_values[i].empty())
             text += fmt::format("{}{} = {}", text.empty() ? "" : ", ", plan.varied[i + 1].name,
@@ -115,7 +115,7 @@ void draw_study_metric(Axes& axes, const StudyPlan& plan, const std::vector<Stud
     axes.x.low = -0.5;
     axes.x.high = static_cast<double>(axes.x.names.size()) - 0.5;
     for (size_t i = 0; i < all.size(); ++i) {
-        if (metric.sparse_only && all[i].variant != "sparse") continue;
+        if (metric.sparse_only && all[i].variant != AttentionKind::sparse) continue;
         const std::string label = label_of(plan, all[i], both);
         const double shift = 0.06 * (static_cast<double>(i) - (static_cast<double>(all.size()) - 1) / 2);
         if (all[i].everywhere)
@@ -128,8 +128,8 @@ void draw_study_metric(Axes& axes, const StudyPlan& plan, const std::vector<Stud
 
 void write_study_figure(const std::string& path, const StudyPlan& plan, const std::vector<StudyRun>& runs) {
     std::vector<StudyMetric> shown;
-    const bool any_sparse =
-        std::any_of(runs.begin(), runs.end(), [](const StudyRun& run) { return run.variant == "sparse"; });
+    const bool any_sparse = std::any_of(
+        runs.begin(), runs.end(), [](const StudyRun& run) { return run.variant == AttentionKind::sparse; });
     for (const StudyMetric& metric : study_metrics)
         if (any_sparse || !metric.sparse_only) shown.push_back(metric);
     const int columns = any_sparse ? 4 : 3, count = static_cast<int>(shown.size());

@@ -64,25 +64,12 @@ Json number_or_null(double value) {
     return std::isfinite(value) ? Json(value) : Json();
 }
 
-const char* name_of(RunStatus status) {
-    switch (status) {
-        case RunStatus::pending:
-            return "not finished";
-        case RunStatus::finished:
-            return "finished";
-        case RunStatus::failed:
-            break;
-    }
-    return "failed";
-}
-
 // The value as it stands in a config.json: a number, a text or a truth value.
 Json typed_value(const std::string& key, const std::string& text) {
     ExperimentConfig config;
-    set_config_value(config, key, text);
-    for (const ConfigKey& k : config_keys(config))
-        if (k.name == key) return std::visit([](auto* value) { return Json(*value); }, k.value);
-    return {};
+    const ConfigValue value = config_key(config, key).value;
+    set_from_text(value, key, text);
+    return json_of(value);
 }
 
 Json values_json(const StudyPlan& plan, const std::vector<std::string>& values) {
@@ -93,12 +80,12 @@ Json values_json(const StudyPlan& plan, const std::vector<std::string>& values) 
 }
 
 Json combination_json(const StudyPlan& plan, const Combination& combination) {
-    Json json{{"variant", combination.variant},
+    Json json{{"variant", name_of(combination.variant)},
               {"values", values_json(plan, combination.values)},
               {"finished", combination.finished.size()},
               {"failed", combination.failed}};
     for (const StudyMetric& metric : study_metrics) {
-        if (metric.sparse_only && combination.variant != "sparse") continue;
+        if (metric.sparse_only && combination.variant != AttentionKind::sparse) continue;
         const Spread spread = combination.spread(metric);
         json[metric.name] = {{"mean", number_or_null(spread.mean)},
                              {"std", number_or_null(spread.deviation)}};
@@ -107,7 +94,7 @@ Json combination_json(const StudyPlan& plan, const Combination& combination) {
 }
 
 Json run_json(const StudyPlan& plan, const StudyRun& run) {
-    Json json{{"variant", run.variant},
+    Json json{{"variant", name_of(run.variant)},
               {"values", values_json(plan, run.values)},
               {"seed", run.config.seed},
               {"status", name_of(run.status)}};
@@ -117,7 +104,7 @@ Json run_json(const StudyPlan& plan, const StudyRun& run) {
     }
     if (run.status == RunStatus::finished)
         for (const StudyMetric& metric : study_metrics)
-            if (!metric.sparse_only || run.variant == "sparse")
+            if (!metric.sparse_only || run.variant == AttentionKind::sparse)
                 json[metric.name] = number_or_null(run.metrics.*metric.value);
     json["folder"] = run.folder;
     return json;
@@ -147,8 +134,8 @@ std::vector<std::string> first_columns(const StudyPlan& plan) {
     return cells;
 }
 
-std::vector<std::string> first_cells(const std::string& variant, const std::vector<std::string>& values) {
-    std::vector<std::string> cells{variant};
+std::vector<std::string> first_cells(AttentionKind variant, const std::vector<std::string>& values) {
+    std::vector<std::string> cells{name_of(variant)};
     cells.insert(cells.end(), values.begin(), values.end());
     return cells;
 }
@@ -230,7 +217,7 @@ Json study_json(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
         for (const std::string& value : key.values) values.push_back(typed_value(key.name, value));
         json["varied"][key.name] = values;
     }
-    json["variants"] = plan.variants;
+    for (const AttentionKind variant : plan.variants) json["variants"].push_back(name_of(variant));
     json["seeds"] = plan.seeds;
     json["config"] = config_to_json(plan.base);
     json["config"].erase("attention");
@@ -250,8 +237,9 @@ void write_study_files(const StudyPlan& plan, const std::vector<StudyRun>& runs)
 
 void print_study(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
     const std::vector<Combination> combinations = combinations_of(runs);
-    const bool any_sparse = std::any_of(combinations.begin(), combinations.end(),
-                                        [](const Combination& c) { return c.variant == "sparse"; });
+    const bool any_sparse = std::any_of(combinations.begin(), combinations.end(), [](const Combination& c) {
+        return c.variant == AttentionKind::sparse;
+    });
     const auto shown = [&](const StudyMetric& metric) {
         return std::string(metric.name) != "val_perplexity" && (any_sparse || !metric.sparse_only);
     };
@@ -272,7 +260,8 @@ void print_study(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
     if (plan.seeds > 1) fmt::print("  mean ± standard deviation over the seeds\n");
     for (const StudyRun& run : runs)
         if (run.status == RunStatus::failed)
-            fmt::print("  failed: {} model, {}: {}\n", run.variant, label_of(plan, run), run.message);
+            fmt::print("  failed: {} model, {}: {}\n", name_of(run.variant), label_of(plan, run),
+                       run.message);
 }
 
 }  // namespace sieve

@@ -53,18 +53,18 @@ void for_each_field(History& h, F&& f) {
 
 constexpr const char* precision_recall = "indexer_precision_recall";  // absent with fp32
 
-// Keys that may differ between the two halves of a resumed run without changing its numbers.
-bool may_differ(const std::string& key) {
-    return key == "preset";
-}
-
-void check_same_config(const Json& saved, const Json& current, const std::string& path) {
-    for (const auto& [key, value] : current.items())
-        if (!may_differ(key) && saved.value(key, Json()) != value)
+// The two halves of a resumed run share every key that shapes its numbers.
+void check_same_config(ExperimentConfig saved, ExperimentConfig current, const std::string& path) {
+    const std::vector<ConfigKey> before = all_config_keys(saved), now = all_config_keys(current);
+    for (size_t i = 0; i < now.size(); ++i) {
+        if (!now[i].saved() || now[i].is(KeyNature::label)) continue;
+        const Json was = json_of(before[i].value), is = json_of(now[i].value);
+        if (was != is)
             fail_bad_file(
                 fmt::format("{}: was written with {} = {}, this run has {}; resume with the same "
                             "configuration or start afresh without --resume",
-                            path, key, saved.value(key, Json()).dump(), value.dump()));
+                            path, now[i].name, was.dump(), is.dump()));
+    }
 }
 
 }  // namespace
@@ -97,10 +97,9 @@ void write_checkpoint(const std::string& path, const Checkpoint& checkpoint, con
 
 Checkpoint read_checkpoint(const std::string& path, const ExperimentConfig& config) {
     const PtFile file = read_pt(path);
-    // Read and written again, so that keys younger than the checkpoint have their defaults.
-    const ExperimentConfig saved =
-        config_from_json(parse_member(file.extra, path, "config.json"), path, true);
-    check_same_config(config_to_json(saved), config_to_json(config), path);
+    // Keys younger than the checkpoint have their defaults.
+    check_same_config(config_from_json(parse_member(file.extra, path, "config.json"), path, true), config,
+                      path);
     const Json progress = parse_member(file.extra, path, "progress.json");
     Checkpoint checkpoint;
     try {

@@ -93,16 +93,10 @@ void remove_event_files(const std::string& folder) {
     for (const fs::path& path : found) fs::remove(path);
 }
 
-StageKind stage_of(const std::string& name) {
-    for (const StageKind kind : {StageKind::classic, StageKind::warmup, StageKind::sparse})
-        if (name == name_of(kind)) return kind;
-    throw std::invalid_argument(name);
-}
-
 std::optional<MetricsRow> parse_row(const std::string& line) {
     try {
         const auto json = nlohmann::json::parse(line);
-        MetricsRow row{.stage = stage_of(json.at("stage").get<std::string>()),
+        MetricsRow row{.stage = value_named<StageKind>(json.at("stage").get<std::string>()).value(),
                        .step = json.at("step").get<int64_t>(),
                        .time = json.at("time").get<double>()};
         for (const Field& field : fields) row.*field.value = json.value(field.name, static_cast<double>(NAN));

@@ -51,22 +51,11 @@ void clear_gradients(const NamedTensors& parameters) {
 
 }  // namespace
 
-const char* name_of(StageKind kind) {
-    switch (kind) {
-        case StageKind::classic:
-            return "classic";
-        case StageKind::warmup:
-            return "warm-up";
-        case StageKind::sparse:
-            return "sparse";
-    }
-    return "?";
-}
-
 std::vector<Stage> stages_of(const ExperimentConfig& config) {
     if (!config.model.is_sparse()) return {{StageKind::classic, config.classic_steps, config.learning_rate}};
     double rate = config.sparse_learning_rate;
-    if (rate == 0) rate = config.sparse_init == "classic" ? config.learning_rate / 10 : config.learning_rate;
+    if (rate == 0)
+        rate = config.sparse_init == SparseInit::classic ? config.learning_rate / 10 : config.learning_rate;
     std::vector<Stage> stages;
     if (config.warmup_steps > 0) stages.push_back({StageKind::warmup, config.warmup_steps, config.warmup_lr});
     stages.push_back({StageKind::sparse, config.sparse_steps, rate});
@@ -88,7 +77,7 @@ StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& mode
     else
         hybrid_ = std::make_unique<HybridOptimizer>(
             model.parameters(), HybridOptimizerConfig{.weight_decay = config.weight_decay,
-                                                      .use_muon = config.optimizer == "muon"});
+                                                      .use_muon = config.optimizer == OptimizerKind::muon});
 }
 
 StageRunner::~StageRunner() = default;

@@ -43,13 +43,15 @@ struct TrainingHistory {
 };
 
 enum class StageKind { classic, warmup, sparse };
+template <>
+inline constexpr auto enum_names<StageKind> = std::to_array<NamedValue<StageKind>>(
+    {{StageKind::classic, "classic"}, {StageKind::warmup, "warm-up"}, {StageKind::sparse, "sparse"}});
 
 struct Stage {
     StageKind kind;
     int64_t steps;
     double peak_learning_rate;
 };
-const char* name_of(StageKind kind);
 
 // One training step of one stage, and the parameters and optimiser that belong to it.
 class StageRunner {

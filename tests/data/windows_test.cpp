@@ -95,9 +95,10 @@ TEST_CASE("windows: errors") {
     check_error("val_fraction: 1; want more than 0 and less than 1",
                 [] { make_windows(1000, 8, Protocol::heldout, 1.0, 0, "x"); });
     check_error("seq_len: 0; want at least 1", [] { make_windows(1000, 0, Protocol::heldout, 0.1, 0, "x"); });
-    check_error("protocol: 'random', want heldout or overlap", [] { parse_protocol("random"); });
-    CHECK(parse_protocol("overlap") == Protocol::overlap);
-    CHECK(parse_protocol(name_of(Protocol::heldout)) == Protocol::heldout);
+    check_error("protocol: 'random', want heldout or overlap",
+                [] { from_name<Protocol>("protocol", "random"); });
+    CHECK(from_name<Protocol>("protocol", "overlap") == Protocol::overlap);
+    CHECK(value_named<Protocol>(name_of(Protocol::heldout)) == Protocol::heldout);
 }
 
 TEST_CASE("windows: random_permutation is a permutation, each place equally likely") {

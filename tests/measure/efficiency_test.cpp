@@ -426,8 +426,8 @@ TEST_CASE("efficiency: the command line") {
             "seq_lengths: '12,x', want whole numbers of at least 1, separated by commas");
     refused("--seq_lengths 12,", "seq_lengths: '12,', want whole numbers of at least 1, separated by commas");
     refused("--seq_lengths 12,8,12", "seq_lengths: '12,8,12', 12 appears twice");
-    refused("--variants dense", "variants: 'dense', want a list of classic, materialised, sparse");
-    refused("--stages backward", "stages: 'backward', want a list of forward, train");
+    refused("--variants dense", "variants: 'dense', want a list of classic, materialised and sparse");
+    refused("--stages backward", "stages: 'backward', want a list of forward and train");
     refused("--steps 0", "steps: 0, want at least 1");
     refused("--memory_limit 8Q", "memory_limit: '8Q', want a size such as 512M or 8G");
     refused("--preset huge", "preset: 'huge', want small, medium or large");

@@ -59,14 +59,15 @@ TEST_CASE("flops: attention and indexer by hand") {
     c.n_layers = 1, c.d_model = 8, c.n_heads = 2;
     CHECK(training_step_flops(c, 1, 4).attention == doctest::Approx(10 * 14 * 8));
     CHECK(training_step_flops(c, 1, 4).indexer() == 0);
-    c.attention = "sparse", c.sparse_top_k = 2, c.indexer_heads = 1, c.indexer_dim = 3;
+    c.attention = AttentionKind::sparse, c.sparse_top_k = 2, c.indexer_heads = 1, c.indexer_dim = 3;
     CHECK(training_step_flops(c, 1, 4).attention == doctest::Approx(7 * 14 * 8));
     // Projections 3 + 3 + 1 rows of 8; scores over 10 pairs; loss and gradients over 7; main scores over 7.
     CHECK(training_step_flops(c, 1, 4).indexer() ==
           doctest::Approx(4 * 4 * 7 * 8 + 10 * 2 * 3 + 7 * 6 * 3 + 7 * 2 * 8));
-    c.attention_type = "gqa", c.n_kv_heads = 1;  // keys are shared, scores are not
+    c.attention_type = AttentionType::gqa, c.n_kv_heads = 1;  // keys are shared, scores are not
     CHECK(training_step_flops(c, 1, 4).attention == doctest::Approx(7 * 14 * 8));
-    c.attention_type = "mla", c.kv_lora_rank = 5, c.qk_rope_head_dim = 2;  // 2 heads of 7 over values of 5
+    c.attention_type = AttentionType::mla, c.kv_lora_rank = 5,
+    c.qk_rope_head_dim = 2;  // 2 heads of 7 over values of 5
     CHECK(training_step_flops(c, 1, 4).attention == doctest::Approx(7 * 2 * 2 * (4 * 7 + 3 * 5)));
 }
 
@@ -74,7 +75,7 @@ TEST_CASE("flops: the parts of a small model by hand, in training and in a forwa
     // 1 layer of width 8 with 2 heads, 3 experts of 5 of which a token uses 2, 11 tokens in the vocabulary;
     // one window of 4 tokens, top 2: 10 pairs in the triangle, 7 of them read. Indexer: one head of 3 dims.
     ModelConfig c;
-    c.attention = "sparse", c.sparse_top_k = 2, c.indexer_heads = 1, c.indexer_dim = 3;
+    c.attention = AttentionKind::sparse, c.sparse_top_k = 2, c.indexer_heads = 1, c.indexer_dim = 3;
     c.n_layers = 1, c.d_model = 8, c.n_heads = 2, c.d_ff = 5, c.num_experts = 3, c.expert_top_k = 2;
     c.vocab_size = 11;
     const StepFlops forward = forward_flops(c, 1, 4), training = training_step_flops(c, 1, 4);
@@ -102,7 +103,7 @@ TEST_CASE("flops: the parts of a small model by hand, in training and in a forwa
 
 TEST_CASE("flops: top k per layer") {
     ModelConfig c;
-    c.attention = "sparse", c.n_layers = 2;
+    c.attention = AttentionKind::sparse, c.n_layers = 2;
     const auto attention_of = [&](const PerLayer& k) {
         c.sparse_top_k = k;
         return training_step_flops(c, 1, 32).attention;

@@ -12,8 +12,8 @@ namespace {
 
 ModelConfig tiny(const std::string& attention, const std::string& indexer, int64_t top_k) {
     ModelConfig c;
-    c.attention = attention;
-    c.indexer = indexer;
+    c.attention = from_name<AttentionKind>("attention", attention);
+    c.indexer = from_name<IndexerKind>("indexer", indexer);
     c.vocab_size = 37;
     c.d_model = 24, c.n_heads = 2, c.n_layers = 3, c.d_ff = 20;
     c.max_seq_len = 16;  // the texts below are longer
@@ -73,8 +73,8 @@ Reading read_by_token(const Transformer& model, const std::vector<int32_t>& toke
 }
 
 void check_decoding(const ModelConfig& config, DType dtype) {
-    INFO(config.attention << " " << config.indexer << " k " << config.sparse_top_k << " "
-                          << std::string(name_of(dtype)));
+    INFO(name_of(config.attention) << " " << name_of(config.indexer) << " k " << config.sparse_top_k << " "
+                                   << std::string(name_of(dtype)));
     const Transformer model(config, ParameterInit{.std = 0.3, .dtype = dtype});
     for (const int64_t T : {1, 2, 40, 131}) {
         const std::vector<int32_t> tokens = text(T, static_cast<uint64_t>(T));
@@ -103,7 +103,7 @@ TEST_CASE("decoder: the same in every precision of the indexer") {
     for (const char* precision : {"bf16", "fp8", "int8"})
         for (const char* indexer : {"plain", "deepseek"}) {
             ModelConfig config = tiny("sparse", indexer, 6);
-            config.indexer_precision = precision;
+            config.indexer_precision = from_name<IndexerPrecision>("indexer_precision", precision);
             check_decoding(config, DType::float32);
         }
 }

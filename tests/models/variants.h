@@ -17,13 +17,13 @@ struct Variant {
 inline std::vector<Variant> model_variants() {
     const auto gqa = [](int64_t kv_heads) {
         return [kv_heads](ModelConfig& c) {
-            c.attention_type = "gqa";
+            c.attention_type = AttentionType::gqa;
             c.n_kv_heads = kv_heads;
         };
     };
     const auto mla = [](int64_t q_rank) {
         return [q_rank](ModelConfig& c) {
-            c.attention_type = "mla";
+            c.attention_type = AttentionType::mla;
             c.n_heads = 3, c.q_lora_rank = q_rank, c.kv_lora_rank = 5;
             c.qk_nope_head_dim = 3, c.qk_rope_head_dim = 2, c.v_head_dim = 4;
         };
@@ -36,36 +36,36 @@ inline std::vector<Variant> model_variants() {
             {"mla, query latent, deepseek",
              [mla](ModelConfig& c) {
                  mla(6)(c);
-                 c.indexer = "deepseek";
+                 c.indexer = IndexerKind::deepseek;
              }},
             {"mla, deepseek",
              [mla](ModelConfig& c) {
                  mla(0)(c);
-                 c.indexer = "deepseek";
+                 c.indexer = IndexerKind::deepseek;
              }},
             {"top k per layer",
              [](ModelConfig& c) {
                  c.sparse_top_k = PerLayer({2, 4});
              }},
-            {"swiglu", [](ModelConfig& c) { c.ffn = "swiglu"; }},
+            {"swiglu", [](ModelConfig& c) { c.ffn = FeedForwardKind::swiglu; }},
             {"2 shared experts", [](ModelConfig& c) { c.shared_experts = 2; }},
             {"sigmoid_bias",
              [](ModelConfig& c) {
-                 c.router = "sigmoid_bias";
+                 c.router = RouterKind::sigmoid_bias;
                  c.routed_scaling_factor = 1.5;
              }},
             {"gqa, swiglu, shared, sigmoid_bias, deepseek", [gqa](ModelConfig& c) {
                  gqa(2)(c);
-                 c.ffn = "swiglu";
+                 c.ffn = FeedForwardKind::swiglu;
                  c.shared_experts = 1;
-                 c.router = "sigmoid_bias";
-                 c.indexer = "deepseek";
+                 c.router = RouterKind::sigmoid_bias;
+                 c.indexer = IndexerKind::deepseek;
              }}};
 }
 
 inline ModelConfig tiny_variant(const Variant& variant, const std::string& attention) {
     ModelConfig c;
-    c.attention = attention;
+    c.attention = from_name<AttentionKind>("attention", attention);
     c.vocab_size = 13;
     c.d_model = 8, c.n_heads = 4, c.n_layers = 2, c.d_ff = 5;
     c.max_seq_len = 8;

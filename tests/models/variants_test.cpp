@@ -226,16 +226,18 @@ TEST_CASE("variants: every layer selects its own number of keys") {
 // Numbers of the model before it had variants: whatever is added must leave the presets alone.
 TEST_CASE("the small preset's weights and outputs are what they always were") {
     struct Pinned {
-        const char *attention, *indexer;
+        AttentionKind attention;
+        IndexerKind indexer;
         uint64_t weights;
         double first, squares, balancing, alignment;
     };
-    for (const Pinned& want :
-         {Pinned{"classic", "plain", 0x972a66ab4d7e30fd, -1.16042924, 50122.9539, 4.04266167, 0},
-          Pinned{"sparse", "plain", 0xafe07fe7343d796d, -1.16042924, 50167.4092, 4.043365, 5.93000221},
-          Pinned{"sparse", "deepseek", 0xcc8ac9e0295c411d, -1.16042924, 50273.5098, 4.03884792,
-                 0.341737717}}) {
-        INFO(want.attention << ", " << want.indexer);
+    for (const Pinned& want : {Pinned{AttentionKind::classic, IndexerKind::plain, 0x972a66ab4d7e30fd,
+                                      -1.16042924, 50122.9539, 4.04266167, 0},
+                               Pinned{AttentionKind::sparse, IndexerKind::plain, 0xafe07fe7343d796d,
+                                      -1.16042924, 50167.4092, 4.043365, 5.93000221},
+                               Pinned{AttentionKind::sparse, IndexerKind::deepseek, 0xcc8ac9e0295c411d,
+                                      -1.16042924, 50273.5098, 4.03884792, 0.341737717}}) {
+        INFO(name_of(want.attention) << ", " << name_of(want.indexer));
         ExperimentConfig c;
         apply_preset(c, "small");
         c.model.vocab_size = 300, c.model.attention = want.attention, c.model.indexer = want.indexer;
@@ -268,7 +270,7 @@ Tensor offsets(const std::vector<int64_t>& counts) {
 
 TEST_CASE("sigmoid_bias: the bias falls where the load is above the mean and rises where it is below") {
     ModelConfig config = tiny_variant(model_variants()[0], "classic");
-    config.router = "sigmoid_bias";
+    config.router = RouterKind::sigmoid_bias;
     const Transformer model(config, ParameterInit{});
     model.balance_routers({offsets({5, 3, 1}), offsets({3, 3, 3})}, 0.25);
     CHECK(model.buffers()[0].tensor.to_vector<float>() == std::vector<float>{-0.25f, 0, 0.25f});
@@ -280,7 +282,7 @@ TEST_CASE("sigmoid_bias: the bias falls where the load is above the mean and ris
 
 TEST_CASE("sigmoid_bias: updates even out a skewed load, without a gradient") {
     ModelConfig config = tiny_variant(model_variants()[0], "classic");
-    config.router = "sigmoid_bias";
+    config.router = RouterKind::sigmoid_bias;
     config.n_layers = 1;
     const Transformer model(config, ParameterInit{.std = 0.4});
     const Tensor tokens = random_tokens({8, 64}, 21, 13);

@@ -26,8 +26,8 @@ constexpr float clear_margin = 1e-4f;
 
 ModelConfig tiny(const std::string& attention, const std::string& indexer, int64_t top_k) {
     ModelConfig c;
-    c.attention = attention;
-    c.indexer = indexer;
+    c.attention = from_name<AttentionKind>("attention", attention);
+    c.indexer = from_name<IndexerKind>("indexer", indexer);
     c.vocab_size = vocabulary;
     c.d_model = 24, c.n_heads = 2, c.n_layers = 2, c.d_ff = 20;
     c.num_experts = 3, c.expert_top_k = 2;
@@ -90,7 +90,8 @@ void disturb(const Transformer& model) {
         const NoGrad guard;
         if (p.tensor.rank() == 1)
             p.tensor.copy_from(random_uniform(p.tensor.shape(), p.name.size(), 0.5, 1.5));
-        if (model.config().indexer != "deepseek" || p.name.find("indexer.k_proj") == std::string::npos)
+        if (model.config().indexer != IndexerKind::deepseek ||
+            p.name.find("indexer.k_proj") == std::string::npos)
             continue;
         for (int64_t i = 0; i < p.tensor.numel(); ++i) p.tensor.data<float>()[i] *= 1e-3f;
     }
@@ -98,7 +99,7 @@ void disturb(const Transformer& model) {
 
 // Writes the model and one case a shape, runs check_onnx.py, and checks every difference.
 void check_onnx(const std::string& python, const ModelConfig& config, const std::vector<Shape>& shapes) {
-    INFO(config.attention << " " << config.indexer << " k " << config.sparse_top_k);
+    INFO(name_of(config.attention) << " " << name_of(config.indexer) << " k " << config.sparse_top_k);
     const NoGrad guard;
     const TemporaryFolder folder;
     const std::string cases = folder / "cases", file = folder / "model.onnx";

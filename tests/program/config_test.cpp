@@ -94,7 +94,7 @@ TEST_CASE("config: one key by its name, from text and as text") {
     set_config_value(c, "tensorboard", "true");
     CHECK(c.model.sparse_top_k == 7);
     CHECK(c.learning_rate == 1e-4);
-    CHECK(c.model.indexer == "deepseek");
+    CHECK(c.model.indexer == IndexerKind::deepseek);
     CHECK(c.tensorboard);
     for (const char* key : {"sparse_top_k", "learning_rate", "indexer", "tensorboard", "seed"}) {
         ExperimentConfig copy;
@@ -111,10 +111,66 @@ TEST_CASE("config: one key by its name, from text and as text") {
                 [&] { set_config_value(c, "d_modle", "8"); });
 }
 
+TEST_CASE("config: named values are read and written by name, everywhere") {
+    const ExperimentConfig c =
+        parse({"--stages", "compare,classic", "--device", "cpu", "--optimizer", "adamw", "--protocol",
+               "overlap", "--attention_type", "mla", "--indexer", "deepseek"})
+            .config;
+    CHECK(c.stages == std::vector{ExperimentStage::compare, ExperimentStage::classic});
+    CHECK(c.device == DeviceChoice::cpu);
+    CHECK(config_value(c, "stages") == "compare,classic");
+    CHECK(config_to_json(c).at("optimizer") == "adamw");
+    CHECK(config_from_json(config_to_json(c), "test").protocol == Protocol::overlap);
+    CHECK(config_to_toml(c).find("attention_type = \"mla\"") != std::string::npos);
+    const TemporaryFolder folder;
+    std::ofstream(folder / "c.toml") << config_to_toml(c);
+    const ExperimentConfig again = parse({"--config", folder / "c.toml"}).config;
+    CHECK(config_to_toml(again) == config_to_toml(c));
+    std::ofstream(folder / "c.toml") << "stages = [\"classic\", \"compare\"]\n";
+    CHECK(config_value(parse({"--config", folder / "c.toml"}).config, "stages") == "classic,compare");
+}
+
+TEST_CASE("config: every key says what it is about") {
+    using enum KeyNature;
+    ExperimentConfig c;
+    const auto names = [&](KeyNature nature) {
+        std::vector<std::string> found;
+        for (const ConfigKey& key : config_keys(c))
+            if (key.is(nature)) found.emplace_back(key.name);
+        return found;
+    };
+    for (const ConfigKey& key : config_keys(c)) {
+        INFO(key.name);
+        CHECK(key.is(model | data | training | running | place));
+        CHECK(config_to_json(c).contains(key.name) == key.saved());
+        const auto inside = [&](const void* value) {
+            return !std::less<>()(value, static_cast<const void*>(&c.model)) &&
+                   std::less<>()(value, static_cast<const void*>(&c.model + 1));
+        };
+        if (!std::holds_alternative<NamedChoice>(key.value))
+            CHECK(key.is(model) == std::visit(
+                                       [&](const auto& value) {
+                                           if constexpr (std::is_pointer_v<std::decay_t<decltype(value)>>)
+                                               return inside(value);
+                                           return false;
+                                       },
+                                       key.value));
+    }
+    using Names = std::vector<std::string>;
+    CHECK(names(data) == Names{"vocab_size", "max_seq_len", "data", "tokenizer", "protocol", "max_tokens",
+                               "num_documents", "val_fraction"});
+    CHECK(names(place) == Names{"cache_dir", "results_dir", "stages", "tensorboard"});
+    CHECK(names(running) == Names{"device", "threads", "memory_limit_mb", "checkpoint_every"});
+    CHECK(names(classic_only) == Names{"classic_steps"});
+    CHECK(names(sparse_only) == Names{"indexer", "indexer_heads", "indexer_dim", "indexer_precision",
+                                      "indexer_scale", "sparse_top_k", "indexer_loss_weight", "warmup_steps",
+                                      "warmup_lr", "sparse_steps", "sparse_learning_rate", "sparse_init"});
+}
+
 TEST_CASE("command line: indexer_precision") {
-    CHECK(parse({}).config.model.indexer_precision == "fp32");
+    CHECK(parse({}).config.model.indexer_precision == IndexerPrecision::fp32);
     const ExperimentConfig config = parse({"--indexer_precision", "fp8"}).config;
-    CHECK(config_from_json(config_to_json(config), "test").model.indexer_precision == "fp8");
+    CHECK(config_from_json(config_to_json(config), "test").model.indexer_precision == IndexerPrecision::fp8);
     CHECK(config_to_toml(config).find("indexer_precision = \"fp8\"") != std::string::npos);
     CHECK(selector_config(config.model, 0).indexer.precision == IndexerPrecision::fp8);
     check_error("indexer_precision: 'fp16', want fp32, bf16, fp8 or int8", [] {
@@ -185,8 +241,18 @@ TEST_CASE("command line: mistakes get one clear line") {
     check_error("d_model: 250 is not divisible by n_heads 8; choose d_model = 256 or another n_heads", [] {
         parse({"--d_model", "250"});
     });
-    check_error("stages: 'classic,spares', want a list of classic, sparse and compare", [] {
-        parse({"--stages", "classic,spares"});
+    check_error("stages: 'classic,spares', want a list of classic, sparse and compare, did you mean sparse?",
+                [] {
+                    parse({"--stages", "classic,spares"});
+                });
+    check_error("stages: '', want a list of classic, sparse and compare", [] { parse({"--stages", ""}); });
+    check_error("ffn: 'gelu', want silu or swiglu", [] { parse({"--ffn", "gelu"}); });
+    check_error("router: 'sigmoid', want softmax or sigmoid_bias", [] { parse({"--router", "sigmoid"}); });
+    check_error("attention_type: 'mqa', want mha, gqa or mla", [] { parse({"--attention_type", "mqa"}); });
+    check_error("precision: 'fp8', want fp32, tf32 or bf16", [] { parse({"--precision", "fp8"}); });
+    check_error("device: 'gpu', want auto, cpu or cuda", [] { parse({"--device", "gpu"}); });
+    check_error("protocol: 'holdout', want heldout or overlap, did you mean heldout?", [] {
+        parse({"--protocol", "holdout"});
     });
     check_error("optimizer: 'sgd', want muon or adamw", [] { parse({"--optimizer", "sgd"}); });
     check_error("sparse_init: 'random', want scratch or classic", [] { parse({"--sparse_init", "random"}); });
@@ -202,11 +268,17 @@ TEST_CASE("command line: mistakes get one clear line") {
 TEST_CASE("config.json: round trip, wrong types and unknown keys") {
     ExperimentConfig c;
     apply_preset(c, "small");
-    c.model.attention = "sparse";
+    c.model.attention = AttentionKind::sparse;
     c.data = "x y.txt";
     CHECK(config_to_json(config_from_json(config_to_json(c), "c.json")) == config_to_json(c));
     check_error("c.json: d_model is \"wide\", want a whole number", [] {
         config_from_json({{"d_model", "wide"}}, "c.json");
+    });
+    check_error("c.json: ffn is \"swigul\", want silu or swiglu, did you mean swiglu?", [] {
+        config_from_json({{"ffn", "swigul"}}, "c.json");
+    });
+    check_error("c.json: attention is 3, want classic or sparse", [] {
+        config_from_json({{"attention", 3}}, "c.json");
     });
     check_error("c.json: unknown key 'colour'", [] { config_from_json({{"colour", 1}}, "c.json"); });
     CHECK(config_from_json({{"colour", 1}, {"d_model", 12}}, "c.json", true).model.d_model == 12);

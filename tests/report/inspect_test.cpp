@@ -18,7 +18,7 @@ namespace {
 
 ModelConfig tiny(const std::string& attention, int64_t top_k = 5) {
     ModelConfig m;
-    m.attention = attention;
+    m.attention = from_name<AttentionKind>("attention", attention);
     m.vocab_size = 300;
     m.d_model = 24, m.n_heads = 3, m.n_layers = 2, m.d_ff = 16;
     m.max_seq_len = 17;

@@ -73,7 +73,7 @@ const std::vector<std::string> pictures = {"comparison/performance_comparison.pn
 ExperimentConfig hostile_config(const std::string& attention) {
     ExperimentConfig c;
     apply_preset(c, "small");
-    c.model.attention = attention;
+    c.model.attention = from_name<AttentionKind>("attention", attention);
     c.classic_steps = 30;
     c.data = "</pre><script>alert('data')</script>\"><img src=x onerror=alert(1)>.txt";
     return c;

@@ -19,7 +19,7 @@ namespace {
 ExperimentConfig tiny(const std::string& attention, const std::string& cache) {
     ExperimentConfig c;
     apply_preset(c, "small");
-    c.model.attention = attention;
+    c.model.attention = from_name<AttentionKind>("attention", attention);
     c.model.vocab_size = 300;
     c.model.d_model = 16, c.model.n_heads = 2, c.model.n_layers = 2, c.model.d_ff = 16;
     c.model.max_seq_len = 12;

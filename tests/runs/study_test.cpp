@@ -16,7 +16,7 @@ using namespace sieve::testing;
 namespace {
 
 StudyPlan plan_of(const std::vector<std::string>& keys, const std::vector<std::string>& values,
-                  const std::vector<std::string>& variants = {"sparse"}, int64_t seeds = 1) {
+                  const std::vector<AttentionKind>& variants = {AttentionKind::sparse}, int64_t seeds = 1) {
     StudyPlan plan{.title = "a study",
                    .folder = "study",
                    .varied = parse_varied(keys, values),
@@ -26,13 +26,13 @@ StudyPlan plan_of(const std::vector<std::string>& keys, const std::vector<std::s
     return plan;
 }
 
-int64_t count_of(const std::vector<StudyRun>& runs, const std::string& variant) {
+int64_t count_of(const std::vector<StudyRun>& runs, AttentionKind variant) {
     return std::count_if(runs.begin(), runs.end(), [&](const StudyRun& r) { return r.variant == variant; });
 }
 
 // Two values and two seeds: one run failed, the others have these losses.
 struct Finished {
-    StudyPlan plan = plan_of({"sparse_top_k"}, {"4,8"}, {"sparse"}, 2);
+    StudyPlan plan = plan_of({"sparse_top_k"}, {"4,8"}, {AttentionKind::sparse}, 2);
     std::vector<StudyRun> runs = runs_of(plan);
     Finished() {
         for (size_t i = 0; i < runs.size(); ++i) {
@@ -87,7 +87,8 @@ TEST_CASE("study: keys and values from the command line") {
 }
 
 TEST_CASE("study: every combination, seed by seed, a folder each") {
-    const StudyPlan plan = plan_of({"sparse_top_k", "indexer_heads"}, {"4,8", "1,2,4"}, {"sparse"}, 2);
+    const StudyPlan plan =
+        plan_of({"sparse_top_k", "indexer_heads"}, {"4,8", "1,2,4"}, {AttentionKind::sparse}, 2);
     const std::vector<StudyRun> runs = runs_of(plan);
     REQUIRE(runs.size() == 12);
     CHECK(runs[0].values == std::vector<std::string>{"4", "1"});
@@ -124,31 +125,32 @@ TEST_CASE("study: a run's folder is a matter of its configuration alone") {
 }
 
 TEST_CASE("study: a variant is not trained again for keys that it does not have") {
-    const auto runs =
-        runs_of(plan_of({"sparse_top_k", "d_model"}, {"4,8,16", "32,64"}, {"classic", "sparse"}, 2));
-    CHECK(count_of(runs, "classic") == 4);
-    CHECK(count_of(runs, "sparse") == 12);
-    CHECK(runs[0].variant == "classic");
+    const auto runs = runs_of(plan_of({"sparse_top_k", "d_model"}, {"4,8,16", "32,64"},
+                                      {AttentionKind::classic, AttentionKind::sparse}, 2));
+    CHECK(count_of(runs, AttentionKind::classic) == 4);
+    CHECK(count_of(runs, AttentionKind::sparse) == 12);
+    CHECK(runs[0].variant == AttentionKind::classic);
     CHECK(runs[0].values == std::vector<std::string>{"", "32"});
     check_error("--vary sparse_top_k: the classic model does not depend on it; use --variants both or sparse",
-                [] { runs_of(plan_of({"sparse_top_k"}, {"4,8"}, {"classic"})); });
+                [] { runs_of(plan_of({"sparse_top_k"}, {"4,8"}, {AttentionKind::classic})); });
     check_error(
         "--vary classic_steps: the sparse model does not depend on it; use --variants both or classic",
         [] { runs_of(plan_of({"classic_steps"}, {"4,8"})); });
-    check_error("seeds: 0, want at least 1", [] { runs_of(plan_of({"d_model"}, {"4"}, {"sparse"}, 0)); });
+    check_error("seeds: 0, want at least 1",
+                [] { runs_of(plan_of({"d_model"}, {"4"}, {AttentionKind::sparse}, 0)); });
     check_error("--vary seed: --seeds 3 trains each combination with several seeds already; use --seeds 1",
-                [] { runs_of(plan_of({"seed"}, {"1,2"}, {"sparse"}, 3)); });
+                [] { runs_of(plan_of({"seed"}, {"1,2"}, {AttentionKind::sparse}, 3)); });
     CHECK(runs_of(plan_of({"seed"}, {"1,2"})).size() == 2);
 }
 
 TEST_CASE("study: a sparse model that starts from the classic one has it trained first, once") {
     const auto runs = runs_of(plan_of({"sparse_init", "sparse_top_k"}, {"scratch,classic", "4,8"}));
-    REQUIRE(count_of(runs, "classic") == 1);
-    const auto classic =
-        std::find_if(runs.begin(), runs.end(), [](const StudyRun& r) { return r.variant == "classic"; });
+    REQUIRE(count_of(runs, AttentionKind::classic) == 1);
+    const auto classic = std::find_if(runs.begin(), runs.end(),
+                                      [](const StudyRun& r) { return r.variant == AttentionKind::classic; });
     for (auto run = runs.begin(); run != runs.end(); ++run) {
-        if (run->variant == "classic") continue;
-        const bool starts_there = run->config.sparse_init == "classic";
+        if (run->variant == AttentionKind::classic) continue;
+        const bool starts_there = run->config.sparse_init == SparseInit::classic;
         CHECK(run->classic_model == (starts_there ? classic->folder + "/final_model.pt" : ""));
         if (starts_there) CHECK(run > classic);
     }

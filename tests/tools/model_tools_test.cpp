@@ -34,8 +34,8 @@ const Tokenizer& tokenizer() {
 FinalModel random_model(const std::string& attention, const std::string& indexer = "plain") {
     FinalModel m;
     ModelConfig& c = m.config.model;
-    c.attention = attention;
-    c.indexer = indexer;
+    c.attention = from_name<AttentionKind>("attention", attention);
+    c.indexer = from_name<IndexerKind>("indexer", indexer);
     c.vocab_size = tokenizer().vocab_size();
     c.d_model = 32, c.n_heads = 2, c.n_layers = 2, c.d_ff = 24, c.max_seq_len = 16;
     c.num_experts = 3, c.indexer_heads = 2, c.indexer_dim = 8, c.sparse_top_k = 6;

@@ -19,7 +19,7 @@ namespace {
 
 ExperimentConfig tiny(const std::string& attention) {
     ExperimentConfig c;
-    c.model.attention = attention;
+    c.model.attention = from_name<AttentionKind>("attention", attention);
     c.model.vocab_size = 300;
     c.model.d_model = 16, c.model.n_heads = 2, c.model.n_layers = 2, c.model.d_ff = 24;
     c.model.max_seq_len = 12;
@@ -186,7 +186,7 @@ DEVICE_TEST_CASE("causality on a device: no logit sees a later token", device) {
                 if (device.is_cpu() && precision != cuda::Precision::fp32) continue;
                 cuda::set_precision(precision);
                 ModelConfig config = tiny(attention).model;
-                config.indexer = indexer;
+                config.indexer = from_name<IndexerKind>("indexer", indexer);
                 const Transformer model(config, ParameterInit{.std = 0.2, .device = device});
                 const NoGrad guard;
                 for (const int64_t T : {2, 7, 33})

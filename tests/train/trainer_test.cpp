@@ -22,7 +22,7 @@ namespace {
 
 ExperimentConfig tiny(const std::string& attention) {
     ExperimentConfig c;
-    c.model.attention = attention;
+    c.model.attention = from_name<AttentionKind>("attention", attention);
     c.model.vocab_size = 300;
     c.model.d_model = 32, c.model.n_heads = 2, c.model.n_layers = 2, c.model.d_ff = 48;
     c.model.max_seq_len = 24;
@@ -47,17 +47,18 @@ const Dataset& excerpt() {
 // DeepSeek-V3.2 in small.
 ExperimentConfig tiny_latent(const std::string& attention) {
     ExperimentConfig c = tiny(attention);
-    c.model.attention_type = "mla", c.model.n_heads = 4, c.model.q_lora_rank = 24, c.model.kv_lora_rank = 16;
+    c.model.attention_type = AttentionType::mla, c.model.n_heads = 4, c.model.q_lora_rank = 24,
+    c.model.kv_lora_rank = 16;
     c.model.qk_nope_head_dim = 8, c.model.qk_rope_head_dim = 4, c.model.v_head_dim = 8;
-    c.model.indexer = "deepseek", c.model.sparse_top_k = PerLayer({12, 6});
+    c.model.indexer = IndexerKind::deepseek, c.model.sparse_top_k = PerLayer({12, 6});
     return c;
 }
 
 ExperimentConfig tiny_variant(const std::string& attention) {
     ExperimentConfig c = tiny(attention);
-    c.model.n_heads = 4, c.model.attention_type = "gqa", c.model.n_kv_heads = 2;
-    c.model.ffn = "swiglu", c.model.shared_experts = 1;
-    c.model.num_experts = 4, c.model.expert_top_k = 2, c.model.router = "sigmoid_bias";
+    c.model.n_heads = 4, c.model.attention_type = AttentionType::gqa, c.model.n_kv_heads = 2;
+    c.model.ffn = FeedForwardKind::swiglu, c.model.shared_experts = 1;
+    c.model.num_experts = 4, c.model.expert_top_k = 2, c.model.router = RouterKind::sigmoid_bias;
     c.bias_update_speed = 0.01;
     return c;
 }
@@ -156,21 +157,20 @@ double shared_keys(const Transformer& model, const Tensor& tokens, IndexerPrecis
 
 TEST_CASE("training: an evaluation says how many of float32's keys a low precision selects") {
     ExperimentConfig config = tiny("sparse");
-    for (const char* precision : {"fp32", "fp8", "int8"}) {
-        INFO(precision);
+    for (const IndexerPrecision precision :
+         {IndexerPrecision::fp32, IndexerPrecision::fp8, IndexerPrecision::int8}) {
+        INFO(name_of(precision));
         config.model.indexer_precision = precision;
         const Transformer model(config.model, ParameterInit{});
         const Evaluation e = evaluate(model, excerpt(), 1);
-        CHECK(e.precision_recall.size() == (config.model.indexer_precision == "fp32" ? 0 : 2));
+        CHECK(e.precision_recall.size() == (precision == IndexerPrecision::fp32 ? 0 : 2));
         if (e.precision_recall.empty()) continue;
-        const double want = shared_keys(
-            model, excerpt().validation(0).tokens,
-            config.model.indexer_precision == "fp8" ? IndexerPrecision::fp8 : IndexerPrecision::int8);
+        const double want = shared_keys(model, excerpt().validation(0).tokens, precision);
         CHECK(want < 1);
         CHECK(e.mean_precision_recall() == doctest::Approx(want));
     }
 
-    config.model.indexer_precision = "fp8", config.checkpoint_every = 11;
+    config.model.indexer_precision = IndexerPrecision::fp8, config.checkpoint_every = 11;
     const TemporaryFolder folder;
     const Trained whole = train_in(folder.path().string(), config, false);
     const std::vector<double>& recall = whole.history.indexer_precision_recall;
@@ -212,7 +212,7 @@ TEST_CASE("training: a run resumed from any checkpoint gives the bits of one tha
 TEST_CASE("training: variants learn, and resume with the same bits") {
     for (ExperimentConfig config :
          {tiny_variant("classic"), tiny_variant("sparse"), tiny_latent("classic"), tiny_latent("sparse")}) {
-        INFO(config.model.attention_type << ", " << config.model.attention);
+        INFO(name_of(config.model.attention_type) << ", " << name_of(config.model.attention));
         const TemporaryFolder whole, folder;
         const Trained reference = train_in(whole.path().string(), config, false);
         CHECK(reference.history.step_loss.back() < reference.history.step_loss.front() - 0.1);
@@ -260,7 +260,7 @@ TEST_CASE("training: checkpoints and models older than a key are read with its d
     CHECK(read_checkpoint(folder / "checkpoint.pt", config).step > 0);
     CHECK(config_to_json(read_final_model(folder / "final_model.pt").config) == config_to_json(config));
     ExperimentConfig other = config;
-    other.model.ffn = "swiglu";
+    other.model.ffn = FeedForwardKind::swiglu;
     CHECK_THROWS_AS(read_checkpoint(folder / "checkpoint.pt", other), Error);
 }
 
