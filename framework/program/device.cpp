@@ -25,6 +25,11 @@ Device choose_device(const ExperimentConfig& config) {
     return device;
 }
 
+MachineUsed machine_used(Device device) {
+    if (device.is_cpu()) return {.device = to_string(device), .threads = thread_count()};
+    return {.device = cuda::device_info().name, .precision = cuda::precision(), .threads = thread_count()};
+}
+
 std::string describe(Device device) {
     if (device.is_cpu())
         return fmt::format("cpu, {} threads, matrix products by {}", thread_count(), cpu::gemm_backend());

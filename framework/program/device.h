@@ -13,6 +13,14 @@ namespace sieve {
 // not have.
 Device choose_device(const ExperimentConfig& config);
 
+// What a model was trained on.
+struct MachineUsed {
+    std::string device;  // "cpu", "NVIDIA H100 80GB HBM3"
+    cuda::Precision precision = cuda::Precision::fp32;
+    int threads = 0;
+};
+MachineUsed machine_used(Device device);  // as it is set now
+
 std::string describe(Device device);  // "cpu, 2 threads, ...", "NVIDIA H100 ..., 78 GiB, precision fp32"
 
 }  // namespace sieve

@@ -306,6 +306,25 @@ std::string commands(const Run& classic, const Run& sparse, const std::string& f
 
 // ---- the page
 
+// "cpu, precision fp32, threads 2"; empty when the results do not say.
+std::string machine_of(const Json& results) {
+    std::string text = text_at(results, "device");
+    if (text.empty()) return text;
+    for (const char* key : {"precision", "threads"})
+        if (const std::string value = text_at(results, key); !value.empty())
+            text += fmt::format(", {} {}", key, value);
+    return text;
+}
+
+// What trained the two models, once when it was the same.
+std::string trained_on(const Json& classic, const Json& sparse) {
+    const std::string a = machine_of(classic), b = machine_of(sparse);
+    if (a.empty() && b.empty()) return "";
+    std::string text = a.empty() ? b : a;
+    if (!a.empty() && !b.empty() && a != b) text = fmt::format("{} (classic); {} (sparse)", a, b);
+    return fmt::format("<p class=\"muted\">Trained on: {}</p>\n", escape_html(text));
+}
+
 class Report {
   public:
     explicit Report(std::string folder);
@@ -414,12 +433,9 @@ std::string Report::introduction() const {
         html += fmt::format(": {} preset, seed {}, {} protocol", escape_html(run.settings->preset),
                             run.settings->seed, name_of(run.settings->protocol));
     html += ".</p>\n";
-    const std::string data = text_at(run.results, "data"), device = text_at(run.results, "device");
+    const std::string data = text_at(run.results, "data");
     if (!data.empty()) html += fmt::format("<p class=\"muted\">Data: {}</p>\n", escape_html(data));
-    if (!device.empty())
-        html += fmt::format("<p class=\"muted\">Trained on: {}, threads: {}</p>\n", escape_html(device),
-                            escape_html(text_at(run.results, "threads")));
-    return html;
+    return html + trained_on(classic_.results, sparse_.results);
 }
 
 std::string Report::tiles() const {

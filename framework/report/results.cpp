@@ -51,15 +51,16 @@ void ResultPaths::make_folders() const {
 }
 
 Json training_results(const TrainingHistory& history, const ExperimentConfig& config,
-                      const std::string& data_description, int threads) {
+                      const std::string& data_description, const MachineUsed& machine) {
     Json json = state_of_history(history);
     json["avg_time_per_step"] = mean_step_seconds(history);
     json["median_time_per_step"] = typical_step_seconds(history);
     json["total_time"] = history.total_seconds;
     json["protocol"] = name_of(config.protocol);
     json["data"] = data_description;
-    json["device"] = "cpu";
-    json["threads"] = threads;
+    json["device"] = machine.device;
+    json["precision"] = name_of(machine.precision);
+    json["threads"] = machine.threads;
     json["seed"] = config.seed;
     if (config.model.is_sparse()) {
         const Sparsity sparsity = sparsity_of(config.model);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "framework/program/config.h"
+#include "framework/program/device.h"
 #include "framework/train/trainer.h"
 
 namespace sieve {
@@ -28,7 +29,7 @@ struct ResultPaths {
 };
 
 nlohmann::ordered_json training_results(const TrainingHistory& history, const ExperimentConfig& config,
-                                        const std::string& data_description, int threads);
+                                        const std::string& data_description, const MachineUsed& machine);
 // Checks that the arrays that belong together have one length; throws a bad_file error that begins with
 // `path`.
 TrainingHistory read_training_results(const std::string& path);

@@ -10,7 +10,6 @@
 
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
-#include "framework/core/threads.h"
 #include "framework/data/dataset.h"
 #include "framework/io/json_file.h"
 #include "framework/program/device.h"
@@ -146,7 +145,7 @@ TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, 
                                           resume, history);
     if (outcome == TrainingOutcome::interrupted) return outcome;
     write_json_atomic(folder + "/training_results.json",
-                      training_results(history, c, data.description(), thread_count()));
+                      training_results(history, c, data.description(), machine_used(variant.device)));
     write_json_atomic(folder + "/config.json", config_to_json(c));
     write_training_curves(folder + "/training_curves.png", history, c);
     write_final_model(folder + "/final_model.pt", *model, c, data.tokenizer().to_json());

@@ -86,7 +86,8 @@ void make_results(const std::string& root) {
         const ExperimentConfig config = hostile_config(attention);
         write_json_atomic(root + "/" + attention + "/config.json", config_to_json(config));
         write_json_atomic(root + "/" + attention + "/training_results.json",
-                          training_results(history(sparse ? 2.25 : 2, sparse), config, config.data, 2));
+                          training_results(history(sparse ? 2.25 : 2, sparse), config, config.data,
+                                           {.device = "cpu", .threads = 2}));
     }
     write_json_atomic(root + "/comparison/comparison_metrics.json", metrics());
     write_json_atomic(root + "/comparison/attention_statistics.json", statistics());
@@ -135,6 +136,27 @@ TEST_CASE("report: a whole folder becomes one page with all pictures, tables and
     CHECK(count_of(html, "<table>") == count_of(html, "</table>"));
     CHECK(!holds(html, "http://"));
     CHECK(!holds(html, "https://"));
+}
+
+TEST_CASE("report: says what trained the models") {
+    const Results results;
+    const auto trained_on = [&](const std::string& attention, const MachineUsed& machine) {
+        write_json_atomic(results / (attention + "/training_results.json"),
+                          training_results(history(2, false), hostile_config(attention), "text", machine));
+    };
+    CHECK(holds(report_html(results.root), "Trained on: cpu, precision fp32, threads 2</p>"));
+    const MachineUsed gpu{.device = "NVIDIA <H100>", .precision = cuda::Precision::bf16, .threads = 16};
+    trained_on("sparse", gpu);
+    CHECK(holds(report_html(results.root),
+                "Trained on: cpu, precision fp32, threads 2 (classic); NVIDIA &lt;H100&gt;, precision bf16, "
+                "threads 16 (sparse)</p>"));
+    trained_on("classic", gpu);
+    CHECK(
+        holds(report_html(results.root), "Trained on: NVIDIA &lt;H100&gt;, precision bf16, threads 16</p>"));
+    const Json written = read_json(results / "classic/training_results.json");
+    CHECK(written.at("device") == "NVIDIA <H100>");
+    CHECK(written.at("precision") == "bf16");
+    CHECK(written.at("threads") == 16);
 }
 
 TEST_CASE("report: texts of the results cannot become markup") {

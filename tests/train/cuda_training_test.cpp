@@ -1,10 +1,14 @@
 // Training on a CUDA device, real or emulated.
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
 #include "framework/core/cuda/runtime.h"
 #include "framework/core/error.h"
+#include "framework/core/threads.h"
+#include "framework/io/json_file.h"
+#include "framework/runs/experiment.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/trainer.h"
@@ -175,6 +179,19 @@ DEVICE_TEST_CASE("training on a device: a whole run, resumed, gives the bits of 
     CHECK(std::abs(e.loss - whole.val_loss.back()) <= 1e-4 * e.loss);
     CHECK(std::abs(e.mean_recall() - whole.indexer_recall.back()) <= 0.02);
     CHECK(std::abs(e.mean_covered_mass() - whole.indexer_covered_mass.back()) <= 1e-3);
+}
+
+DEVICE_TEST_CASE("training on a device: the results name the device that trained", device) {
+    ExperimentConfig config = tiny("classic");
+    config.classic_steps = 2;
+    const TemporaryFolder folder;
+    REQUIRE(run_variant(
+                {.config = config, .folder = folder.path().string(), .device = device, .step_seconds = {0}},
+                excerpt(), false, 0) == TrainingOutcome::finished);
+    const auto results = read_json(folder / "training_results.json");
+    CHECK(results.at("device") == (device.is_cpu() ? "cpu" : cuda::device_info().name));
+    CHECK(results.at("precision") == "fp32");
+    CHECK(results.at("threads") == thread_count());
 }
 
 DEVICE_TEST_CASE("causality on a device: no logit sees a later token", device) {
