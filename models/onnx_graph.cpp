@@ -320,6 +320,7 @@ void refuse_variants(const ModelConfig& c) {
             fmt::format("onnx: {} {} has no ONNX graph yet; export to .safetensors or .pt", key, value));
     };
     if (c.attention_type != AttentionType::mha) refuse("attention_type", name_of(c.attention_type));
+    if (c.is_sparse() && c.selector != "indexer") refuse("selector", c.selector);
     if (c.ffn != FeedForwardKind::silu) refuse("ffn", name_of(c.ffn));
     if (c.router != RouterKind::softmax) refuse("router", name_of(c.router));
     if (c.shared_experts) refuse("shared_experts", fmt::format("{}", c.shared_experts));

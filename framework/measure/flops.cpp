@@ -107,7 +107,7 @@ StepFlops model_flops(const ModelConfig& c, int64_t batch_size, int64_t seq_len,
         flops.attention +=
             tokens * 2 * keys * attention.heads *
             (passes.score_products * attention.dim + passes.value_products * attention.value_dim);
-        if (!c.is_sparse()) continue;
+        if (!c.has_indexer()) continue;
         const auto indexer_width = static_cast<double>(c.indexer_heads * c.indexer_dim);
         // The indexer's input is detached: projections have a forward and a weight gradient. Scores are
         // computed for the selection over the triangle; the loss and its gradient only over the selected
@@ -132,7 +132,7 @@ StepFlops training_step_flops(const ModelConfig& c, int64_t batch_size, int64_t 
     const auto E = static_cast<double>(c.num_experts), shared = static_cast<double>(c.shared_experts);
     flops.optimizer = static_cast<double>(c.n_layers) *
                       (optimizer_of(attention_shape(c).weights) +
-                       optimizer_of(c.is_sparse() ? indexer_weights(c) : std::vector<Matrix>{}) +
+                       optimizer_of(c.has_indexer() ? indexer_weights(c) : std::vector<Matrix>{}) +
                        newton_schulz({E, d}) + E * optimizer_of(expert_weights(c, ff)) +
                        (c.shared_experts ? optimizer_of(expert_weights(c, shared * ff)) : 0));
     return flops;

@@ -10,6 +10,21 @@
 #include "framework/core/error.h"
 
 namespace sieve {
+namespace {
+
+// "what chooses the keys: indexer (the keys that ...), recent (the last keys)"
+const char* selector_help() {
+    static const std::string help = [] {
+        std::string text = "what chooses the keys: ";
+        for (const SelectorKind& kind : selector_kinds())
+            text += fmt::format("{}{} ({})", &kind == &selector_kinds().front() ? "" : ", ", kind.name,
+                                kind.what);
+        return text;
+    }();
+    return help.c_str();
+}
+
+}  // namespace
 
 std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
     using enum KeyNature;
@@ -51,6 +66,7 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"v_head_dim", "Latent attention (--attention_type mla)", "dims of a value head", &m.v_head_dim,
          model},
 
+        {"selector", "Sparse attention", selector_help(), &m.selector, model | sparse_only},
         {"indexer", "Sparse attention", "plain or deepseek (LayerNorm and RoPE in the indexer)", &m.indexer,
          model | sparse_only},
         {"indexer_heads", "Sparse attention", "heads of the lightning indexer", &m.indexer_heads,

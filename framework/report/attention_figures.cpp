@@ -123,19 +123,22 @@ void draw_weights(Axes& axes, const AttentionPattern& p, const TextSample& sampl
 }
 
 void write_sparse_pattern(const std::string& path, const AttentionPattern& p, const TextSample& sample) {
-    Figure figure(1, 3, {1350, 440});
+    const bool scored = !p.scores.empty();
+    const int first = scored ? 1 : 0;
+    Figure figure(1, first + 2, {450 * (first + 2), 440});
     figure.title =
-        fmt::format("Layer {}, {}: what the indexer scores, what it selects (top {}), what attention reads",
-                    p.layer, sample.what, p.top_k);
-    draw_matrix(figure.at(0, 0), "Indexer scores", sample, as_doubles(p.scores), {.bar_label = "score"});
+        fmt::format("Layer {}, {}: {} selects (top {}), what attention reads", p.layer, sample.what,
+                    scored ? "what the indexer scores, what it" : "what the selector", p.top_k);
+    if (scored)
+        draw_matrix(figure.at(0, 0), "Indexer scores", sample, as_doubles(p.scores), {.bar_label = "score"});
     const plot::ColorMap map = plot::ColorMap::viridis();
-    draw_matrix(figure.at(0, 1), "Selection", sample, selection_values(p),
+    draw_matrix(figure.at(0, first), "Selection", sample, selection_values(p),
                 {.map = map,
                  .low = 0,
                  .high = 1,
                  .color_bar = false,
                  .key = {{"selected", map.at(1)}, {"left out", map.at(0)}}});
-    draw_weights(figure.at(0, 2), p, sample);
+    draw_weights(figure.at(0, first + 1), p, sample);
     save_matrices(figure, sample, path);
 }
 

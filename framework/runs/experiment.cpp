@@ -102,7 +102,9 @@ void print_header(const std::string& title, const ExperimentConfig& c, const Dat
     fmt::print("  model       d_model {}, {} heads, {} layers, {} experts (top {}), d_ff {}, length {}\n",
                m.d_model, m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
     print_model_variants(m);
-    if (sparse)
+    if (sparse && !largest.model.has_indexer())
+        fmt::print("  selector    {}, top {} tokens\n", m.selector, to_string(m.sparse_top_k));
+    else if (sparse)
         fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", name_of(m.indexer), m.indexer_heads,
                    m.indexer_dim, to_string(m.sparse_top_k));
     fmt::print("  parameters  {} (classic)", human_count(count_elements(model->main_parameters())));
