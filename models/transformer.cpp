@@ -54,6 +54,12 @@ MixtureOfExpertsConfig experts_config(const ModelConfig& config) {
             .router_noise = config.router_noise};
 }
 
+// Before the first member takes memory by it.
+const ModelConfig& validated(const ModelConfig& config) {
+    validate(config);
+    return config;
+}
+
 Tensor add_residual(const Tensor& residual, const Tensor& update, double dropout, Generator* rng) {
     return rng ? dropout_add(residual, update, dropout, rng->next_key()) : add(residual, update);
 }
@@ -94,10 +100,9 @@ Block::Block(const ParameterInit& init, const std::string& full_name, const Mode
 }
 
 Transformer::Transformer(const ModelConfig& config, const ParameterInit& init)
-    : config_(config),
+    : config_(validated(config)),
       embed_(init, "embed", config.vocab_size, config.d_model),
       norm_(init, config.d_model, config.norm_eps) {
-    validate(config);
     add_child("embed", embed_);
     for (int64_t i = 0; i < config.n_layers; ++i) {
         const std::string name = "blocks." + std::to_string(i);

@@ -45,6 +45,7 @@ struct ModelOutput {
 
 class Transformer : public Module {
   public:
+    // Throws a usage error for a configuration that is not valid, before it takes any memory.
     Transformer(const ModelConfig& config, const ParameterInit& init);
     ModelOutput forward(const Tensor& tokens /* int32 [B,T] */, const ForwardOptions& options) const;
     const ModelConfig& config() const { return config_; }

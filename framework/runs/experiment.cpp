@@ -20,6 +20,7 @@
 #include "framework/report/results.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/trainer.h"
+#include "models/parameter_count.h"
 
 namespace sieve {
 namespace {
@@ -33,12 +34,6 @@ bool runs(const ExperimentConfig& config, ExperimentStage stage) {
 bool trains(const ExperimentConfig& config, AttentionKind attention) {
     return runs(config,
                 attention == AttentionKind::classic ? ExperimentStage::classic : ExperimentStage::sparse);
-}
-
-int64_t count_elements(const NamedTensors& parameters) {
-    int64_t n = 0;
-    for (const NamedTensor& p : parameters) n += p.tensor.numel();
-    return n;
 }
 
 std::unique_ptr<Transformer> make_model(const ExperimentConfig& c, Device device) {
@@ -95,7 +90,7 @@ void print_header(const std::string& title, const ExperimentConfig& c, const Dat
                   bool sparse) {
     ExperimentConfig largest = c;
     largest.model.attention = sparse ? AttentionKind::sparse : AttentionKind::classic;
-    const auto model = make_model(largest, Device{});
+    const ParameterCount parameters = parameter_count(largest.model);
     const ModelConfig& m = c.model;
     fmt::print("{} ({} preset, seed {})\n", title, c.preset, c.seed);
     fmt::print("  device      {}\n", describe(device));
@@ -107,10 +102,9 @@ void print_header(const std::string& title, const ExperimentConfig& c, const Dat
     else if (sparse)
         fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", name_of(m.indexer), m.indexer_heads,
                    m.indexer_dim, to_string(m.sparse_top_k));
-    fmt::print("  parameters  {} (classic)", human_count(count_elements(model->main_parameters())));
-    if (sparse)
-        fmt::print(", + {} in the indexers (sparse)",
-                   human_count(count_elements(model->indexer_parameters())));
+    fmt::print("  parameters  {} (classic)", human_count(parameters.main));
+    if (largest.model.has_indexer())
+        fmt::print(", + {} in the indexers (sparse)", human_count(parameters.indexer));
     fmt::print("\n");
     fmt::print("  data        {}\n", data.source());
     fmt::print("  tokens      {}\n", data.token_line());

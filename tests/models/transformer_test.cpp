@@ -1,6 +1,7 @@
 #include "models/transformer.h"
 
 #include "framework/autograd/autograd.h"
+#include "framework/core/allocator.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
 #include "framework/ops/add/add.h"
@@ -256,4 +257,16 @@ TEST_CASE("model config: impossible combinations are named") {
     refuse("shared_experts: -1, want at least 0 (none)", [](ModelConfig& c) { c.shared_experts = -1; });
     refuse("routed_scaling_factor: 0, want more than 0", [](ModelConfig& c) { c.routed_scaling_factor = 0; });
     refuse("n_heads: 0, want at least 1", [](ModelConfig& c) { c.n_heads = 0; });
+}
+
+TEST_CASE("transformer: a configuration that is not valid is refused before it takes memory") {
+    ModelConfig config = tiny("classic");
+    config.vocab_size = 1 << 20;
+    config.expert_top_k = config.num_experts + 1;
+    release_cached_memory();
+    set_memory_limit(memory_stats().reserved_bytes + (1 << 20));
+    check_error("expert_top_k: " + std::to_string(config.expert_top_k) + " is more than num_experts " +
+                    std::to_string(config.num_experts) + "; lower it or add experts",
+                [&] { Transformer(config, ParameterInit{}); });
+    set_memory_limit(0);
 }
