@@ -5,7 +5,7 @@ namespace {
 
 int64_t of_attention(const ModelConfig& c) {
     const int64_t d = c.d_model, H = c.n_heads;
-    if (c.attention_type != "mla") {
+    if (c.attention_type != AttentionType::mla) {
         const int64_t qkv = (H + 2 * c.kv_heads()) * (d / H);
         return qkv * d + d * d;
     }
@@ -17,13 +17,13 @@ int64_t of_attention(const ModelConfig& c) {
 }
 
 int64_t of_experts(const ModelConfig& c) {
-    const int64_t matrices = c.ffn == "swiglu" ? 3 : 2, expert = matrices * c.d_model * c.d_ff;
+    const int64_t matrices = c.ffn == FeedForwardKind::swiglu ? 3 : 2, expert = matrices * c.d_model * c.d_ff;
     return c.d_model * c.num_experts + (c.num_experts + c.shared_experts) * expert;  // with the router
 }
 
 int64_t of_indexer(const ModelConfig& c) {
-    const bool deepseek = c.indexer == "deepseek";
-    const bool reads_latent = deepseek && c.attention_type == "mla" && c.q_lora_rank > 0;
+    const bool deepseek = c.indexer == IndexerKind::deepseek;
+    const bool reads_latent = deepseek && c.attention_type == AttentionType::mla && c.q_lora_rank > 0;
     const int64_t q = (reads_latent ? c.q_lora_rank : c.d_model) * c.indexer_heads * c.indexer_dim;
     const int64_t k = c.d_model * c.indexer_dim + (deepseek ? 2 * c.indexer_dim : 0);  // with its LayerNorm
     return q + k + c.d_model * c.indexer_heads;
@@ -34,7 +34,7 @@ int64_t of_indexer(const ModelConfig& c) {
 ParameterCount parameter_count(const ModelConfig& c) {
     const int64_t block = 2 * c.d_model + of_attention(c) + of_experts(c);
     return {.main = c.vocab_size * c.d_model + c.n_layers * block + c.d_model,
-            .indexer = c.is_sparse() ? c.n_layers * of_indexer(c) : 0};
+            .indexer = c.has_indexer() ? c.n_layers * of_indexer(c) : 0};
 }
 
 }  // namespace sieve

@@ -22,13 +22,13 @@ std::string prefix_of(const std::string& child) {
 }  // namespace
 
 Tensor ParameterInit::normal(const std::string& full_name, const Shape& shape) const {
+    const MemoryScope scope(parameter_memory);
     const Tensor numbers = Tensor::empty(shape, DType::float64);
     double* data = numbers.data<double>();
     const RngKey key{seed, stable_hash(full_name)};
     parallel_for(numbers.numel(), 1 << 12, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) data[i] = std * normal_at(key, static_cast<uint64_t>(i));
     });
-    const MemoryScope scope(parameter_memory);
     return numbers.to(dtype).to(device);
 }
 

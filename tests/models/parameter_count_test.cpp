@@ -19,7 +19,7 @@ int64_t elements_of(const NamedTensors& tensors) {
 
 TEST_CASE("parameter_count: what the model of every variant has") {
     for (const Variant& variant : model_variants())
-        for (const char* attention : {"classic", "sparse"}) {
+        for (const std::string attention : {"classic", "sparse"}) {
             INFO(variant.name << ", " << attention);
             const ModelConfig config = tiny_variant(variant, attention);
             const Transformer model(config, ParameterInit{});

@@ -259,7 +259,9 @@ TEST_CASE("model config: impossible combinations are named") {
     refuse("n_heads: 0, want at least 1", [](ModelConfig& c) { c.n_heads = 0; });
 }
 
-TEST_CASE("transformer: a configuration that is not valid is refused before it takes memory") {
+TEST_CASE(
+    "transformer: a configuration that is not valid is refused before it takes memory, a large one names its "
+    "sizes") {
     ModelConfig config = tiny("classic");
     config.vocab_size = 1 << 20;
     config.expert_top_k = config.num_experts + 1;
@@ -268,5 +270,13 @@ TEST_CASE("transformer: a configuration that is not valid is refused before it t
     check_error("expert_top_k: " + std::to_string(config.expert_top_k) + " is more than num_experts " +
                     std::to_string(config.num_experts) + "; lower it or add experts",
                 [&] { Transformer(config, ParameterInit{}); });
+    config.expert_top_k = 1;
+    try {
+        const Transformer model(config, ParameterInit{});
+        FAIL("nothing was thrown");
+    } catch (const Error& e) {
+        CHECK(e.kind() == ErrorKind::out_of_memory);
+        CHECK(e.lower() == std::vector{SizeKind::width, SizeKind::layers, SizeKind::experts});
+    }
     set_memory_limit(0);
 }
