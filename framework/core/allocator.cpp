@@ -181,6 +181,7 @@ class CachingAllocator {
             entry.second = block.use;
         }
         std::vector<std::pair<int64_t, MemoryUse>> sorted;
+        sorted.reserve(by_use.size());
         for (const auto& [what, entry] : by_use) sorted.push_back(entry);
         std::stable_sort(sorted.begin(), sorted.end(),
                          [](const auto& a, const auto& b) { return a.first > b.first; });

@@ -259,10 +259,12 @@ void Tensor::set_history(std::shared_ptr<Node> node, int output_index) const {
     impl().output_index = output_index;
 }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): a type cannot stand in parentheses.
 #define SIEVE_INSTANTIATE(T)                                                \
     template Tensor Tensor::from(std::span<const T>, const Shape&, Device); \
     template T* Tensor::data<T>() const;                                    \
     template std::vector<T> Tensor::to_vector<T>() const;
+// NOLINTEND(bugprone-macro-parentheses)
 SIEVE_INSTANTIATE(float)
 SIEVE_INSTANTIATE(double)
 SIEVE_INSTANTIATE(int32_t)

@@ -64,7 +64,7 @@ std::string name_of_token(const std::string& bytes, bool added) {
 void TokenizerJson::refuse_unless_off(const json& object, const char* key) const {
     if (is_null(object, key)) return;
     const json& value = object[key];
-    if (value == false || value == 0.0 || value == "") return;
+    if (value == false || value == 0.0 || value == json("")) return;
     refuse(fmt::format("\"{}\": {} is not supported", key, value.dump()));
 }
 

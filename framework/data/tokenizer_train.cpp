@@ -18,7 +18,7 @@ constexpr int64_t min_count = 2;
 struct Pair {
     int32_t left, right;
     bool operator==(const Pair&) const = default;
-    auto operator<=>(const Pair&) const = default;
+    auto operator<=>(const Pair&) const = default;  // NOLINT(modernize-use-nullptr): a false alarm
 };
 
 struct PairHash {

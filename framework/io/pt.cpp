@@ -165,7 +165,7 @@ ElementType element_type(const std::string& storage_type, const std::string& pat
 struct View {
     int64_t offset = 0;
     std::vector<int64_t> sizes, strides;
-    auto operator<=>(const View&) const = default;
+    auto operator<=>(const View&) const = default;  // NOLINT(modernize-use-nullptr): a false alarm
 };
 
 class CheckpointReader {

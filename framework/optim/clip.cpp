@@ -28,6 +28,7 @@ Tensor clip_gradients(const NamedTensors& parameters, double max_norm) {
     const Tensor norm = Tensor::empty({}, DType::float64, device);
     dispatch_float(op, grads[0].dtype(), [&]<class T>() {
         std::vector<Gradient<T>> list;
+        list.reserve(grads.size());
         for (const Tensor& grad : grads) list.push_back({.grad = grad.data<T>(), .count = grad.numel()});
         launch(op, device, cpu::clip_gradients<T>, cuda::clip_gradients<T>,
                ClipGradients<T>{.gradients = list.data(),

@@ -65,7 +65,7 @@ class Artist {
 struct Line : Artist {
     struct Options {
         std::vector<double> x, y;
-        std::string label = "";
+        std::string label;
         std::optional<Color> color = {};
         double width = 1.6;
         double alpha = 1;
@@ -84,7 +84,7 @@ struct Line : Artist {
 struct Scatter : Artist {
     struct Options {
         std::vector<double> x, y;
-        std::string label = "";
+        std::string label;
         std::optional<Color> color = {};
         double size = 4;  // diameter
         double alpha = 0.7;
@@ -103,7 +103,7 @@ struct Bars : Artist {
         std::vector<double> errors = {};
         std::vector<std::string> value_labels = {};  // empty: the numbers themselves
         std::vector<Color> colors = {};              // one for all, or one a bar
-        std::string label = "";
+        std::string label;
         double offset = 0, width = 0.6;
     } o;
     explicit Bars(Options options) : o(std::move(options)) {}
@@ -133,7 +133,7 @@ struct Bracket : Artist {
 struct Steps : Artist {
     struct Options {
         std::vector<double> edges, heights;
-        std::string label = "";
+        std::string label;
         std::optional<Color> color = {};
         bool filled = true;
     } o;
@@ -172,7 +172,7 @@ struct Rule : Artist {
     struct Options {
         double at = 0;
         bool vertical = false;
-        std::string label = "";
+        std::string label;
         Color color = colors::muted;
         std::vector<double> dashes = {4, 3};
         bool label_below = false;

@@ -20,7 +20,7 @@ struct HeatMap : Artist {
         double low = NAN, high = NAN;
         std::optional<Color> under = {};  // for values below `low`, in place of the end colour
         bool color_bar = true;
-        std::string bar_label = "";
+        std::string bar_label;
         std::vector<std::pair<std::string, Color>> key = {};  // named colours, shown as a legend
     } o;
 

@@ -125,7 +125,7 @@ void draw_weights(Axes& axes, const AttentionPattern& p, const TextSample& sampl
 void write_sparse_pattern(const std::string& path, const AttentionPattern& p, const TextSample& sample) {
     const bool scored = !p.scores.empty();
     const int first = scored ? 1 : 0;
-    Figure figure(1, first + 2, {450 * (first + 2), 440});
+    Figure figure(1, first + 2, {450.0 * (first + 2), 440});
     figure.title =
         fmt::format("Layer {}, {}: {} selects (top {}), what attention reads", p.layer, sample.what,
                     scored ? "what the indexer scores, what it" : "what the selector", p.top_k);

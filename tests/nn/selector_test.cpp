@@ -124,13 +124,13 @@ TEST_CASE("selectors: who learns has an alignment loss, and parameters that it a
         CHECK(model.indexer_parameters().empty() == !kind.has_indexer);
         CHECK(model.config().has_indexer() == kind.has_indexer);
         for (const AttentionStage stage : {AttentionStage::dense, AttentionStage::sparse}) {
-            for (const Parameter& p : model.parameters()) p.tensor.set_requires_grad(true);
+            for (const NamedTensor& p : model.parameters()) p.tensor.set_requires_grad(true);
             const ModelOutput out =
                 model.forward(random_tokens({2, length}, 3, 13), {.stage = stage, .indexer_loss = true});
             CHECK(out.indexer_loss.defined() == kind.has_indexer);
             if (!out.indexer_loss.defined()) continue;
             backward(out.indexer_loss);
-            for (const Parameter& p : model.parameters()) {
+            for (const NamedTensor& p : model.parameters()) {
                 CHECK_MESSAGE(p.tensor.grad().defined() == is_indexer_parameter(p.name), p.name);
                 p.tensor.set_grad({});
             }
