@@ -25,8 +25,8 @@ nn                    ops framework/optim/parameter.h
 data                  io
 plot                  io
 models                nn io
-program               models
-train                 program data optim
+program               models data
+train                 program optim
 measure               train plot
 report                train plot
 runs                  measure report
