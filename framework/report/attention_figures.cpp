@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -384,8 +385,12 @@ std::vector<std::string> write_attention_pictures(const Transformer& model, cons
         }
         written.push_back(fmt::format("{}/attention_pattern_layer{}.png", folder, layer));
         write_sparse_pattern(written.back(), pattern, sample);
-        if (pattern.head_scores.empty()) continue;
-        written.push_back(fmt::format("{}/indexer_heads_layer{}.png", folder, layer));
+        const std::string heads = fmt::format("{}/indexer_heads_layer{}.png", folder, layer);
+        if (pattern.head_scores.empty()) {
+            std::filesystem::remove(heads);  // of an earlier model
+            continue;
+        }
+        written.push_back(heads);
         write_indexer_heads(written.back(), pattern, sample);
     }
     return written;

@@ -54,14 +54,14 @@ void label(Axes& axes, const std::string& title, const std::string& x, const std
 
 void draw_loss(Axes& axes, const TrainingHistory& h) {
     label(axes, "Loss", "step", "nats per token");
-    const Doubles steps = one_to(h.step_loss.size());
-    axes.line({.x = steps, .y = h.step_loss, .color = classic_color, .width = 0.8, .alpha = 0.25});
+    const Doubles steps = one_to(h["step_loss"].size());
+    axes.line({.x = steps, .y = h["step_loss"], .color = classic_color, .width = 0.8, .alpha = 0.25});
     axes.line({.x = steps,
-               .y = smoothed(h.step_loss, 25),
+               .y = smoothed(h["step_loss"], 25),
                .label = "train (mean of 50 steps)",
                .color = classic_color});
     axes.line({.x = as_doubles(h.steps),
-               .y = h.val_loss,
+               .y = h["val_loss"],
                .label = "validation",
                .color = sparse_color,
                .marker = 4});
@@ -111,11 +111,11 @@ void draw_layers(Axes& axes, const std::string& title, const TrainingHistory& h,
 
 void draw_alignment(Axes& axes, const TrainingHistory& h) {
     label(axes, "Alignment loss of the indexer", "step (warm-up before 0)", "KL, nats");
-    Doubles warmup_steps = one_to(h.warmup_loss.size());
-    for (double& s : warmup_steps) s -= static_cast<double>(h.warmup_loss.size());
-    axes.line({.x = warmup_steps, .y = h.warmup_loss, .label = "warm-up (dense)"});
+    Doubles warmup_steps = one_to(h["warmup_loss"].size());
+    for (double& s : warmup_steps) s -= static_cast<double>(h["warmup_loss"].size());
+    axes.line({.x = warmup_steps, .y = h["warmup_loss"], .label = "warm-up (dense)"});
     axes.line(
-        {.x = as_doubles(h.steps), .y = h.indexer_kl, .label = "sparse stage (validation)", .marker = 4});
+        {.x = as_doubles(h.steps), .y = h["indexer_kl"], .label = "sparse stage (validation)", .marker = 4});
 }
 
 }  // namespace
@@ -127,16 +127,16 @@ void write_training_curves(const std::string& path, const TrainingHistory& h,
     figure.title = fmt::format("{} model, {} preset, {} data", sparse ? "Sparse" : "Classic", config.preset,
                                name_of(config.protocol));
     draw_loss(figure.at(0, 0), h);
-    draw_series(figure.at(0, 1), "Validation accuracy", "%", h, times(h.val_accuracy, 100));
-    draw_series(figure.at(1, 0), "Validation perplexity", "perplexity (log scale)", h, h.val_perplexity);
+    draw_series(figure.at(0, 1), "Validation accuracy", "%", h, times(h["val_accuracy"], 100));
+    draw_series(figure.at(1, 0), "Validation perplexity", "perplexity (log scale)", h, h["val_perplexity"]);
     figure.at(1, 0).y.scale = plot::Scale::log10;
-    draw_series(figure.at(1, 1), "Learning rate", "", h, h.learning_rate);
+    draw_series(figure.at(1, 1), "Learning rate", "", h, h["learning_rate"]);
     if (sparse) {
         draw_alignment(figure.at(0, 2), h);
         const Sparsity s = sparsity_of(config.model);
         draw_layers(figure.at(1, 2),
                     fmt::format("Covered attention mass (sparsity {:.1f} %)", 100 * s.causal), h,
-                    h.layer_covered_mass, h.indexer_covered_mass);
+                    h.layers("indexer_covered_mass"), h["indexer_covered_mass"]);
     }
     figure.save(path);
 }
@@ -174,15 +174,15 @@ void write_performance_comparison(const std::string& path, const TrainingHistory
                                   const TrainingHistory& sparse) {
     Figure figure(2, 3, {1150, 600});
     figure.title = "Classic against sparse attention";
-    draw_both(figure.at(0, 0), "Validation loss", "nats per token", classic, classic.val_loss, sparse,
-              sparse.val_loss);
-    draw_both(figure.at(0, 1), "Validation accuracy", "%", classic, times(classic.val_accuracy, 100), sparse,
-              times(sparse.val_accuracy, 100));
+    draw_both(figure.at(0, 0), "Validation loss", "nats per token", classic, classic["val_loss"], sparse,
+              sparse["val_loss"]);
+    draw_both(figure.at(0, 1), "Validation accuracy", "%", classic, times(classic["val_accuracy"], 100),
+              sparse, times(sparse["val_accuracy"], 100));
     draw_both(figure.at(0, 2), "Validation perplexity", "perplexity (log scale)", classic,
-              classic.val_perplexity, sparse, sparse.val_perplexity);
+              classic["val_perplexity"], sparse, sparse["val_perplexity"]);
     figure.at(0, 2).y.scale = plot::Scale::log10;
-    draw_both(figure.at(1, 0), "Time per step", "ms", classic, times(classic.time_per_step, 1e3), sparse,
-              times(sparse.time_per_step, 1e3));
+    draw_both(figure.at(1, 0), "Time per step", "ms", classic, times(classic["time_per_step"], 1e3), sparse,
+              times(sparse["time_per_step"], 1e3));
     const double classic_ms = 1e3 * typical_step_seconds(classic),
                  sparse_ms = 1e3 * typical_step_seconds(sparse);
     draw_bars(figure.at(1, 1), "Median time per step", "ms", classic_ms, sparse_ms,

@@ -95,12 +95,12 @@ class Comparison {
 std::string quality_table(const Run& classic, const Run& sparse) {
     using History = const TrainingHistory&;
     Comparison table(classic, sparse);
-    table.add("validation loss, nats per token", "{:.4f}", [](History h) { return h.val_loss.back(); });
+    table.add("validation loss, nats per token", "{:.4f}", [](History h) { return h["val_loss"].back(); });
     table.add("best validation loss", "{:.4f}",
-              [](History h) { return *std::min_element(h.val_loss.begin(), h.val_loss.end()); });
-    table.add("validation accuracy, %", "{:.2f}", [](History h) { return 100 * h.val_accuracy.back(); });
-    table.add("validation perplexity", "{:.2f}", [](History h) { return h.val_perplexity.back(); });
-    table.add("training loss, nats per token", "{:.4f}", [](History h) { return h.train_loss.back(); });
+              [](History h) { return *std::min_element(h["val_loss"].begin(), h["val_loss"].end()); });
+    table.add("validation accuracy, %", "{:.2f}", [](History h) { return 100 * h["val_accuracy"].back(); });
+    table.add("validation perplexity", "{:.2f}", [](History h) { return h["val_perplexity"].back(); });
+    table.add("training loss, nats per token", "{:.4f}", [](History h) { return h["train_loss"].back(); });
     return table.html();
 }
 
@@ -110,7 +110,8 @@ std::string efficiency_table(const Run& classic, const Run& sparse) {
     Comparison table(classic, sparse);
     table.add("time per step, ms (median)", "{:.1f}",
               [](History h) { return 1000 * typical_step_seconds(h); });
-    table.add("training steps", "{:.0f}", [](History h) { return static_cast<double>(h.step_loss.size()); });
+    table.add("training steps", "{:.0f}",
+              [](History h) { return static_cast<double>(h["step_loss"].size()); });
     table.add("time in these steps, s", "{:.1f}", [](History h) { return h.training_seconds; });
     table.add("time in the warm-up, s", "{:.1f}", [](History h) { return h.warmup_seconds; });
     table.add("whole time, s", "{:.1f}", [](History h) { return h.total_seconds; });
@@ -119,29 +120,35 @@ std::string efficiency_table(const Run& classic, const Run& sparse) {
     return table.html();
 }
 
-void add_evaluations(Table& table, const std::string& model, const TrainingHistory& h) {
-    const auto at = [](const std::vector<double>& values, size_t i, double factor, const char* format) {
-        return number_cell(i < values.size() ? Number(factor * values[i]) : Number(), format);
-    };
-    for (size_t i = 0; i < h.steps.size(); ++i)
-        table.rows.push_back({{model},
-                              number_cell(static_cast<double>(h.steps[i]), "{:.0f}"),
-                              at(h.train_loss, i, 1, "{:.4f}"),
-                              at(h.val_loss, i, 1, "{:.4f}"),
-                              at(h.val_accuracy, i, 100, "{:.2f}"),
-                              at(h.val_perplexity, i, 1, "{:.2f}"),
-                              at(h.time_per_step, i, 1000, "{:.1f}"),
-                              at(h.indexer_kl, i, 1, "{:.4f}"),
-                              at(h.indexer_recall, i, 1, "{:.3f}"),
-                              at(h.indexer_covered_mass, i, 1, "{:.3f}")});
+// The metrics in an evaluation's line on the terminal, as far as one of the runs measured them.
+std::vector<MetricKey> shown_metrics(const Run& classic, const Run& sparse) {
+    std::vector<MetricKey> shown = evaluation_metrics();
+    std::erase_if(shown, [&](MetricKey metric) {
+        const auto measured = [&](const Run& run) { return run.history && !(*run.history)[metric].empty(); };
+        return !metric->line || (!measured(classic) && !measured(sparse));
+    });
+    return shown;
+}
+
+void add_evaluations(Table& table, const std::string& model, const TrainingHistory& h,
+                     const std::vector<MetricKey>& shown) {
+    for (size_t i = 0; i < h.steps.size(); ++i) {
+        std::vector<Cell> row = {{model}, number_cell(static_cast<double>(h.steps[i]), "{:.0f}")};
+        for (const MetricKey metric : shown) {
+            const bool measured = i < h[metric].size() && !std::isnan(h[metric][i]);
+            row.push_back(number_cell(measured ? Number(metric->factor * h[metric][i]) : Number(),
+                                      fmt::format("{{:.{}f}}", metric->decimals).c_str()));
+        }
+        table.rows.push_back(std::move(row));
+    }
 }
 
 std::string evaluations_table(const Run& classic, const Run& sparse) {
-    Table table{{"model", "step", "train loss", "val loss", "accuracy, %", "perplexity", "ms per step", "KL",
-                 "recall", "covered mass"},
-                {}};
-    if (classic.history) add_evaluations(table, "classic", *classic.history);
-    if (sparse.history) add_evaluations(table, "sparse", *sparse.history);
+    const std::vector<MetricKey> shown = shown_metrics(classic, sparse);
+    Table table{{"model", "step"}, {}};
+    for (const MetricKey metric : shown) table.columns.push_back(column_title(metric));
+    if (classic.history) add_evaluations(table, "classic", *classic.history, shown);
+    if (sparse.history) add_evaluations(table, "sparse", *sparse.history, shown);
     if (table.rows.empty()) return "";
     return "<details><summary>Every evaluation of the training</summary>\n" + table_html(table) +
            "</details>\n";
@@ -411,7 +418,7 @@ void Report::note_stale_metrics() {
     for (const auto& [name, run] : {std::pair{"classic", &classic_}, std::pair{"sparse", &sparse_}}) {
         if (metrics_.is_null() || !run->history) continue;
         const std::string place = fmt::format("/performance/{}/val_loss", name);
-        if (number_at(metrics_, place, path_of(metrics_file)) != run->history->val_loss.back())
+        if (number_at(metrics_, place, path_of(metrics_file)) != (*run->history)["val_loss"].back())
             notes_.push_back(fmt::format("{} was made before the {} model was trained; {} renews it",
                                          metrics_file, name, command_for("compare")));
     }
@@ -450,15 +457,15 @@ std::string Report::tiles() const {
         tiles.push_back({fmt::format("{}{}", title, unit),
                          value(classic_, format, measure) + " → " + value(sparse_, format, measure), remark});
     };
-    both("Validation loss", "{:.4f}", "", [](const TrainingHistory& h) { return h.val_loss.back(); });
+    both("Validation loss", "{:.4f}", "", [](const TrainingHistory& h) { return h["val_loss"].back(); });
     both("Time per step", "{:.0f}", ", ms",
          [](const TrainingHistory& h) { return 1000 * typical_step_seconds(h); });
     both("Peak tensor memory", "{:.0f}", ", MiB",
          [](const TrainingHistory& h) { return static_cast<double>(h.peak_memory_bytes) / (1 << 20); });
-    if (sparse_.history && last_of(sparse_.history->indexer_recall))
-        tiles.push_back({"Indexer", fmt::format("{:.3f}", sparse_.history->indexer_recall.back()),
+    if (sparse_.history && last_of((*sparse_.history)["indexer_recall"]))
+        tiles.push_back({"Selection", fmt::format("{:.3f}", (*sparse_.history)["indexer_recall"].back()),
                          fmt::format("recall; covered mass {:.3f}",
-                                     last_of(sparse_.history->indexer_covered_mass).value_or(0))});
+                                     last_of((*sparse_.history)["indexer_covered_mass"]).value_or(0))});
     return tiles_html(tiles);
 }
 

@@ -12,7 +12,7 @@
 #include "framework/io/atomic_file.h"
 #include "framework/io/json_file.h"
 #include "framework/program/progress.h"
-#include "framework/train/checkpoint.h"
+#include "framework/train/evaluate.h"
 
 namespace sieve {
 namespace {
@@ -20,16 +20,13 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 double mean_step_seconds(const TrainingHistory& h) {
-    return h.step_loss.empty() ? 0 : h.training_seconds / static_cast<double>(h.step_loss.size());
+    return h["step_loss"].empty() ? 0 : h.training_seconds / static_cast<double>(h["step_loss"].size());
 }
 
 }  // namespace
 
 double typical_step_seconds(const TrainingHistory& h) {
-    std::vector<double> sorted = h.time_per_step;
-    if (sorted.empty()) return 0;
-    std::sort(sorted.begin(), sorted.end());
-    return sorted[sorted.size() / 2];
+    return h["time_per_step"].empty() ? 0 : median_of(h["time_per_step"]);
 }
 
 ResultPaths::ResultPaths(const std::string& results_dir) : root_(results_dir) {}
@@ -65,9 +62,9 @@ Json training_results(const TrainingHistory& history, const ExperimentConfig& co
     if (config.model.is_sparse()) {
         const Sparsity sparsity = sparsity_of(config.model);
         json["sparsity"] = {{"square", sparsity.square}, {"causal", sparsity.causal}};
-        std::vector<int64_t> steps(history.warmup_loss.size());
+        std::vector<int64_t> steps(history["warmup_loss"].size());
         for (size_t i = 0; i < steps.size(); ++i) steps[i] = static_cast<int64_t>(i) + 1;
-        json["warmup_results"] = {{"steps", steps}, {"indexer_loss", history.warmup_loss}};
+        json["warmup_results"] = {{"steps", steps}, {"indexer_loss", history["warmup_loss"]}};
     }
     return json;
 }
@@ -82,21 +79,23 @@ TrainingHistory read_training_results(const std::string& path) {
     }
     const size_t n = h.steps.size();
     if (n == 0) fail_bad_file(fmt::format("{}: holds no evaluation", path));
-    for (const auto* series :
-         {&h.train_loss, &h.val_loss, &h.val_accuracy, &h.val_perplexity, &h.time_per_step})
-        if (series->size() != n)
-            fail_bad_file(fmt::format("{}: {} steps but a series of {} values", path, n, series->size()));
+    for (const MetricKey metric : evaluation_metrics()) {
+        const size_t count = h[metric].size();
+        const bool may_lack = metric->sparse_only || metric->optional;
+        if (count != n && !(may_lack && count == 0))
+            fail_bad_file(fmt::format("{}: {} steps but {} values of {}", path, n, count, metric->name));
+    }
     return h;
 }
 
 namespace {
 
 Json performance_of(const TrainingHistory& h) {
-    return {{"val_loss", h.val_loss.back()},
-            {"val_accuracy", h.val_accuracy.back()},
-            {"val_perplexity", h.val_perplexity.back()},
-            {"best_val_loss", *std::min_element(h.val_loss.begin(), h.val_loss.end())},
-            {"train_loss", h.train_loss.back()}};
+    return {{"val_loss", h["val_loss"].back()},
+            {"val_accuracy", h["val_accuracy"].back()},
+            {"val_perplexity", h["val_perplexity"].back()},
+            {"best_val_loss", *std::min_element(h["val_loss"].begin(), h["val_loss"].end())},
+            {"train_loss", h["train_loss"].back()}};
 }
 
 Json difference_of(const Json& classic, const Json& sparse) {
@@ -127,10 +126,10 @@ bool all_finite(const std::vector<double>& values) {
 // The original experiment's criteria, judged on what was measured.
 Json success_criteria(const TrainingHistory& classic, const TrainingHistory& sparse,
                       const Sparsity& sparsity) {
-    const double loss_ratio = sparse.val_loss.back() / classic.val_loss.back();
+    const double loss_ratio = sparse["val_loss"].back() / classic["val_loss"].back();
     const double speedup = typical_step_seconds(classic) / typical_step_seconds(sparse);
-    const bool stable = all_finite(classic.step_loss) && all_finite(sparse.step_loss) &&
-                        sparse.val_loss.back() < sparse.val_loss.front() + 1;
+    const bool stable = all_finite(classic["step_loss"]) && all_finite(sparse["step_loss"]) &&
+                        sparse["val_loss"].back() < sparse["val_loss"].front() + 1;
     return Json::array({criterion("sparse validation loss / classic validation loss", loss_ratio,
                                   "at most 1.05", loss_ratio <= 1.05),
                         criterion("speed-up per step", speedup, "at least 1.2", speedup >= 1.2),
@@ -157,7 +156,7 @@ BaselineLoss baseline_loss(const ResultPaths& paths, const ExperimentConfig& con
             if (key.is(KeyNature::data) && theirs.value(key.name, Json()) != json_of(key.value))
                 return {.missing = fmt::format("exp3 was run with {} = {}", key.name,
                                                theirs.value(key.name, Json()).dump())};
-        return {.val_loss = read_training_results(folder + "/training_results.json").val_loss.back()};
+        return {.val_loss = read_training_results(folder + "/training_results.json")["val_loss"].back()};
     } catch (const Error& e) {
         return {.missing = e.what()};
     }
@@ -183,10 +182,11 @@ void print_row(const char* what, double classic, double sparse, const char* form
 void print_comparison(const Json& metrics, const TrainingHistory& c, const TrainingHistory& s) {
     fmt::print("\n  {:<24} {:>12} {:>12}\n", "", "classic", "sparse");
     print_row(
-        "validation loss", c.val_loss.back(), s.val_loss.back(), "{:.4f}",
+        "validation loss", c["val_loss"].back(), s["val_loss"].back(), "{:.4f}",
         fmt::format("{:+.2f} %", metrics["performance"]["difference"]["val_loss_percent"].get<double>()));
-    print_row("validation accuracy", 100 * c.val_accuracy.back(), 100 * s.val_accuracy.back(), "{:.2f} %");
-    print_row("validation perplexity", c.val_perplexity.back(), s.val_perplexity.back(), "{:.2f}");
+    print_row("validation accuracy", 100 * c["val_accuracy"].back(), 100 * s["val_accuracy"].back(),
+              "{:.2f} %");
+    print_row("validation perplexity", c["val_perplexity"].back(), s["val_perplexity"].back(), "{:.2f}");
     print_row("ms per step (median)", 1000 * typical_step_seconds(c), 1000 * typical_step_seconds(s),
               "{:.1f}", fmt::format("speed-up {:.2f}x", metrics["efficiency"]["speedup"].get<double>()));
     print_row("peak tensor MiB", static_cast<double>(c.peak_memory_bytes) / (1 << 20),
@@ -197,13 +197,12 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
     fmt::print("  sparsity {:.1f} % of the square, {:.1f} % of the causal triangle\n",
                100 * metrics["sparsity"]["square"].get<double>(),
                100 * metrics["sparsity"]["causal"].get<double>());
-    if (!s.indexer_recall.empty())
-        fmt::print("  indexer: recall {:.3f}, covered mass {:.3f}, KL {:.4f}\n", s.indexer_recall.back(),
-                   s.indexer_covered_mass.back(), s.indexer_kl.back());
-    if (!s.indexer_precision_recall.empty())
-        fmt::print("  indexer in {}: recall of float32's keys {:.4f}\n",
-                   metrics["config"]["indexer_precision"].get<std::string>(),
-                   s.indexer_precision_recall.back());
+    std::string selection;
+    for (const MetricKey metric : evaluation_metrics())
+        if (metric->sparse_only && metric->line && !std::isnan(s.last(metric)))
+            selection += (selection.empty() ? "" : ", ") + text_in_line(metric, s.last(metric));
+    if (!selection.empty())
+        fmt::print("  {}: {}\n", metrics["config"]["selector"].get<std::string>(), selection);
     fmt::print("\n  criteria of the original experiment\n");
     for (const Json& item : metrics["success_criteria"])
         fmt::print("  {:<8} {:<48} {:.3f} (wanted {})\n", item["met"].get<bool>() ? "met" : "not met",
@@ -243,7 +242,7 @@ void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) 
     metrics["config"] = config_to_json(config);
     metrics["config"].erase("attention");
     metrics["success_criteria"] = success_criteria(classic, sparse, sparsity);
-    judge_against_baseline(metrics, baseline_loss(paths, config), sparse.val_loss.back());
+    judge_against_baseline(metrics, baseline_loss(paths, config), sparse["val_loss"].back());
     write_json_atomic(paths.comparison() + "/comparison_metrics.json", metrics);
     ExperimentConfig variant = config;
     for (const auto& [attention, history] :

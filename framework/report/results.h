@@ -12,7 +12,7 @@
 
 #include "framework/program/config.h"
 #include "framework/program/device.h"
-#include "framework/train/trainer.h"
+#include "framework/train/metrics.h"
 
 namespace sieve {
 

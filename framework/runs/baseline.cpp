@@ -41,7 +41,8 @@ bool search(Search& search, ExperimentConfig& base) {
     print_study(search.plan, search.outcome.runs);
     const StudyRun* best = nullptr;
     for (const StudyRun& run : search.outcome.runs)
-        if (run.status == RunStatus::finished && (!best || run.metrics.val_loss < best->metrics.val_loss))
+        if (run.status == RunStatus::finished &&
+            (!best || run.metrics["val_loss"] < best->metrics["val_loss"]))
             best = &run;
     if (!best)
         fail(fmt::format("{}: no run finished; {}/study.json says why", search.plan.title,
@@ -128,7 +129,7 @@ class Baseline {
             fmt::format("Search of the dense baseline: validation loss after {} steps", search_steps_);
         for (int i = 0; i < 2; ++i) {
             const Search& s = i == 0 ? rates : experts;
-            draw_study_metric(figure.at(0, i), s.plan, s.outcome.runs, study_metrics.front());
+            draw_study_metric(figure.at(0, i), s.plan, s.outcome.runs, "val_loss");
             figure.at(0, i).title = fmt::format("{}: {} chosen", s.plan.title, values_of(s.plan, config_));
         }
         figure.save(folder_ + "/search.png");
@@ -159,8 +160,8 @@ class Baseline {
         else if (run_variant(long_run, data, resume_, 0) == TrainingOutcome::interrupted)
             return stop();
         const TrainingHistory h = read_training_results(folder_ + "/training_results.json");
-        fmt::print("\n  validation loss {:.4f}, accuracy {:.2f} %, perplexity {:.2f}\n", h.val_loss.back(),
-                   100 * h.val_accuracy.back(), h.val_perplexity.back());
+        fmt::print("\n  validation loss {:.4f}, accuracy {:.2f} %, perplexity {:.2f}\n", h["val_loss"].back(),
+                   100 * h["val_accuracy"].back(), h["val_perplexity"].back());
         fmt::print("results are in {}/; exp4 with the same results_dir compares itself with them\n", folder_);
         return 0;
     }

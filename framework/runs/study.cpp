@@ -150,19 +150,8 @@ const char* failure_name(ErrorKind kind) {
     return "failure";
 }
 
-RunMetrics metrics_in(const std::string& folder) {
-    const TrainingHistory h = read_training_results(folder + "/training_results.json");
-    RunMetrics m{.val_loss = h.val_loss.back(),
-                 .val_accuracy = h.val_accuracy.back(),
-                 .val_perplexity = h.val_perplexity.back(),
-                 .step_seconds = typical_step_seconds(h),
-                 .peak_memory_bytes = static_cast<double>(h.peak_memory_bytes)};
-    if (!h.indexer_kl.empty()) {
-        m.indexer_kl = h.indexer_kl.back();
-        m.indexer_recall = h.indexer_recall.back();
-        m.indexer_covered_mass = h.indexer_covered_mass.back();
-    }
-    return m;
+Measurement metrics_in(const std::string& folder) {
+    return read_training_results(folder + "/training_results.json").of_run();
 }
 
 std::string runs_text(int64_t n) {

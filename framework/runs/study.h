@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "framework/program/config.h"
+#include "framework/train/metrics.h"
 
 namespace sieve::plot {
 class Axes;
@@ -45,13 +46,6 @@ struct StudyPlan {
     double seconds_after = 0;  // estimate of what follows the study, for the ETA
 };
 
-// NaN: not measured.
-struct RunMetrics {
-    double val_loss = NAN, val_accuracy = NAN, val_perplexity = NAN;
-    double step_seconds = NAN, peak_memory_bytes = NAN;
-    double indexer_kl = NAN, indexer_recall = NAN, indexer_covered_mass = NAN;  // sparse only
-};
-
 enum class RunStatus { pending, finished, failed };
 template <>
 inline constexpr auto enum_names<RunStatus> = std::to_array<NamedValue<RunStatus>>(
@@ -65,7 +59,7 @@ struct StudyRun {
     RunStatus status = RunStatus::pending;
     std::string error;  // of a failed run: "diverged", "out of memory", "bad combination", ...
     std::string message;
-    RunMetrics metrics;  // of a finished run, at its end
+    Measurement metrics;  // of a finished run: its run_metrics()
 };
 
 // "indexer_heads = 4, seed 42"
@@ -88,17 +82,7 @@ StudyOutcome run_study(const StudyPlan& plan);
 // The whole program: what will be trained, the study, the table. Returns the exit code: 1 when a run failed.
 int run_ablation(const StudyPlan& plan);
 
-// ---- Results: one list of metrics serves the files, the table and the figure.
-
-struct StudyMetric {
-    const char* name;
-    const char *title, *unit;
-    double factor;  // from the stored unit to the shown one
-    int decimals;
-    double RunMetrics::*value;
-    bool sparse_only;
-};
-extern const std::vector<StudyMetric> study_metrics;
+// ---- Results: the run_metrics() of the table of metrics serve the files, the table and the figure.
 
 struct Spread {
     int64_t count = 0;
@@ -112,8 +96,8 @@ struct Combination {
     AttentionKind variant;
     std::vector<std::string> values;
     int64_t failed = 0;
-    std::vector<RunMetrics> finished;
-    Spread spread(const StudyMetric& metric) const;
+    std::vector<Measurement> finished;
+    Spread spread(MetricKey metric) const;
 };
 std::vector<Combination> combinations_of(const std::vector<StudyRun>& runs);
 
@@ -124,7 +108,7 @@ void write_study_files(const StudyPlan& plan, const std::vector<StudyRun>& runs)
 void print_study(const StudyPlan& plan, const std::vector<StudyRun>& runs);
 // One metric against the values of the first varied key; a line for each combination of the others.
 void draw_study_metric(plot::Axes& axes, const StudyPlan& plan, const std::vector<StudyRun>& runs,
-                       const StudyMetric& metric);
+                       MetricKey metric);
 void write_study_figure(const std::string& path, const StudyPlan& plan, const std::vector<StudyRun>& runs);
 
 }  // namespace sieve

@@ -52,19 +52,19 @@ std::string label_of(const StudyPlan& plan, const Series& series, bool name_vari
 }
 
 // Seeds as faint dots, their mean with an error bar; `shift` keeps the bars of several lines apart.
-void draw_points(Axes& axes, const Series& series, const StudyMetric& metric, const std::string& label,
+void draw_points(Axes& axes, const Series& series, MetricKey metric, const std::string& label,
                  plot::Color color, double shift) {
     plot::Line::Options line{.label = label, .color = color, .marker = 5};
     plot::Scatter::Options dots{.color = color, .size = 3, .alpha = 0.45};
     for (size_t i = 0; i < series.at.size(); ++i) {
         const Spread spread = series.at[i] ? series.at[i]->spread(metric) : Spread();
         line.x.push_back(static_cast<double>(i) + shift);
-        line.y.push_back(metric.factor * spread.mean);
-        line.errors.push_back(metric.factor * spread.deviation);
+        line.y.push_back(metric->factor * spread.mean);
+        line.errors.push_back(metric->factor * spread.deviation);
         if (spread.count < 2) continue;
-        for (const RunMetrics& run : series.at[i]->finished) {
+        for (const Measurement& run : series.at[i]->finished) {
             dots.x.push_back(line.x.back());
-            dots.y.push_back(metric.factor * run.*metric.value);
+            dots.y.push_back(metric->factor * run[metric]);
         }
     }
     axes.scatter(std::move(dots));
@@ -72,10 +72,10 @@ void draw_points(Axes& axes, const Series& series, const StudyMetric& metric, co
 }
 
 // The mean across all values, with the deviation as a band.
-void draw_level(Axes& axes, const Series& series, const StudyMetric& metric, const std::string& label,
+void draw_level(Axes& axes, const Series& series, MetricKey metric, const std::string& label,
                 plot::Color color) {
     const Spread spread = series.everywhere->spread(metric);
-    const double mean = metric.factor * spread.mean, deviation = metric.factor * spread.deviation;
+    const double mean = metric->factor * spread.mean, deviation = metric->factor * spread.deviation;
     const double last = static_cast<double>(series.at.size()) - 0.5;
     axes.line({.x = {-0.5, last},
                .y = {mean, mean},
@@ -102,20 +102,20 @@ void mark_failures(Axes& axes, const std::vector<Series>& all) {
 }  // namespace
 
 void draw_study_metric(Axes& axes, const StudyPlan& plan, const std::vector<StudyRun>& runs,
-                       const StudyMetric& metric) {
+                       MetricKey metric) {
     const std::vector<Combination> combinations = combinations_of(runs);
     const std::vector<Series> all = series_of(plan, combinations);
     const bool both = std::any_of(all.begin(), all.end(),
                                   [&](const Series& s) { return s.variant != all.front().variant; });
-    axes.title = metric.title;
+    axes.title = metric->title;
     axes.title[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(axes.title[0])));
-    axes.y.label = metric.unit;
+    axes.y.label = metric->unit;
     axes.x.label = plan.varied.front().name;
     axes.x.names = plan.varied.front().values;
     axes.x.low = -0.5;
     axes.x.high = static_cast<double>(axes.x.names.size()) - 0.5;
     for (size_t i = 0; i < all.size(); ++i) {
-        if (metric.sparse_only && all[i].variant != AttentionKind::sparse) continue;
+        if (metric->sparse_only && all[i].variant != AttentionKind::sparse) continue;
         const std::string label = label_of(plan, all[i], both);
         const double shift = 0.06 * (static_cast<double>(i) - (static_cast<double>(all.size()) - 1) / 2);
         if (all[i].everywhere)
@@ -127,11 +127,11 @@ void draw_study_metric(Axes& axes, const StudyPlan& plan, const std::vector<Stud
 }
 
 void write_study_figure(const std::string& path, const StudyPlan& plan, const std::vector<StudyRun>& runs) {
-    std::vector<StudyMetric> shown;
+    std::vector<MetricKey> shown;
     const bool any_sparse = std::any_of(
         runs.begin(), runs.end(), [](const StudyRun& run) { return run.variant == AttentionKind::sparse; });
-    for (const StudyMetric& metric : study_metrics)
-        if (any_sparse || !metric.sparse_only) shown.push_back(metric);
+    for (const MetricKey metric : run_metrics())
+        if (any_sparse || !metric->sparse_only) shown.push_back(metric);
     const int columns = any_sparse ? 4 : 3, count = static_cast<int>(shown.size());
     plot::Figure figure((count + columns - 1) / columns, columns, {columns * 310.0, 580});
     figure.title = fmt::format("{}, {} preset", plan.title, plan.base.preset);

@@ -11,17 +11,6 @@
 
 namespace sieve {
 
-const std::vector<StudyMetric> study_metrics = {
-    {"val_loss", "validation loss", "nats", 1, 4, &RunMetrics::val_loss, false},
-    {"val_accuracy", "accuracy", "%", 100, 2, &RunMetrics::val_accuracy, false},
-    {"val_perplexity", "perplexity", "", 1, 2, &RunMetrics::val_perplexity, false},
-    {"time_per_step", "time per step", "ms", 1000, 1, &RunMetrics::step_seconds, false},
-    {"peak_memory_bytes", "peak memory", "MiB", 1.0 / (1 << 20), 1, &RunMetrics::peak_memory_bytes, false},
-    {"indexer_kl", "indexer KL", "nats", 1, 4, &RunMetrics::indexer_kl, true},
-    {"indexer_recall", "recall", "", 1, 3, &RunMetrics::indexer_recall, true},
-    {"indexer_covered_mass", "covered mass", "", 1, 3, &RunMetrics::indexer_covered_mass, true},
-};
-
 Spread spread_of(const std::vector<double>& values) {
     Spread spread;
     double sum = 0, squares = 0;
@@ -36,9 +25,9 @@ Spread spread_of(const std::vector<double>& values) {
     return spread;
 }
 
-Spread Combination::spread(const StudyMetric& metric) const {
+Spread Combination::spread(MetricKey metric) const {
     std::vector<double> measured;
-    for (const RunMetrics& run : finished) measured.push_back(run.*metric.value);
+    for (const Measurement& run : finished) measured.push_back(run[metric]);
     return spread_of(measured);
 }
 
@@ -84,11 +73,11 @@ Json combination_json(const StudyPlan& plan, const Combination& combination) {
               {"values", values_json(plan, combination.values)},
               {"finished", combination.finished.size()},
               {"failed", combination.failed}};
-    for (const StudyMetric& metric : study_metrics) {
-        if (metric.sparse_only && combination.variant != AttentionKind::sparse) continue;
+    for (const MetricKey metric : run_metrics()) {
+        if (metric->sparse_only && combination.variant != AttentionKind::sparse) continue;
         const Spread spread = combination.spread(metric);
-        json[metric.name] = {{"mean", number_or_null(spread.mean)},
-                             {"std", number_or_null(spread.deviation)}};
+        json[metric->name] = {{"mean", number_or_null(spread.mean)},
+                              {"std", number_or_null(spread.deviation)}};
     }
     return json;
 }
@@ -103,9 +92,9 @@ Json run_json(const StudyPlan& plan, const StudyRun& run) {
         json["message"] = run.message;
     }
     if (run.status == RunStatus::finished)
-        for (const StudyMetric& metric : study_metrics)
-            if (!metric.sparse_only || run.variant == AttentionKind::sparse)
-                json[metric.name] = number_or_null(run.metrics.*metric.value);
+        for (const MetricKey metric : run_metrics())
+            if (!metric->sparse_only || run.variant == AttentionKind::sparse)
+                json[metric->name] = number_or_null(run.metrics[metric]);
     json["folder"] = run.folder;
     return json;
 }
@@ -143,14 +132,14 @@ std::vector<std::string> first_cells(AttentionKind variant, const std::vector<st
 std::string summary_csv(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
     std::vector<std::string> header = first_columns(plan);
     header.insert(header.end(), {"finished", "failed"});
-    for (const StudyMetric& metric : study_metrics)
-        for (const char* what : {"mean", "std"}) header.push_back(fmt::format("{}_{}", metric.name, what));
+    for (const MetricKey metric : run_metrics())
+        for (const char* what : {"mean", "std"}) header.push_back(fmt::format("{}_{}", metric->name, what));
     std::string text = csv_line(header);
     for (const Combination& combination : combinations_of(runs)) {
         std::vector<std::string> cells = first_cells(combination.variant, combination.values);
         cells.push_back(fmt::format("{}", combination.finished.size()));
         cells.push_back(fmt::format("{}", combination.failed));
-        for (const StudyMetric& metric : study_metrics) {
+        for (const MetricKey metric : run_metrics()) {
             const Spread spread = combination.spread(metric);
             cells.insert(cells.end(), {csv_number(spread.mean), csv_number(spread.deviation)});
         }
@@ -162,14 +151,13 @@ std::string summary_csv(const StudyPlan& plan, const std::vector<StudyRun>& runs
 std::string runs_csv(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
     std::vector<std::string> header = first_columns(plan);
     header.insert(header.end(), {"seed", "status"});
-    for (const StudyMetric& metric : study_metrics) header.emplace_back(metric.name);
+    for (const MetricKey metric : run_metrics()) header.emplace_back(metric->name);
     header.insert(header.end(), {"error", "message"});
     std::string text = csv_line(header);
     for (const StudyRun& run : runs) {
         std::vector<std::string> cells = first_cells(run.variant, run.values);
         cells.insert(cells.end(), {fmt::format("{}", run.config.seed), name_of(run.status)});
-        for (const StudyMetric& metric : study_metrics)
-            cells.push_back(csv_number(run.metrics.*metric.value));
+        for (const MetricKey metric : run_metrics()) cells.push_back(csv_number(run.metrics[metric]));
         cells.insert(cells.end(), {run.error, run.message});
         text += csv_line(cells);
     }
@@ -177,18 +165,14 @@ std::string runs_csv(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
 }
 
 // "4.0811 ± 0.0021", "4.0811" of one run, "-" of none.
-std::string spread_text(const Spread& spread, const StudyMetric& metric) {
+std::string spread_text(const Spread& spread, MetricKey metric) {
     if (spread.count == 0) return "-";
-    const double mean = metric.factor * spread.mean, deviation = metric.factor * spread.deviation;
-    const bool tiny = mean != 0 && std::abs(mean) < 10 * std::pow(10, -metric.decimals);
+    const double mean = metric->factor * spread.mean, deviation = metric->factor * spread.deviation;
+    const bool tiny = mean != 0 && std::abs(mean) < 10 * std::pow(10, -metric->decimals);
     const auto text = [&](double v) {
-        return tiny ? fmt::format("{:.2g}", v) : fmt::format("{:.{}f}", v, metric.decimals);
+        return tiny ? fmt::format("{:.2g}", v) : fmt::format("{:.{}f}", v, metric->decimals);
     };
     return spread.count < 2 ? text(mean) : fmt::format("{} ± {}", text(mean), text(deviation));
-}
-
-std::string column_title(const StudyMetric& metric) {
-    return *metric.unit ? fmt::format("{}, {}", metric.title, metric.unit) : metric.title;
 }
 
 size_t display_width(const std::string& text) {
@@ -240,19 +224,19 @@ void print_study(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
     const bool any_sparse = std::any_of(combinations.begin(), combinations.end(), [](const Combination& c) {
         return c.variant == AttentionKind::sparse;
     });
-    const auto shown = [&](const StudyMetric& metric) {
-        return std::string(metric.name) != "val_perplexity" && (any_sparse || !metric.sparse_only);
+    const auto shown = [&](MetricKey metric) {
+        return metric != MetricKey("val_perplexity") && (any_sparse || !metric->sparse_only);
     };
     std::vector<std::vector<std::string>> rows{first_columns(plan)};
     rows[0].push_back("runs");
-    for (const StudyMetric& metric : study_metrics)
+    for (const MetricKey metric : run_metrics())
         if (shown(metric)) rows[0].push_back(column_title(metric));
     for (const Combination& combination : combinations) {
         rows.push_back(first_cells(combination.variant, combination.values));
         for (std::string& cell : rows.back())
             if (cell.empty()) cell = "-";
         rows.back().push_back(fmt::format("{}", combination.finished.size()));
-        for (const StudyMetric& metric : study_metrics)
+        for (const MetricKey metric : run_metrics())
             if (shown(metric)) rows.back().push_back(spread_text(combination.spread(metric), metric));
     }
     fmt::print("\n");

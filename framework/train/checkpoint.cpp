@@ -27,32 +27,6 @@ Json parse_member(const std::map<std::string, std::string>& texts, const std::st
     }
 }
 
-// One list of the history's fields serves writing and reading.
-template <class History, class F>
-void for_each_field(History& h, F&& f) {
-    f("steps", h.steps);
-    f("train_loss", h.train_loss);
-    f("val_loss", h.val_loss);
-    f("val_accuracy", h.val_accuracy);
-    f("val_perplexity", h.val_perplexity);
-    f("learning_rate", h.learning_rate);
-    f("grad_norm", h.grad_norm);
-    f("time_per_step", h.time_per_step);
-    f("indexer_kl", h.indexer_kl);
-    f("indexer_recall", h.indexer_recall);
-    f("indexer_covered_mass", h.indexer_covered_mass);
-    f("layer_recall", h.layer_recall);
-    f("layer_covered_mass", h.layer_covered_mass);
-    f("step_loss", h.step_loss);
-    f("warmup_loss", h.warmup_loss);
-    f("training_seconds", h.training_seconds);
-    f("warmup_seconds", h.warmup_seconds);
-    f("total_seconds", h.total_seconds);
-    f("peak_memory_bytes", h.peak_memory_bytes);
-}
-
-constexpr const char* precision_recall = "indexer_precision_recall";  // absent with fp32
-
 // The two halves of a resumed run share every key that shapes its numbers.
 void check_same_config(ExperimentConfig saved, ExperimentConfig current, const std::string& path) {
     const std::vector<ConfigKey> before = all_config_keys(saved), now = all_config_keys(current);
@@ -68,20 +42,6 @@ void check_same_config(ExperimentConfig saved, ExperimentConfig current, const s
 }
 
 }  // namespace
-
-Json state_of_history(const TrainingHistory& history) {
-    Json json;
-    for_each_field(history, [&](const char* name, const auto& value) { json[name] = value; });
-    if (!history.indexer_precision_recall.empty()) json[precision_recall] = history.indexer_precision_recall;
-    return json;
-}
-
-TrainingHistory history_from_state(const Json& json) {
-    TrainingHistory history;
-    for_each_field(history, [&](const char* name, auto& value) { json.at(name).get_to(value); });
-    if (json.contains(precision_recall)) json.at(precision_recall).get_to(history.indexer_precision_recall);
-    return history;
-}
 
 void write_checkpoint(const std::string& path, const Checkpoint& checkpoint, const ExperimentConfig& config) {
     NamedTensors tensors;

@@ -40,7 +40,4 @@ FinalModel read_final_model(const std::string& path);
 FinalModel make_final_model(const NamedTensors& tensors, const std::map<std::string, std::string>& texts,
                             const std::string& path);
 
-nlohmann::ordered_json state_of_history(const TrainingHistory& history);
-TrainingHistory history_from_state(const nlohmann::ordered_json& json);
-
 }  // namespace sieve

@@ -6,6 +6,7 @@
 #include "framework/attention/selection/selection_recall.h"
 #include "framework/autograd/autograd.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
+#include "framework/ops/indexer_quality/indexer_quality.h"
 
 namespace sieve {
 
@@ -36,68 +37,54 @@ Sparsity sparsity_of(const ModelConfig& c) {
 
 namespace {
 
-// Of value(item) over the items; 0 when there are none.
-template <class Item, class Value>
-double mean_over(const std::vector<Item>& items, const Value& value) {
-    double sum = 0;
-    for (const Item& item : items) sum += value(item);
-    return items.empty() ? 0 : sum / static_cast<double>(items.size());
-}
-
-}  // namespace
-
-double Evaluation::mean_recall() const {
-    return mean_over(quality, [](const IndexerQuality& q) { return q.recall; });
-}
-
-double Evaluation::mean_covered_mass() const {
-    return mean_over(quality, [](const IndexerQuality& q) { return q.covered_mass; });
-}
-
-double Evaluation::mean_precision_recall() const {
-    return mean_over(precision_recall, [](double recall) { return recall; });
-}
-
-namespace {
-
 // A dense pass: at each layer, what the selector would choose beside what attention really looks at, and
 // beside what it would choose in float32.
-void judge_selections(const Transformer& model, const Tensor& tokens, Evaluation& into) {
+Measurement judge_selections(const Transformer& model, const Tensor& tokens) {
+    std::vector<double> recall, covered_mass, precision_recall;
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
     options.observe = [&](int64_t, const AttentionTrace& t) {
         const Selection selection = t.select();
-        into.quality.push_back(indexer_quality(t.main_attention(), selection));
+        const IndexerQuality quality = indexer_quality(t.main_attention(), selection);
+        recall.push_back(quality.recall);
+        covered_mass.push_back(quality.covered_mass);
         if (const auto unrounded = t.selector->select_unrounded(*t.selector_state))
-            into.precision_recall.push_back(selection_recall(*unrounded, selection));
+            precision_recall.push_back(selection_recall(*unrounded, selection));
     };
     model.forward(tokens, options);
+    Measurement measured;
+    measured.set_layers("indexer_recall", recall);
+    measured.set_layers("indexer_covered_mass", covered_mass);
+    measured.set_layers("indexer_precision_recall", precision_recall);
+    return measured;
 }
 
 }  // namespace
 
-Evaluation evaluate(const Transformer& model, const Dataset& data, int64_t batches) {
+Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batches) {
     const NoGrad guard;
-    Evaluation result;
     const int64_t available = data.validation_batches();
     const int64_t count = batches == 0 ? available : std::min(batches, available);
     const bool sparse = model.config().is_sparse();
     const Device device = model.device();
     int64_t tokens = 0, right = 0;
+    double loss = 0, indexer_kl = 0;
     for (int64_t i = 0; i < count; ++i) {
         const Batch batch = data.validation(i);
         const ModelOutput out = model.forward(batch.tokens.to(device), {.indexer_loss = sparse});
         const TokenPredictions scored =
             score_predictions(out.logits, batch.targets.alias({batch.targets.numel()}).to(device));
-        result.loss += scored.total_loss;
+        loss += scored.total_loss;
         right += scored.correct;
         tokens += batch.targets.numel();
-        if (out.indexer_loss.defined())
-            result.indexer_kl += out.indexer_loss.item() / static_cast<double>(count);
+        if (out.indexer_loss.defined()) indexer_kl += out.indexer_loss.item() / static_cast<double>(count);
     }
-    result.loss /= static_cast<double>(tokens);
-    result.accuracy = static_cast<double>(right) / static_cast<double>(tokens);
-    result.perplexity = std::exp(result.loss);
-    if (sparse) judge_selections(model, data.validation(0).tokens.to(device), result);
+    Measurement result;
+    result["val_loss"] = loss / static_cast<double>(tokens);
+    result["val_accuracy"] = static_cast<double>(right) / static_cast<double>(tokens);
+    result["val_perplexity"] = std::exp(result["val_loss"]);
+    if (!sparse) return result;
+    if (model.config().has_indexer()) result["indexer_kl"] = indexer_kl;
+    result.add(judge_selections(model, data.validation(0).tokens.to(device)));
     return result;
 }
 

@@ -19,57 +19,36 @@ namespace fs = std::filesystem;
 
 constexpr const char* event_file_prefix = "events.out.tfevents.";
 
-// One list of a row's numbers serves every format.
-struct Field {
-    const char* name;
-    const char* tag;  // of TensorBoard, outside of the warm-up
-    double MetricsRow::*value;
-};
-constexpr Field fields[] = {
-    {"loss", "train/loss", &MetricsRow::loss},
-    {"learning_rate", "train/learning_rate", &MetricsRow::learning_rate},
-    {"grad_norm", "train/grad_norm", &MetricsRow::grad_norm},
-    {"tokens_per_second", "train/tokens_per_second", &MetricsRow::tokens_per_second},
-    {"seconds", "train/seconds", &MetricsRow::seconds},
-    {"val_loss", "val/loss", &MetricsRow::val_loss},
-    {"val_accuracy", "val/accuracy", &MetricsRow::val_accuracy},
-    {"val_perplexity", "val/perplexity", &MetricsRow::val_perplexity},
-    {"indexer_kl", "indexer/kl", &MetricsRow::indexer_kl},
-    {"indexer_recall", "indexer/recall", &MetricsRow::indexer_recall},
-    {"indexer_covered_mass", "indexer/covered_mass", &MetricsRow::indexer_covered_mass},
-    {"indexer_precision_recall", "indexer/precision_recall", &MetricsRow::indexer_precision_recall},
-};
-
 std::string json_line(const MetricsRow& row) {
     std::string line = fmt::format("{{\"stage\": \"{}\", \"step\": {}, \"time\": {:.3f}", name_of(row.stage),
                                    row.step, row.time);
-    for (const Field& field : fields)
-        if (std::isfinite(row.*field.value))
-            line += fmt::format(", \"{}\": {}", field.name, row.*field.value);
+    for (const MetricKey metric : logged_metrics())
+        if (std::isfinite(row.numbers[metric]))
+            line += fmt::format(", \"{}\": {}", metric->name, row.numbers[metric]);
     return line + "}\n";
 }
 
 std::string csv_header() {
     std::string line = "stage,step,time";
-    for (const Field& field : fields) line += fmt::format(",{}", field.name);
+    for (const MetricKey metric : logged_metrics()) line += fmt::format(",{}", metric->name);
     return line + "\n";
 }
 
 std::string csv_line(const MetricsRow& row) {
     std::string line = fmt::format("{},{},{:.3f}", name_of(row.stage), row.step, row.time);
-    for (const Field& field : fields)
-        line += std::isfinite(row.*field.value) ? fmt::format(",{}", row.*field.value) : ",";
+    for (const MetricKey metric : logged_metrics())
+        line += std::isfinite(row.numbers[metric]) ? fmt::format(",{}", row.numbers[metric]) : ",";
     return line + "\n";
 }
 
 // Warm-up and training both count their steps from 1, so the warm-up has tags of its own.
 std::string event_of(const MetricsRow& row) {
     std::vector<Scalar> scalars;
-    for (const Field& field : fields)
-        if (std::isfinite(row.*field.value))
+    for (const MetricKey metric : logged_metrics())
+        if (std::isfinite(row.numbers[metric]))
             scalars.push_back(
-                {row.stage == StageKind::warmup ? fmt::format("warm-up/{}", field.name) : field.tag,
-                 row.*field.value});
+                {row.stage == StageKind::warmup ? fmt::format("warm-up/{}", metric->name) : metric->tag,
+                 row.numbers[metric]});
     return scalar_event(row.time, row.step, scalars);
 }
 
@@ -99,7 +78,8 @@ std::optional<MetricsRow> parse_row(const std::string& line) {
         MetricsRow row{.stage = value_named<StageKind>(json.at("stage").get<std::string>()).value(),
                        .step = json.at("step").get<int64_t>(),
                        .time = json.at("time").get<double>()};
-        for (const Field& field : fields) row.*field.value = json.value(field.name, static_cast<double>(NAN));
+        for (const MetricKey metric : logged_metrics())
+            row.numbers[metric] = json.value(metric->name, static_cast<double>(NAN));
         return row;
     } catch (const std::exception&) {  // torn, or not ours
         return std::nullopt;

@@ -10,7 +10,6 @@
 // tore is gone.
 #pragma once
 
-#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,15 +21,9 @@ namespace sieve {
 
 struct MetricsRow {
     StageKind stage = StageKind::classic;
-    int64_t step = 0;  // within its stage, from 1
-    double time = 0;   // when it was logged, in seconds since 1970; append sets it
-    // warm-up: the indexer's alignment loss; otherwise the language model's, as StageRunner reports it.
-    double loss = NAN, learning_rate = NAN, grad_norm = NAN, tokens_per_second = NAN;
-    double seconds = NAN;  // of the step, without evaluation
-    // NaN where the step was not evaluated, or the model has no indexer: such numbers are left out.
-    double val_loss = NAN, val_accuracy = NAN, val_perplexity = NAN;
-    double indexer_kl = NAN, indexer_recall = NAN, indexer_covered_mass = NAN;
-    double indexer_precision_recall = NAN;  // also NaN with fp32
+    int64_t step = 0;     // within its stage, from 1
+    double time = 0;      // when it was logged, in seconds since 1970; append sets it
+    Measurement numbers;  // what was not measured is left out of the files
 };
 
 // The rows of folder/metrics.jsonl; lines that are torn or not of this program are left out. A missing file

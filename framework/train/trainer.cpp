@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <numeric>
 
 #include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
@@ -21,6 +22,7 @@
 #include "framework/optim/schedule.h"
 #include "framework/program/interrupt.h"
 #include "framework/train/checkpoint.h"
+#include "framework/train/evaluate.h"
 #include "framework/train/metrics_log.h"
 #include "framework/train/recorded_step.h"
 
@@ -57,7 +59,8 @@ std::vector<Stage> stages_of(const ExperimentConfig& config) {
     if (rate == 0)
         rate = config.sparse_init == SparseInit::classic ? config.learning_rate / 10 : config.learning_rate;
     std::vector<Stage> stages;
-    if (config.warmup_steps > 0) stages.push_back({StageKind::warmup, config.warmup_steps, config.warmup_lr});
+    if (config.warmup_steps > 0 && config.model.has_indexer())
+        stages.push_back({StageKind::warmup, config.warmup_steps, config.warmup_lr});
     stages.push_back({StageKind::sparse, config.sparse_steps, rate});
     return stages;
 }
@@ -278,11 +281,12 @@ class TrainingSession {
             ++step_;
             const double seconds = seconds_since(start);
             note_step(result, seconds, progress);
+            Measurement measured = measurement_of(result, seconds);
             const bool last = step_ == stage.steps;
             const bool evaluates =
                 stage.kind != StageKind::warmup && (step_ % run_.config.eval_every == 0 || last);
-            if (evaluates) note_evaluation(result, progress);
-            log_step(result, seconds, evaluates);
+            if (evaluates) note_evaluation(measured, progress);
+            log_->append({.stage = stage.kind, .step = step_, .numbers = measured});
             const bool stop = interrupted() != 0 && !(last && stage_ + 1 == stages_.size());
             if (step_ % run_.config.checkpoint_every == 0 || stop) save();
             if (stop) return TrainingOutcome::interrupted;
@@ -291,7 +295,7 @@ class TrainingSession {
             seconds_since_evaluation_ = 0;  // the next evaluation's time per step is the sparse stage's alone
             steps_since_evaluation_ = 0;
             progress.line(fmt::format("warm-up done: alignment loss {:.4f} -> {:.4f} in {}",
-                                      history_.warmup_loss.front(), history_.warmup_loss.back(),
+                                      history_["warmup_loss"].front(), history_["warmup_loss"].back(),
                                       human_time(history_.warmup_seconds)));
         }
         return TrainingOutcome::finished;
@@ -300,7 +304,7 @@ class TrainingSession {
     void note_step(const StageRunner::StepResult& result, double seconds, Progress& progress) {
         const Stage& stage = stages_[stage_];
         const bool warmup = stage.kind == StageKind::warmup;
-        (warmup ? history_.warmup_loss : history_.step_loss).push_back(result.loss);
+        (warmup ? history_["warmup_loss"] : history_["step_loss"]).push_back(result.loss);
         (warmup ? history_.warmup_seconds : history_.training_seconds) += seconds;
         seconds_since_evaluation_ += seconds;
         ++steps_since_evaluation_;
@@ -312,7 +316,7 @@ class TrainingSession {
                        .learning_rate = result.learning_rate,
                        .grad_norm = result.grad_norm,
                        .tokens_per_second = static_cast<double>(c.batch_size * c.model.max_seq_len) / recent,
-                       .val_loss = history_.val_loss.empty() ? NAN : history_.val_loss.back(),
+                       .val_loss = history_.last("val_loss"),
                        .seconds_left = seconds_left(recent)});
     }
 
@@ -324,83 +328,49 @@ class TrainingSession {
         return left + run_.seconds_after;
     }
 
-    void note_evaluation(const StageRunner::StepResult& result, Progress& progress) {
-        const auto start = Clock::now();
-        const Evaluation e = evaluate(run_.model, run_.data, run_.config.eval_batches);
+    Measurement measurement_of(const StageRunner::StepResult& result, double seconds) const {
+        const ExperimentConfig& c = run_.config;
+        Measurement m;
+        m["loss"] = result.loss;
+        m["learning_rate"] = result.learning_rate;
+        m["grad_norm"] = result.grad_norm;
+        m["tokens_per_second"] = static_cast<double>(c.batch_size * c.model.max_seq_len) / seconds;
+        m["seconds"] = seconds;
+        return m;
+    }
+
+    // The mean loss of the steps since the evaluation before.
+    double recent_loss() const {
+        const std::vector<double>& losses = history_["step_loss"];
         const int64_t n = std::min<int64_t>(step_ - (history_.steps.empty() ? 0 : history_.steps.back()),
-                                            static_cast<int64_t>(history_.step_loss.size()));
-        double train_loss = 0;
-        for (auto it = history_.step_loss.end() - n; it != history_.step_loss.end(); ++it) train_loss += *it;
-        train_loss /= static_cast<double>(n);
-        history_.steps.push_back(step_);
-        history_.train_loss.push_back(train_loss);
-        history_.val_loss.push_back(e.loss);
-        history_.val_accuracy.push_back(e.accuracy);
-        history_.val_perplexity.push_back(e.perplexity);
-        history_.learning_rate.push_back(result.learning_rate);
-        history_.grad_norm.push_back(result.grad_norm);
-        const double step_seconds = seconds_since_evaluation_ / static_cast<double>(steps_since_evaluation_);
-        history_.time_per_step.push_back(step_seconds);
-        std::string text = fmt::format(
-            "{} {}/{} | train {:.4f} | val {:.4f} | accuracy {:.2f} % | perplexity {:.2f} | {:.0f} ms/step",
-            name_of(stages_[stage_].kind), step_, stages_[stage_].steps, train_loss, e.loss, 100 * e.accuracy,
-            e.perplexity, 1000 * step_seconds);
-        if (run_.model.config().is_sparse()) text += note_indexer(e);
-        if (!std::isfinite(e.loss))
+                                            static_cast<int64_t>(losses.size()));
+        return std::accumulate(losses.end() - n, losses.end(), 0.0) / static_cast<double>(n);
+    }
+
+    // Adds to what the step measured.
+    void note_evaluation(Measurement& m, Progress& progress) {
+        const auto start = Clock::now();
+        m.add(evaluate(run_.model, run_.data, run_.config.eval_batches));
+        m["train_loss"] = recent_loss();
+        m["time_per_step"] = seconds_since_evaluation_ / static_cast<double>(steps_since_evaluation_);
+        history_.note_evaluation(step_, m);
+        if (!std::isfinite(m["val_loss"]))
             throw Error(ErrorKind::diverged,
-                        fmt::format("diverged: validation loss {} at step {}", e.loss, step_));
+                        fmt::format("diverged: validation loss {} at step {}", m["val_loss"], step_));
+        std::string text =
+            fmt::format("{} {}/{}", name_of(stages_[stage_].kind), step_, stages_[stage_].steps);
+        for (const MetricKey metric : evaluation_metrics())
+            if (metric->line && !std::isnan(m[metric])) text += " | " + text_in_line(metric, m[metric]);
         progress.line(text);
         evaluation_seconds_per_step_ = seconds_since(start) / static_cast<double>(run_.config.eval_every);
         seconds_since_evaluation_ = 0;
         steps_since_evaluation_ = 0;
     }
 
-    std::string note_indexer(const Evaluation& e) {
-        history_.indexer_kl.push_back(e.indexer_kl);
-        history_.indexer_recall.push_back(e.mean_recall());
-        history_.indexer_covered_mass.push_back(e.mean_covered_mass());
-        std::vector<double> recall, mass;
-        for (const IndexerQuality& q : e.quality) {
-            recall.push_back(q.recall);
-            mass.push_back(q.covered_mass);
-        }
-        history_.layer_recall.push_back(recall);
-        history_.layer_covered_mass.push_back(mass);
-        std::string text = fmt::format(" | KL {:.4f} | recall {:.3f} | covered mass {:.3f}", e.indexer_kl,
-                                       e.mean_recall(), e.mean_covered_mass());
-        if (e.precision_recall.empty()) return text;
-        history_.indexer_precision_recall.push_back(e.mean_precision_recall());
-        return text + fmt::format(" | recall of float32's keys {:.4f}", e.mean_precision_recall());
-    }
-
     void begin_log(bool resumed) {
         std::vector<MetricsRow> kept;
         if (resumed) kept = rows_until(read_metrics(run_.folder), stages_[stage_].kind, step_);
         log_ = std::make_unique<MetricsLog>(run_.folder, run_.config.tensorboard, kept);
-    }
-
-    void log_step(const StageRunner::StepResult& result, double seconds, bool evaluated) {
-        const ExperimentConfig& c = run_.config;
-        MetricsRow row{.stage = stages_[stage_].kind,
-                       .step = step_,
-                       .loss = result.loss,
-                       .learning_rate = result.learning_rate,
-                       .grad_norm = result.grad_norm,
-                       .tokens_per_second = static_cast<double>(c.batch_size * c.model.max_seq_len) / seconds,
-                       .seconds = seconds};
-        if (evaluated) {
-            row.val_loss = history_.val_loss.back();
-            row.val_accuracy = history_.val_accuracy.back();
-            row.val_perplexity = history_.val_perplexity.back();
-        }
-        if (evaluated && c.model.is_sparse()) {
-            row.indexer_kl = history_.indexer_kl.back();
-            row.indexer_recall = history_.indexer_recall.back();
-            row.indexer_covered_mass = history_.indexer_covered_mass.back();
-            if (!history_.indexer_precision_recall.empty())
-                row.indexer_precision_recall = history_.indexer_precision_recall.back();
-        }
-        log_->append(row);
     }
 
     const TrainingRun& run_;

@@ -13,7 +13,7 @@
 #include "framework/data/dataset.h"
 #include "framework/program/config.h"
 #include "framework/program/progress.h"
-#include "framework/train/evaluate.h"
+#include "framework/train/metrics.h"
 #include "models/transformer.h"
 
 namespace sieve {
@@ -21,26 +21,6 @@ namespace sieve {
 class HybridOptimizer;
 class AdamW;
 class RecordedStep;
-
-// What training_results.json holds. Vectors within one group have one length.
-struct TrainingHistory {
-    // At each evaluation.
-    std::vector<int64_t> steps;
-    std::vector<double> train_loss;  // mean of the steps since the evaluation before
-    std::vector<double> val_loss, val_accuracy, val_perplexity, learning_rate, grad_norm, time_per_step;
-    // Sparse model only, at each evaluation.
-    std::vector<double> indexer_kl, indexer_recall, indexer_covered_mass;
-    std::vector<double> indexer_precision_recall;                       // empty with fp32
-    std::vector<std::vector<double>> layer_recall, layer_covered_mass;  // [evaluation][layer]
-    // At each training step.
-    std::vector<double> step_loss;
-    // Indexer warm-up (sparse model only), at each step.
-    std::vector<double> warmup_loss;
-    double training_seconds = 0;  // in steps, without evaluation
-    double warmup_seconds = 0;
-    double total_seconds = 0;  // everything
-    int64_t peak_memory_bytes = 0;
-};
 
 enum class StageKind { classic, warmup, sparse };
 template <>

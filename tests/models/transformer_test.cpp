@@ -260,8 +260,8 @@ TEST_CASE("model config: impossible combinations are named") {
 }
 
 TEST_CASE(
-    "transformer: a configuration that is not valid is refused before it takes memory, a large one names its "
-    "sizes") {
+    "transformer: a configuration that is not valid is refused before it takes memory, a large one names "
+    "what it lacks memory for") {
     ModelConfig config = tiny("classic");
     config.vocab_size = 1 << 20;
     config.expert_top_k = config.num_experts + 1;
@@ -276,7 +276,8 @@ TEST_CASE(
         FAIL("nothing was thrown");
     } catch (const Error& e) {
         CHECK(e.kind() == ErrorKind::out_of_memory);
-        CHECK(e.lower() == std::vector{SizeKind::width, SizeKind::layers, SizeKind::experts});
+        CHECK(std::string(e.what()).find("cannot allocate 131072 KiB for parameters on cpu") !=
+              std::string::npos);
     }
     set_memory_limit(0);
 }

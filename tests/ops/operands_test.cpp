@@ -145,7 +145,10 @@ std::vector<OpCall> decoding_ops() {
                       panels,
                       {"indexer w", zeros({1, 1, 2})},
                       {"key_scales", zeros({1, 4})}},
-         .run = [](Given t) { decode_select({t[0], t[2]}, {t[1], 2, t[3]}, 1); },
+         .run =
+             [](Given t) {
+                 decode_select({t[0], t[2]}, {t[1], 2, t[3]}, 1);
+             },
          .cpu_only = true},
     };
 }

@@ -23,15 +23,17 @@ namespace {
 TrainingHistory history(double loss, bool sparse) {
     TrainingHistory h;
     h.steps = {10, 20, 30};
-    h.step_loss = std::vector<double>(30, loss);
-    h.train_loss = {loss + 2, loss + 1, loss};
-    h.val_loss = {loss + 2.5, loss + 1.5, loss + 0.5};
-    h.val_accuracy = {0.1, 0.2, 0.25};
-    h.val_perplexity = {90, 30, 12};
-    h.time_per_step = {0.2, 0.1, 0.1};
+    h["step_loss"] = std::vector<double>(30, loss);
+    h["train_loss"] = {loss + 2, loss + 1, loss};
+    h["val_loss"] = {loss + 2.5, loss + 1.5, loss + 0.5};
+    h["val_accuracy"] = {0.1, 0.2, 0.25};
+    h["val_perplexity"] = {90, 30, 12};
+    h["time_per_step"] = {0.2, 0.1, 0.1};
+    h["learning_rate"] = h["grad_norm"] = {0.003, 0.002, 0.001};
     h.training_seconds = 4;
     h.peak_memory_bytes = 100 << 20;
-    if (sparse) h.indexer_kl = {0.3, 0.2, 0.1}, h.indexer_recall = h.indexer_covered_mass = {0.5, 0.6, 0.7};
+    if (sparse)
+        h["indexer_kl"] = {0.3, 0.2, 0.1}, h["indexer_recall"] = h["indexer_covered_mass"] = {0.5, 0.6, 0.7};
     return h;
 }
 
@@ -228,6 +230,11 @@ TEST_CASE("report: a damaged file is refused by name, and the old page stays") {
     };
     damaged("classic/training_results.json", "{\n \"steps\": [1,", "training_results.json:2:");
     damaged("classic/training_results.json", "{}", "not a training_results.json of this version");
+    Json uneven = read_json(results / "sparse/training_results.json");
+    uneven["indexer_recall"].erase(0);
+    damaged("sparse/training_results.json", uneven.dump(), "3 steps but 2 values of indexer_recall");
+    uneven["indexer_recall"] = uneven["val_loss"] = Json::array();
+    damaged("sparse/training_results.json", uneven.dump(), "3 steps but 0 values of val_loss");
     damaged("comparison/comparison_metrics.json", "[1]", "want one JSON object");
     damaged("comparison/comparison_metrics.json", "{}", "has no /performance/classic/val_loss");
     damaged("comparison/attention_statistics.json", "[]", "want one JSON object; is it of another version?");

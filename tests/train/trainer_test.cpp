@@ -10,6 +10,7 @@
 #include "framework/core/threads.h"
 #include "framework/io/pt.h"
 #include "framework/train/checkpoint.h"
+#include "framework/train/evaluate.h"
 #include "framework/train/metrics_log.h"
 #include "tests/support/source_dir.h"
 #include "tests/support/temporary_folder.h"
@@ -87,15 +88,15 @@ Trained train_in(const std::string& folder, const ExperimentConfig& config, bool
 void check_same(const Trained& a, const Trained& b) {
     REQUIRE(a.weights.size() == b.weights.size());
     for (size_t i = 0; i < a.weights.size(); ++i) CHECK(bit_identical(a.weights[i], b.weights[i]));
-    CHECK(a.history.step_loss == b.history.step_loss);
-    CHECK(a.history.val_loss == b.history.val_loss);
-    CHECK(a.history.warmup_loss == b.history.warmup_loss);
+    CHECK(a.history["step_loss"] == b.history["step_loss"]);
+    CHECK(a.history["val_loss"] == b.history["val_loss"]);
+    CHECK(a.history["warmup_loss"] == b.history["warmup_loss"]);
     CHECK(a.history.steps == b.history.steps);
     REQUIRE(a.log.size() == b.log.size());
     for (size_t i = 0; i < a.log.size(); ++i) {
         CHECK(a.log[i].stage == b.log[i].stage);
         CHECK(a.log[i].step == b.log[i].step);
-        CHECK(a.log[i].loss == b.log[i].loss);
+        CHECK(a.log[i].numbers["loss"] == b.log[i].numbers["loss"]);
     }
 }
 
@@ -105,25 +106,25 @@ TEST_CASE("training: thirty steps lower the loss, in both variants") {
     for (const char* attention : {"classic", "sparse"}) {
         const TemporaryFolder folder;
         const TrainingHistory h = train_in(folder.path().string(), tiny(attention), false).history;
-        REQUIRE(h.step_loss.size() == 30);
-        CHECK(h.step_loss.back() < h.step_loss.front() - 0.1);
-        CHECK(h.val_loss.back() < h.val_loss.front());
+        REQUIRE(h["step_loss"].size() == 30);
+        CHECK(h["step_loss"].back() < h["step_loss"].front() - 0.1);
+        CHECK(h["val_loss"].back() < h["val_loss"].front());
         CHECK(h.steps == std::vector<int64_t>{10, 20, 30});
         CHECK(h.peak_memory_bytes > 0);
         const std::vector<MetricsRow> log = read_metrics(folder.path().string());
-        CHECK(log.size() == h.warmup_loss.size() + h.step_loss.size());
+        CHECK(log.size() == h["warmup_loss"].size() + h["step_loss"].size());
         double seconds = 0;
-        for (const double time_per_step : h.time_per_step) seconds += 10 * time_per_step;
+        for (const double time_per_step : h["time_per_step"]) seconds += 10 * time_per_step;
         CHECK(seconds == doctest::Approx(h.training_seconds));  // the warm-up's steps are not among them
-        CHECK(log.back().loss == h.step_loss.back());
-        CHECK(log.back().val_loss == h.val_loss.back());
-        CHECK(std::isnan(log[log.size() - 2].val_loss));
+        CHECK(log.back().numbers["loss"] == h["step_loss"].back());
+        CHECK(log.back().numbers["val_loss"] == h["val_loss"].back());
+        CHECK(std::isnan(log[log.size() - 2].numbers["val_loss"]));
         if (std::string(attention) == "sparse") {
-            CHECK(h.warmup_loss.size() == 5);
-            CHECK(h.indexer_recall.size() == 3);
-            CHECK(log.back().indexer_recall == h.indexer_recall.back());
-            CHECK(log.front().loss == h.warmup_loss.front());
-            for (const double recall : h.indexer_recall) CHECK((recall > 0.3 && recall <= 1.0));
+            CHECK(h["warmup_loss"].size() == 5);
+            CHECK(h["indexer_recall"].size() == 3);
+            CHECK(log.back().numbers["indexer_recall"] == h["indexer_recall"].back());
+            CHECK(log.front().numbers["loss"] == h["warmup_loss"].front());
+            for (const double recall : h["indexer_recall"]) CHECK((recall > 0.3 && recall <= 1.0));
         }
     }
 }
@@ -162,23 +163,23 @@ TEST_CASE("training: an evaluation says how many of float32's keys a low precisi
         INFO(name_of(precision));
         config.model.indexer_precision = precision;
         const Transformer model(config.model, ParameterInit{});
-        const Evaluation e = evaluate(model, excerpt(), 1);
-        CHECK(e.precision_recall.size() == (precision == IndexerPrecision::fp32 ? 0 : 2));
-        if (e.precision_recall.empty()) continue;
+        const Measurement e = evaluate(model, excerpt(), 1);
+        CHECK(e.layers("indexer_precision_recall").size() == (precision == IndexerPrecision::fp32 ? 0 : 2));
+        if (precision == IndexerPrecision::fp32) continue;
         const double want = shared_keys(model, excerpt().validation(0).tokens, precision);
         CHECK(want < 1);
-        CHECK(e.mean_precision_recall() == doctest::Approx(want));
+        CHECK(e["indexer_precision_recall"] == doctest::Approx(want));
     }
 
     config.model.indexer_precision = IndexerPrecision::fp8, config.checkpoint_every = 11;
     const TemporaryFolder folder;
     const Trained whole = train_in(folder.path().string(), config, false);
-    const std::vector<double>& recall = whole.history.indexer_precision_recall;
+    const std::vector<double>& recall = whole.history["indexer_precision_recall"];
     CHECK(recall.size() == whole.history.steps.size());
     for (const double share : recall) CHECK((share > 0.7 && share < 1));
-    CHECK(whole.log.back().indexer_precision_recall == recall.back());
-    CHECK(std::isnan(whole.log[whole.log.size() - 2].indexer_precision_recall));
-    CHECK(train_in(folder.path().string(), config, true).history.indexer_precision_recall == recall);
+    CHECK(whole.log.back().numbers["indexer_precision_recall"] == recall.back());
+    CHECK(std::isnan(whole.log[whole.log.size() - 2].numbers["indexer_precision_recall"]));
+    CHECK(train_in(folder.path().string(), config, true).history["indexer_precision_recall"] == recall);
     CHECK(state_of_history(whole.history).at("indexer_precision_recall") == recall);
     CHECK(!state_of_history(TrainingHistory{}).contains("indexer_precision_recall"));
 }
@@ -215,7 +216,7 @@ TEST_CASE("training: variants learn, and resume with the same bits") {
         INFO(name_of(config.model.attention_type) << ", " << name_of(config.model.attention));
         const TemporaryFolder whole, folder;
         const Trained reference = train_in(whole.path().string(), config, false);
-        CHECK(reference.history.step_loss.back() < reference.history.step_loss.front() - 0.1);
+        CHECK(reference.history["step_loss"].back() < reference.history["step_loss"].front() - 0.1);
         config.checkpoint_every = 11;
         train_in(folder.path().string(), config, false);
         check_same(reference, train_in(folder.path().string(), config, true));

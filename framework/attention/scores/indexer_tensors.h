@@ -16,10 +16,8 @@ inline void check_indexer(const char* op, const IndexerOperands& a) {
     const std::string why = "indexer q is " + to_string(q.shape());
     check_shape(op, "indexer k", k, Shape{q.dim(0), q.dim(1), q.dim(3)}, why);
     check_shape(op, "indexer w", w, Shape{q.dim(0), q.dim(1), q.dim(2)}, why);
-    check_dtype(op, "indexer k", k, q.dtype());
-    check_dtype(op, "indexer w", w, q.dtype());
-    check_device(op, "indexer k", k, q.device(), "indexer q");
-    check_device(op, "indexer w", w, q.device(), "indexer q");
+    check_operand(op, "indexer k", k, {"indexer q", q});
+    check_operand(op, "indexer w", w, {"indexer q", q});
 }
 
 inline IndexerSizes indexer_sizes(const Tensor& q) {

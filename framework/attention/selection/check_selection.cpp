@@ -36,19 +36,17 @@ void check_row(const char* op, const SelectedKeys& keys, int64_t b, int64_t t, i
 
 }  // namespace
 
-void check_selection(const char* op, const Selection& selection, int64_t batch, int64_t queries,
-                     int64_t length, Device device) {
+void check_selection(const char* op, const Selection& selection, const FirstOperand& q, int64_t queries,
+                     int64_t length) {
+    const int64_t batch = q.tensor.dim(0);
     check_rank(op, "the selection's indices", selection.indices, 3);
     const std::string why = "a row for each query";
     check_shape(op, "the selection's indices", selection.indices,
                 Shape{batch, queries, selection.indices.dim(2)}, why);
     check_shape(op, "the selection's counts", selection.counts, Shape{batch, queries}, why);
-    for (const auto& [what, tensor] : {std::pair{"the selection's indices", &selection.indices},
-                                       std::pair{"the selection's counts", &selection.counts}}) {
-        check_dtype(op, what, *tensor, DType::int32);
-        check_device(op, what, *tensor, device, "q");
-    }
-    if (!device.is_cpu()) return;
+    check_operand(op, "the selection's indices", selection.indices, q, DType::int32);
+    check_operand(op, "the selection's counts", selection.counts, q, DType::int32);
+    if (!q.tensor.device().is_cpu()) return;
     const SelectedKeys keys = selected_keys(selection);
     for (int64_t b = 0; b < batch; ++b)
         for (int64_t i = 0; i < queries; ++i) check_row(op, keys, b, length - queries + i, b * queries + i);

@@ -12,11 +12,11 @@ Selection empty_selection(const char* op, int64_t batch, int64_t length, int64_t
 // `bad_row` = b * length + t of a row with a NaN score, or -1. Throws (kind diverged) for a bad row.
 void check_no_nan(const char* op, int64_t bad_row, int64_t length);
 
-// The selection of the last `queries` of `length` tokens, for operands on `device`. Throws when shapes, dtypes or
-// the device are others, and on the CPU when a count is not in [0, min(slots, t + 1)], or the first or last key of
-// a row is not in [0, t]. That the keys between them ascend is taken on trust.
-void check_selection(const char* op, const Selection& selection, int64_t batch, int64_t queries,
-                     int64_t length, Device device);
+// The selection of the last `queries` of `length` tokens of the batch rows of q. Throws when shapes or dtypes are
+// others or it lies elsewhere than q, and on the CPU when a count is not in [0, min(slots, t + 1)], or the first or
+// last key of a row is not in [0, t]. That the keys between them ascend is taken on trust.
+void check_selection(const char* op, const Selection& selection, const FirstOperand& q, int64_t queries,
+                     int64_t length);
 
 inline SelectedKeys selected_keys(const Selection& selection) {
     return {.indices = selection.indices.data<int32_t>(),

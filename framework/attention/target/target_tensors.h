@@ -14,10 +14,8 @@ inline void check_target(const char* op, const MainAttention& a, int64_t batch, 
     check_shape(op, "q", q, Shape{batch, q.dim(1), length, q.dim(3)}, "batch and length of the indexer");
     check_shape(op, "k", k, Shape{batch, k.dim(1), length, q.dim(3)}, "q is " + to_string(q.shape()));
     check_shape(op, "lse", lse, Shape{batch, q.dim(1), length}, "q is " + to_string(q.shape()));
-    check_dtype(op, "k", k, q.dtype());
-    check_dtype(op, "lse", lse, q.dtype());
-    check_device(op, "k", k, q.device(), "q");
-    check_device(op, "lse", lse, q.device(), "q");
+    check_operand(op, "k", k, {"q", q});
+    check_operand(op, "lse", lse, {"q", q});
     if (k.dim(1) == 0 || q.dim(1) == 0 || q.dim(1) % k.dim(1) != 0)
         fail(std::string(op) + ": q has " + std::to_string(q.dim(1)) + " heads, want a multiple of the " +
              std::to_string(k.dim(1)) + " of k");

@@ -15,10 +15,8 @@ inline void check_heads(const char* op, const Tensor& q, const Tensor& k, const 
     check_rank(op, "q", q, 4);
     check_rank(op, "k", k, 4);
     check_rank(op, "v", v, 4);
-    check_device(op, "k", k, q.device(), "q");
-    check_device(op, "v", v, q.device(), "q");
-    check_dtype(op, "k", k, q.dtype());
-    check_dtype(op, "v", v, q.dtype());
+    check_operand(op, "k", k, {"q", q});
+    check_operand(op, "v", v, {"q", q});
     if (q.dim(3) == 0 || v.dim(3) == 0)
         fail(std::string(op) + ": the heads of q " + to_string(q.shape()) + " and v " + to_string(v.shape()) +
              " want a last dim of at least 1");

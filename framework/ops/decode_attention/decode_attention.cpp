@@ -38,7 +38,7 @@ AttentionSizes cached_sizes(const Tensor& q, const Tensor& k, const Tensor& v, i
 AttentionOutput decode_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t length,
                                  double scale, const Selection* selection) {
     check_cached(q, k, v, length);
-    if (selection) check_selection(op, *selection, q.dim(0), 1, length, q.device());
+    if (selection) check_selection(op, *selection, {"q", q}, 1, length);
     const AttentionOutput result = empty_attention_output(q, v);
     const SelectedKeys keys = selection ? selected_keys(*selection) : SelectedKeys{};
     const int64_t tiled = tiled_rows(SparseMethod::automatic, q, k.dim(1), keys.slots, length);

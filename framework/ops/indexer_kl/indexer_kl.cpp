@@ -21,13 +21,11 @@ void check(const char* op, const IndexerOperands& indexer, const MainAttention& 
     check_indexer(op, indexer);
     const int64_t batch = indexer.q.dim(0), length = indexer.q.dim(1);
     check_target(op, attention, batch, length);
-    check_dtype(op, "q", attention.q, indexer.q.dtype());
-    check_device(op, "q", attention.q, indexer.q.device(), "indexer q");
-    if (selection) check_selection(op, *selection, batch, length, length, attention.q.device());
+    check_operand(op, "q", attention.q, {"indexer q", indexer.q});
+    if (selection) check_selection(op, *selection, {"q", attention.q}, length, length);
     if (!weights.sums.defined()) return;
     check_shape(op, "weights", weights.sums, selection->indices.shape());
-    check_dtype(op, "weights", weights.sums, indexer.q.dtype());
-    check_device(op, "weights", weights.sums, indexer.q.device(), "indexer q");
+    check_operand(op, "weights", weights.sums, {"indexer q", indexer.q});
 }
 
 template <class T>

@@ -27,7 +27,7 @@ IndexerQuality indexer_quality(const MainAttention& attention, const Selection& 
     check_rank(op, "q", q, 4);
     const int64_t batch = q.dim(0), length = q.dim(2);
     check_target(op, attention, batch, length);
-    check_selection(op, selection, batch, length, length, q.device());
+    check_selection(op, selection, {"q", q}, length, length);
     const Tensor recall = Tensor::empty({batch, length}, DType::float64, q.device());
     const Tensor covered = Tensor::empty({batch, length}, DType::float64, q.device());
     const Tensor totals = Tensor::empty({quality_totals}, DType::float64, q.device());

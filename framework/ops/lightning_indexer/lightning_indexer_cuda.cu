@@ -13,6 +13,7 @@
 #include "framework/attention/scores/score_tile.cuh"
 #include "framework/attention/selection/candidates.cuh"
 #include "framework/core/allocator.h"
+#include "framework/ops/lightning_indexer/kernels.h"
 #include "framework/quantization/quantization_kernels.h"
 
 namespace sieve::cuda {

@@ -24,7 +24,7 @@ AttentionOutput sparse_attention(const Tensor& q, const Tensor& k, const Tensor&
                                  const Selection& selection, double scale, SparseMethod method,
                                  SelectedWeights* weights) {
     check_attention(op, q, k, v);
-    check_selection(op, selection, q.dim(0), q.dim(2), q.dim(2), q.device());
+    check_selection(op, selection, {"q", q}, q.dim(2), q.dim(2));
     const SelectedKeys keys = selected_keys(selection);
     const int64_t tiled = tiled_rows(method, q, k.dim(1), keys.slots, q.dim(2));
     if (weights) *weights = empty_weights(q, selection, tiled);

@@ -1,0 +1,205 @@
+// Every number that a training is judged by: one table. A new metric is a line in it and the line that computes
+// the number (evaluate.cpp, or the trainer for what belongs to a step). Checkpoints, training_results.json, the
+// logs, TensorBoard, the line on the terminal, the report's table of evaluations and studies follow the table.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sieve {
+
+// Where a training's history keeps a metric, and with it training_results.json and checkpoints.
+enum class Kept { nowhere, each_step, each_evaluation };
+// What a study compares of it.
+enum class OfRun { nothing, last, median, whole };  // whole: one number of the run, no series
+
+struct Metric {
+    const char* name;       // its key in every file
+    const char* title;      // for people
+    const char* unit = "";  // of the number that is shown: `factor` times the one that is stored
+    double factor = 1;
+    int decimals = 4;
+    const char* tag = nullptr;   // of TensorBoard; null: not in the logs
+    const char* line = nullptr;  // in the line of an evaluation, such as "val {:.4f}"; null: not there
+    Kept kept = Kept::nowhere;
+    // The number is the mean of one number a layer, and those are kept at each evaluation under this key.
+    const char* layers = nullptr;
+    OfRun of_run = OfRun::nothing;
+    bool sparse_only = false;
+    bool optional = false;  // files may lack it (older ones do): it is left out where it was never measured
+};
+
+// Log files have their columns in this order.
+inline constexpr Metric metric_table[] = {
+    // Of a step. The loss is the language model's, in the warm-up the indexer's alignment loss.
+    {.name = "loss", .title = "loss", .unit = "nats", .tag = "train/loss"},
+    {.name = "learning_rate",
+     .title = "learning rate",
+     .tag = "train/learning_rate",
+     .kept = Kept::each_evaluation},
+    {.name = "grad_norm", .title = "gradient norm", .tag = "train/grad_norm", .kept = Kept::each_evaluation},
+    {.name = "tokens_per_second", .title = "tokens per second", .tag = "train/tokens_per_second"},
+    {.name = "seconds", .title = "time of the step", .unit = "s", .tag = "train/seconds"},
+    // Of the steps since the evaluation before.
+    {.name = "train_loss",
+     .title = "training loss",
+     .unit = "nats",
+     .line = "train {:.4f}",
+     .kept = Kept::each_evaluation},
+    // Of an evaluation.
+    {.name = "val_loss",
+     .title = "validation loss",
+     .unit = "nats",
+     .tag = "val/loss",
+     .line = "val {:.4f}",
+     .kept = Kept::each_evaluation,
+     .of_run = OfRun::last},
+    {.name = "val_accuracy",
+     .title = "accuracy",
+     .unit = "%",
+     .factor = 100,
+     .decimals = 2,
+     .tag = "val/accuracy",
+     .line = "accuracy {:.2f} %",
+     .kept = Kept::each_evaluation,
+     .of_run = OfRun::last},
+    {.name = "val_perplexity",
+     .title = "perplexity",
+     .decimals = 2,
+     .tag = "val/perplexity",
+     .line = "perplexity {:.2f}",
+     .kept = Kept::each_evaluation,
+     .of_run = OfRun::last},
+    {.name = "time_per_step",
+     .title = "time per step",
+     .unit = "ms",
+     .factor = 1000,
+     .decimals = 1,
+     .line = "{:.0f} ms/step",
+     .kept = Kept::each_evaluation,
+     .of_run = OfRun::median},
+    {.name = "peak_memory_bytes",
+     .title = "peak memory",
+     .unit = "MiB",
+     .factor = 1.0 / (1 << 20),
+     .decimals = 1,
+     .of_run = OfRun::whole},
+    {.name = "indexer_kl",
+     .title = "indexer KL",
+     .unit = "nats",
+     .tag = "indexer/kl",
+     .line = "KL {:.4f}",
+     .kept = Kept::each_evaluation,
+     .of_run = OfRun::last,
+     .sparse_only = true},
+    {.name = "indexer_recall",
+     .title = "recall",
+     .decimals = 3,
+     .tag = "indexer/recall",
+     .line = "recall {:.3f}",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_recall",
+     .of_run = OfRun::last,
+     .sparse_only = true},
+    {.name = "indexer_covered_mass",
+     .title = "covered mass",
+     .decimals = 3,
+     .tag = "indexer/covered_mass",
+     .line = "covered mass {:.3f}",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_covered_mass",
+     .of_run = OfRun::last,
+     .sparse_only = true},
+    {.name = "indexer_precision_recall",  // not with fp32
+     .title = "recall of float32's keys",
+     .tag = "indexer/precision_recall",
+     .line = "recall of float32's keys {:.4f}",
+     .kept = Kept::each_evaluation,
+     .sparse_only = true,
+     .optional = true},
+    // Of every step of the stage that trains the language model, and of the indexer's warm-up.
+    {.name = "step_loss", .title = "loss", .unit = "nats", .kept = Kept::each_step},
+    {.name = "warmup_loss", .title = "alignment loss", .unit = "nats", .kept = Kept::each_step},
+};
+inline constexpr size_t metric_count = std::size(metric_table);
+
+// A place in the table, by name: one that the table lacks does not compile.
+class MetricKey {
+  public:
+    consteval MetricKey(const char* name) : index_(find(name)) {}
+    static constexpr MetricKey at(size_t index) { return MetricKey(index); }
+    constexpr size_t index() const { return index_; }
+    constexpr const Metric* operator->() const { return &metric_table[index_]; }
+    constexpr bool operator==(const MetricKey&) const = default;
+
+  private:
+    explicit constexpr MetricKey(size_t index) : index_(index) {}
+    static consteval size_t find(std::string_view name) {
+        for (size_t i = 0; i < metric_count; ++i)
+            if (name == metric_table[i].name) return i;
+        throw "the table of metrics has no such name";
+    }
+    size_t index_;
+};
+
+std::vector<MetricKey> all_metrics();
+std::vector<MetricKey> evaluation_metrics();  // kept at each evaluation
+std::vector<MetricKey> logged_metrics();
+std::vector<MetricKey> run_metrics();                      // what a study compares
+std::string column_title(MetricKey metric);                // "time per step, ms"
+std::string text_in_line(MetricKey metric, double value);  // "accuracy 25.95 %"
+
+// What one step, evaluation or run measured. NaN: it was not.
+class Measurement {
+  public:
+    Measurement() { values_.fill(NAN); }
+    double operator[](MetricKey metric) const { return values_[metric.index()]; }
+    double& operator[](MetricKey metric) { return values_[metric.index()]; }
+    // One number a layer; the metric itself becomes their mean.
+    void set_layers(MetricKey metric, std::vector<double> by_layer);
+    const std::vector<double>& layers(MetricKey metric) const { return layers_[metric.index()]; }
+    void add(const Measurement& other);  // what `other` measured
+
+  private:
+    std::array<double, metric_count> values_;
+    std::array<std::vector<double>, metric_count> layers_;
+};
+
+// A whole training. Series of one kind (Kept) have one length, or none where nothing was measured; NaN stands
+// for single evaluations that did not measure what others did.
+class TrainingHistory {
+  public:
+    std::vector<int64_t> steps;   // of each evaluation, within its stage
+    double training_seconds = 0;  // in steps, without evaluation
+    double warmup_seconds = 0;
+    double total_seconds = 0;  // everything
+    int64_t peak_memory_bytes = 0;
+
+    const std::vector<double>& operator[](MetricKey metric) const { return series_[metric.index()]; }
+    std::vector<double>& operator[](MetricKey metric) { return series_[metric.index()]; }
+    // [evaluation][layer]
+    const std::vector<std::vector<double>>& layers(MetricKey metric) const { return layers_[metric.index()]; }
+    std::vector<std::vector<double>>& layers(MetricKey metric) { return layers_[metric.index()]; }
+
+    double last(MetricKey metric) const;  // NaN when it was never measured
+    void note_evaluation(int64_t step, const Measurement& measured);
+    Measurement of_run() const;  // the numbers that a study compares
+
+  private:
+    std::array<std::vector<double>, metric_count> series_;
+    std::array<std::vector<std::vector<double>>, metric_count> layers_;
+};
+
+double median_of(std::vector<double> values);  // the upper one of two; NaN when there are none
+
+// As training_results.json and checkpoints hold it.
+nlohmann::ordered_json state_of_history(const TrainingHistory& history);
+// Throws nlohmann's exceptions for a state that is not a history's.
+TrainingHistory history_from_state(const nlohmann::ordered_json& json);
+
+}  // namespace sieve
