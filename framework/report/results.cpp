@@ -201,8 +201,11 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
     for (const MetricKey metric : evaluation_metrics())
         if (metric->sparse_only && metric->line && !std::isnan(s.last(metric)))
             selection += (selection.empty() ? "" : ", ") + text_in_line(metric, s.last(metric));
+    const std::string selector = metrics["config"]["selector"].get<std::string>();
+    const std::string precision = metrics["config"]["indexer_precision"].get<std::string>();
     if (!selection.empty())
-        fmt::print("  {}: {}\n", metrics["config"]["selector"].get<std::string>(), selection);
+        fmt::print("  {}: {}\n",
+                   selector_kind(selector).has_indexer ? selector + " in " + precision : selector, selection);
     fmt::print("\n  criteria of the original experiment\n");
     for (const Json& item : metrics["success_criteria"])
         fmt::print("  {:<8} {:<48} {:.3f} (wanted {})\n", item["met"].get<bool>() ? "met" : "not met",

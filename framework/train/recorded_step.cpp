@@ -35,7 +35,7 @@ void RecordedStep::enqueue() {
     cuda::copy_from_pinned(inputs_.targets.raw(), host_targets_.data(), host_targets_.bytes());
     cuda::copy_from_pinned(stream_offset_.raw(), host_stream_offset_.data(), host_stream_offset_.bytes());
     const MemoryPool::Scope scope(pool_);
-    const Outputs outputs = body_(inputs_);
+    const StepOutputs outputs = body_(inputs_);
     cuda::copy_to_pinned(&host_results_[0], outputs.loss.raw(), outputs.loss.bytes());
     cuda::copy_to_pinned(&host_results_[1], outputs.grad_norm.raw(), outputs.grad_norm.bytes());
     cuda::copy_to_pinned(&host_results_[2], outputs.guard.raw(), outputs.guard.bytes());
@@ -56,7 +56,7 @@ void RecordedStep::record() {
     graph_ = cuda::end_capture();
 }
 
-RecordedStep::Values RecordedStep::run(const Batch& batch, uint64_t stream_offset) {
+StepValues RecordedStep::run(const Batch& batch, uint64_t stream_offset) {
     if (batch.tokens.shape() != inputs_.tokens.shape())
         fail("recorded step: the batch is " + to_string(batch.tokens.shape()) + ", want " +
              to_string(inputs_.tokens.shape()));

@@ -16,21 +16,24 @@
 
 namespace sieve {
 
+// What a step says: float64 scalars on its device.
+struct StepOutputs {
+    Tensor loss, grad_norm;
+    Tensor guard;  // finite unless the step failed
+};
+// The same on the host.
+struct StepValues {
+    double loss, grad_norm, guard;
+};
+
 class RecordedStep {
   public:
     struct Inputs {
         Tensor tokens, targets;         // int32 [B,T], on the device
         const uint64_t* stream_offset;  // for Generator: on the device
     };
-    struct Outputs {
-        Tensor loss, grad_norm,
-            guard;  // float64 scalars, on the device; guard: finite unless the step failed
-    };
-    struct Values {
-        double loss, grad_norm, guard;
-    };
     // Gives one whole step to the stream without waiting for it, and keeps none of the tensors it made.
-    using Body = std::function<Outputs(const Inputs&)>;
+    using Body = std::function<StepOutputs(const Inputs&)>;
 
     // All batches have the shape [B,T]. `record` false: every step runs launch by launch (for tests).
     RecordedStep(const Shape& batch_shape, Body body, bool record = true);
@@ -39,7 +42,7 @@ class RecordedStep {
     RecordedStep& operator=(const RecordedStep&) = delete;
 
     // Runs the step and waits for its end.
-    Values run(const Batch& batch, uint64_t stream_offset);
+    StepValues run(const Batch& batch, uint64_t stream_offset);
     bool recorded() const { return graph_ != nullptr; }
 
   private:

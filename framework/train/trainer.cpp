@@ -73,27 +73,31 @@ StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& mode
       main_(model.main_parameters()),
       indexer_(model.indexer_parameters()) {
     // During warm-up the main model is frozen: it then records no graph and saves no activations.
-    set_trainable(main_, stage.kind != StageKind::warmup);
+    set_trainable(main_, !warms_up());
     set_trainable(indexer_, true);
-    if (stage.kind == StageKind::warmup)
-        warmup_ = std::make_unique<AdamW>(indexer_, AdamWConfig{.weight_decay = config.weight_decay});
+    if (warms_up())
+        optimizer_ = std::make_unique<AdamW>(indexer_, AdamWConfig{.weight_decay = config.weight_decay});
     else
-        hybrid_ = std::make_unique<HybridOptimizer>(
+        optimizer_ = std::make_unique<HybridOptimizer>(
             model.parameters(), HybridOptimizerConfig{.weight_decay = config.weight_decay,
                                                       .use_muon = config.optimizer == OptimizerKind::muon});
 }
 
 StageRunner::~StageRunner() = default;
 
+template <class F>
+auto StageRunner::with_optimizer(const F& f) const {
+    return std::visit([&](const auto& optimizer) { return f(*optimizer); }, optimizer_);
+}
+
 StageRunner::Losses StageRunner::losses_of(Generator& rng, const Tensor& tokens,
                                            const Tensor& targets) const {
-    const bool warmup = stage_.kind == StageKind::warmup;
     const ModelOutput out =
-        model_.forward(tokens, {.stage = warmup ? AttentionStage::dense : AttentionStage::sparse,
+        model_.forward(tokens, {.stage = warms_up() ? AttentionStage::dense : AttentionStage::sparse,
                                 .rng = &rng,
                                 .indexer_loss = model_.config().is_sparse(),
-                                .logits = !warmup});
-    if (warmup) return {out.indexer_loss, out.indexer_loss.detach(), {}};
+                                .logits = !warms_up()});
+    if (warms_up()) return {out.indexer_loss, out.indexer_loss.detach(), {}};
     const TimedPart part(step_part::head);
     const Tensor lm = cross_entropy(out.logits, targets.alias({targets.numel()}));
     Tensor loss = add(lm, scale(out.load_balancing, config_.load_balancing_weight));
@@ -102,7 +106,7 @@ StageRunner::Losses StageRunner::losses_of(Generator& rng, const Tensor& tokens,
 }
 
 double StageRunner::learning_rate(int64_t index) const {
-    if (warmup_) return stage_.peak_learning_rate;
+    if (warms_up()) return stage_.peak_learning_rate;
     return scheduled_learning_rate(index, stage_.steps, stage_.peak_learning_rate);
 }
 
@@ -111,7 +115,7 @@ double StageRunner::learning_rate(int64_t index) const {
 StageRunner::Norms StageRunner::clip() const {
     Norms norms;
     for (const NamedTensors* group : {&indexer_, &main_}) {
-        if (group->empty() || (group == &main_ && stage_.kind == StageKind::warmup)) continue;
+        if (group->empty() || (group == &main_ && warms_up())) continue;
         norms.reported = clip_gradients(*group, config_.grad_clip);
         if (norms.guard.defined())
             accumulate(norms.guard, norms.reported);
@@ -127,65 +131,60 @@ void StageRunner::check_finite(int64_t index, const StepResult& result) const {
                 fmt::format("diverged in the {} stage at step {}: loss {}, gradient norm {}; lower {} "
                             "(now {:g}) or grad_clip (now {:g})",
                             name_of(stage_.kind), index + 1, result.loss, result.grad_norm,
-                            stage_.kind == StageKind::warmup ? "warmup_lr" : "learning_rate",
-                            stage_.peak_learning_rate, config_.grad_clip));
+                            warms_up() ? "warmup_lr" : "learning_rate", stage_.peak_learning_rate,
+                            config_.grad_clip));
 }
 
-StageRunner::StepResult StageRunner::step(int64_t index, const Batch& batch) {
-    return model_.device().is_cpu() ? step_on_cpu(index, batch) : step_on_cuda(index, batch);
-}
-
-StageRunner::StepResult StageRunner::step_on_cpu(int64_t index, const Batch& batch) {
-    Generator rng(static_cast<uint64_t>(config_.seed), first_stream(stage_.kind) + stream_offset(index));
-    const Losses losses = losses_of(rng, batch.tokens, batch.targets);
+// Forward, backward, clipping and update, given to the model's device in one piece: nothing here waits for a CUDA
+// device, so that the whole can be recorded.
+StepOutputs StageRunner::run_step(Generator rng, const Tensor& tokens, const Tensor& targets) {
+    const Losses losses = losses_of(rng, tokens, targets);
     backward(losses.total);
     const TimedPart part(step_part::optimizer);
     const Norms norms = clip();
-    StepResult result{.loss = losses.reported.item(), .grad_norm = 0, .learning_rate = learning_rate(index)};
-    result.grad_norm = std::isfinite(norms.guard.item()) ? norms.reported.item() : norms.guard.item();
-    check_finite(index, result);
-    if (warmup_)
-        warmup_->step(result.learning_rate);
-    else
-        hybrid_->step(result.learning_rate);
-    if (!warmup_) model_.balance_routers(losses.assignments, config_.bias_update_speed);
+    const Tensor loss = losses.reported.to(DType::float64);
+    accumulate(norms.guard, loss);
+    if (may_update(norms.guard)) {
+        with_optimizer([&](auto& optimizer) { optimizer.apply(norms.guard); });
+        if (!losses.assignments.empty())
+            model_.balance_routers(losses.assignments, config_.bias_update_speed, norms.guard);
+    }
     clear_gradients(main_);
     clear_gradients(indexer_);
-    return result;
+    return {.loss = loss, .grad_norm = norms.reported, .guard = norms.guard};
 }
 
-// The same step, given to the device in one piece. What the CPU decides on the way, the device decides by
-// itself: nothing is updated when the loss or a gradient is not finite.
-StageRunner::StepResult StageRunner::step_on_cuda(int64_t index, const Batch& batch) {
+// The host asks the guard where it can; a CUDA device heeds it by itself, in every update.
+bool StageRunner::may_update(const Tensor& guard) const {
+    return !model_.device().is_cpu() || std::isfinite(guard.item());
+}
+
+StepValues StageRunner::values_on_cpu(int64_t index, const Batch& batch) {
+    const Generator rng(static_cast<uint64_t>(config_.seed),
+                        first_stream(stage_.kind) + stream_offset(index));
+    const StepOutputs out = run_step(rng, batch.tokens, batch.targets);
+    return {.loss = out.loss.item(), .grad_norm = out.grad_norm.item(), .guard = out.guard.item()};
+}
+
+// A recording runs again with other tokens and other random streams: all of them lie on the device.
+StepValues StageRunner::values_on_cuda(int64_t index, const Batch& batch) {
     if (!recorded_)
         recorded_ = std::make_unique<RecordedStep>(
             batch.tokens.shape(),
-            [this](const RecordedStep::Inputs& in) -> RecordedStep::Outputs {
-                Generator rng(static_cast<uint64_t>(config_.seed), first_stream(stage_.kind),
-                              in.stream_offset);
-                const Losses losses = losses_of(rng, in.tokens, in.targets);
-                backward(losses.total);
-                const TimedPart part(step_part::optimizer);
-                const Norms norms = clip();
-                const Tensor loss = losses.reported.to(DType::float64);
-                accumulate(norms.guard, loss);
-                if (warmup_)
-                    warmup_->apply(norms.guard);
-                else
-                    hybrid_->apply(norms.guard);
-                if (!warmup_)
-                    model_.balance_routers(losses.assignments, config_.bias_update_speed, norms.guard);
-                clear_gradients(main_);
-                clear_gradients(indexer_);
-                return {loss, norms.reported, norms.guard};
+            [this](const RecordedStep::Inputs& in) {
+                const Generator rng(static_cast<uint64_t>(config_.seed), first_stream(stage_.kind),
+                                    in.stream_offset);
+                return run_step(rng, in.tokens, in.targets);
             },
             may_record_);
+    return recorded_->run(batch, stream_offset(index));
+}
+
+StageRunner::StepResult StageRunner::step(int64_t index, const Batch& batch) {
     StepResult result{.loss = 0, .grad_norm = 0, .learning_rate = learning_rate(index)};
-    if (warmup_)
-        warmup_->prepare(result.learning_rate);
-    else
-        hybrid_->prepare(result.learning_rate);
-    const RecordedStep::Values values = recorded_->run(batch, stream_offset(index));
+    with_optimizer([&](auto& optimizer) { optimizer.prepare(result.learning_rate); });
+    const StepValues values =
+        model_.device().is_cpu() ? values_on_cpu(index, batch) : values_on_cuda(index, batch);
     result.loss = values.loss;
     result.grad_norm = std::isfinite(values.guard) ? values.grad_norm : values.guard;
     check_finite(index, result);
@@ -193,14 +192,11 @@ StageRunner::StepResult StageRunner::step_on_cuda(int64_t index, const Batch& ba
 }
 
 NamedTensors StageRunner::optimizer_state() const {
-    return warmup_ ? warmup_->state() : hybrid_->state();
+    return with_optimizer([](const auto& optimizer) { return optimizer.state(); });
 }
 
 void StageRunner::load_optimizer_state(const NamedTensors& state) {
-    if (warmup_)
-        warmup_->load_state(state);
-    else
-        hybrid_->load_state(state);
+    with_optimizer([&](auto& optimizer) { optimizer.load_state(state); });
 }
 
 double measure_step_seconds(const ExperimentConfig& config, const Stage& stage, const Dataset& data,

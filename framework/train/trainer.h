@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "framework/data/dataset.h"
@@ -21,6 +22,8 @@ namespace sieve {
 class HybridOptimizer;
 class AdamW;
 class RecordedStep;
+struct StepOutputs;
+struct StepValues;
 
 enum class StageKind { classic, warmup, sparse };
 template <>
@@ -55,7 +58,7 @@ class StageRunner {
     struct Losses {
         Tensor total;                     // what is differentiated
         Tensor reported;                  // the language model's, or the indexer's in the warm-up
-        std::vector<Tensor> assignments;  // by layer: see MixtureOfExpertsOutput
+        std::vector<Tensor> assignments;  // by layer: see MixtureOfExpertsOutput; none in the warm-up
     };
     Losses losses_of(Generator& rng, const Tensor& tokens, const Tensor& targets) const;
     double learning_rate(int64_t index) const;
@@ -66,16 +69,20 @@ class StageRunner {
     };
     Norms clip() const;
     void check_finite(int64_t index, const StepResult& result) const;
-    StepResult step_on_cpu(int64_t index, const Batch& batch);
-    StepResult step_on_cuda(int64_t index, const Batch& batch);
+    StepOutputs run_step(Generator rng, const Tensor& tokens, const Tensor& targets);
+    bool may_update(const Tensor& guard) const;
+    StepValues values_on_cpu(int64_t index, const Batch& batch);
+    StepValues values_on_cuda(int64_t index, const Batch& batch);
+    bool warms_up() const { return stage_.kind == StageKind::warmup; }
+    template <class F>
+    auto with_optimizer(const F& f) const;
 
     const ExperimentConfig& config_;
     const Transformer& model_;
     Stage stage_;
     bool may_record_;
     NamedTensors main_, indexer_;
-    std::unique_ptr<HybridOptimizer> hybrid_;
-    std::unique_ptr<AdamW> warmup_;
+    std::variant<std::unique_ptr<HybridOptimizer>, std::unique_ptr<AdamW>> optimizer_;  // AdamW: warm-up
     std::unique_ptr<RecordedStep> recorded_;  // on a CUDA device, from the first step on
 };
 

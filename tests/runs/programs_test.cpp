@@ -113,7 +113,7 @@ TEST_CASE("exp4: a model of all variants is trained, described, drawn and kept")
     for (const char* text :
          {"attention   mla, 2 heads of 8 + 4 (rotated), latent 16, query latent 16, values of 8",
           "experts     swiglu, sigmoid_bias router, 1 shared by all tokens", "top 8,4 tokens",
-          " | recall of float32's keys 0.", "\n  indexer in fp8: recall of float32's keys 0."})
+          " | recall of float32's keys 0.", "\n  indexer in fp8: KL ", ", recall of float32's keys 0."})
         CHECK_MESSAGE(output.find(text) != std::string::npos, output);
     const auto config = read_json(results + "/sparse/config.json");
     CHECK(config.at("sparse_top_k").dump() == "[8,4]");
