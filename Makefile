@@ -1,5 +1,7 @@
 # What people type:
-#   make            build everything (installs missing Debian packages when it may), and get the corpus
+#   make            build everything (installs missing Debian packages when it may), and get the corpus. CUDA code is
+#                   compiled when there is a GPU, for that GPU
+#   make CUDA=1     the same with CUDA code whether or not there is a GPU; make CUDA=0 without it
 #   make test       build and run all tests; the last line reads "N passed, N failed, N skipped". The CUDA kernels run
 #                   on an emulated device, under sanitizers and with shuffled threads, so that this needs no GPU
 #   make test-gpu   the tests on a GPU, also under compute-sanitizer
@@ -8,17 +10,25 @@
 #   make format     set the sources as .clang-format says (make format-check: whether they are)
 #   make tidy       clang-tidy with the checks of .clang-tidy: a few minutes on two cores. CI runs both checks on all files
 #   make clean      remove what was built (results, corpus and caches stay)
+# Every make decides by its own arguments: a CUDA=1 given before is not remembered.
 
 PACKAGES := g++ cmake ninja-build libfmt-dev doctest-dev libstb-dev nlohmann-json3-dev libcli11-dev \
             libopenblas-openmp-dev libdeflate-dev libxxhash-dev fonts-dejavu-core
 WERROR ?= 0
-# For which GPUs CUDA code is compiled, as CMake writes it; empty: those of CMakeLists.txt.
+# For which GPUs CUDA code is compiled, as CMake writes it (this asks for CUDA too); empty: for this machine's, or where
+# there is none for the default of tools/find_cuda.cmake.
 CUDA_ARCHITECTURES ?=
+CUDA ?= $(if $(CUDA_ARCHITECTURES),1,auto)
 # More flags for nvcc.
 CUDA_FLAGS ?=
-CMAKE_FLAGS = -DSIEVE_WERROR=$(WERROR) $(CUDA_ARCHITECTURES:%=-DCMAKE_CUDA_ARCHITECTURES='%') \
-              $(CUDA_FLAGS:%=-DCMAKE_CUDA_FLAGS='%')
 JOBS ?= $(shell nproc)
+
+SIEVE_CUDA_1 := ON
+SIEVE_CUDA_0 := OFF
+SIEVE_CUDA_auto := AUTO
+CMAKE_FLAGS = -DSIEVE_WERROR=$(WERROR) -DSIEVE_CUDA=$(or $(SIEVE_CUDA_$(CUDA)),$(error CUDA=$(CUDA): want 1 or 0)) \
+              $(or $(CUDA_ARCHITECTURES:%=-DCMAKE_CUDA_ARCHITECTURES='%'),-UCMAKE_CUDA_ARCHITECTURES) \
+              -DCMAKE_CUDA_FLAGS='$(CUDA_FLAGS)' --no-warn-unused-cli
 
 .PHONY: all programs test test-gpu bundle sanitize corpus packages clean format format-check tidy
 
@@ -27,12 +37,10 @@ all: programs corpus
 packages:
 	@./tools/install_packages.sh $(PACKAGES)
 
-build/build.ninja: CMakeLists.txt | packages
-	@cmake -S . -B build -G Ninja $(CMAKE_FLAGS) > build.log 2>&1 || (cat build.log; rm -f build.log; exit 1)
+# CMake's own messages go to build.log; what it found goes to the terminal. A build folder of another generator stays.
+programs: packages
+	@cmake -S . -B build $(if $(wildcard build/CMakeCache.txt),,-G Ninja) $(CMAKE_FLAGS) > build.log || (cat build.log; exit 1)
 	@rm -f build.log
-
-programs: packages build/build.ninja
-	@cmake -S . -B build $(CMAKE_FLAGS) > /dev/null
 	@cmake --build build -j $(JOBS)
 
 corpus: programs
@@ -45,11 +53,13 @@ emulated := build/tests/cuda_emulation
 CHECKS ?=
 test: programs
 	@cmake --build build -j $(JOBS) --target sieve_tests emulation_tests emulation_engine_tests
-	@./tests/run.sh $(CHECKS) ./tests/inlined_kernels.sh ./tests/include_arrows.sh ./tests/include_arrows_test.sh \
-	    ./build/sieve_tests --together "$(emulated)/emulation_engine_tests" \
+	@./tests/run.sh $(CHECKS) ./tests/inlined_kernels.sh ./tests/build_size.sh ./tests/find_cuda.sh \
+	    ./tests/include_arrows.sh ./tests/include_arrows_test.sh ./build/sieve_tests \
+	    --together "$(emulated)/emulation_engine_tests" \
 	    "OMP_WAIT_POLICY=passive SIEVE_CUDA_EMULATION_SEED=1 SIEVE_CUDA_EMULATION_DEFERRED=1 $(emulated)/emulation_tests --devices=cuda -ts=device" \
 	    "OMP_WAIT_POLICY=passive SIEVE_CUDA_EMULATION_SEED=2 $(emulated)/emulation_tests --devices=cuda -ts=device"
 
+test-gpu: CUDA = 1
 test-gpu: programs
 	@cmake --build build -j $(JOBS) --target sieve_tests
 	@./tests/gpu.sh build/sieve_tests
@@ -58,7 +68,7 @@ bundle: corpus
 	@./tools/make_bundle.sh
 
 sanitize: packages
-	@cmake -S . -B build/sanitize -G Ninja -DSIEVE_SANITIZE=ON > /dev/null
+	@cmake -S . -B build/sanitize -G Ninja -DSIEVE_CUDA=OFF -DSIEVE_SANITIZE=ON > /dev/null
 	@cmake --build build/sanitize -j $(JOBS) --target sieve_tests
 	@./build/sanitize/sieve_tests
 

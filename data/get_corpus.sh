@@ -8,13 +8,18 @@ corpus=$here/corpus
 prepare=${PREPARE_CORPUS:-$here/../tools/prepare_corpus}
 set -- r-cran-janeaustenr sword-comm-tdavid # the packages
 
-[ -e "$corpus/complete" ] && exit 0
+say() { echo "corpus     $1"; }
+say_size() { say "data/corpus, $(cat "$corpus"/*.txt | wc -c) bytes of public-domain prose"; }
+if [ -e "$corpus/complete" ]; then
+    say_size
+    exit 0
+fi
 
 work=$(mktemp -d) || exit 0
 trap 'rm -rf "$work"' EXIT
 trap 'exit 0' HUP INT TERM
 give_up() {
-    echo "data/corpus: $1; the programs will use data/excerpt (again: make corpus)"
+    say "$1; the programs will use data/excerpt (again: make corpus)"
     exit 0
 }
 
@@ -34,4 +39,4 @@ for package in *.deb; do dpkg -x "$package" unpacked 2> /dev/null || give_up "ca
     give_up "the texts are not those of data/corpus.sha256 (another package version?)"
 { mkdir -p "$corpus" && mv texts/*.txt "$corpus" && touch "$corpus/complete"; } 2> /dev/null ||
     give_up "cannot write $corpus"
-echo "data/corpus: $(cat "$corpus"/*.txt | wc -c) bytes of public-domain prose"
+say_size

@@ -4,9 +4,9 @@
 # numbers, several times slower, so that no other test sees it. Here it is a symbol of the library.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-symbols=$(nm -C --defined-only build/libsieve.a 2> /dev/null | grep ' [tTwW] ' || true)
+symbols=$(nm -C --defined-only build/libsieve.so 2> /dev/null | grep ' [tTwW] ' || true)
 if [[ $(uname -m) == x86_64 ]] && ! grep -qE 'run_(32|64)_bytes<' <<< "$symbols"; then
-    echo "tests/inlined_kernels.sh: build/libsieve.a has no kernel for AVX2 or AVX-512; build it first (make)"
+    echo "tests/inlined_kernels.sh: build/libsieve.so has no kernel for AVX2 or AVX-512; build it first (make)"
     echo "0 passed, 1 failed"
     exit 1
 fi

@@ -1,15 +1,17 @@
 # The Makefile of a bundle (tools/make_bundle.sh): g++, make and, for the GPU, the CUDA toolkit are all it needs.
 #   make            the programs            make test       the tests, on the CPU and on a GPU if there is one
 #   make test-gpu   the tests that need a GPU
+# CUDA is built when nvcc is found in PATH or CUDA_HOME, whether or not there is a GPU: a bundle is made for one.
 CXX ?= g++
-CUDA ?= /usr/local/cuda
-NVCC := $(or $(shell command -v nvcc 2> /dev/null),$(wildcard $(CUDA)/bin/nvcc))
+CUDA_HOME ?= /usr/local/cuda
+NVCC := $(or $(shell command -v nvcc 2> /dev/null),$(wildcard $(CUDA_HOME)/bin/nvcc))
 MAKEFLAGS += -j$(shell nproc)
 
 INCLUDES := -I. -isystem deps/include
 DEFINES := -DFMT_HEADER_ONLY -DSIEVE_FONT='"$(CURDIR)/deps/fonts/DejaVuSans.ttf"'
-CXXFLAGS := -std=c++20 -O3 -fopenmp -fno-math-errno -fno-trapping-math $(DEFINES) $(INCLUDES)
-NVCCFLAGS := -std=c++20 -O3 --extended-lambda -lineinfo -gencode arch=compute_80,code=sm_80 \
+CXXFLAGS := -std=c++20 -O3 -fopenmp -fno-math-errno -fno-trapping-math -fPIC -fno-semantic-interposition \
+            -ftls-model=initial-exec $(DEFINES) $(INCLUDES)
+NVCCFLAGS := -std=c++20 -O3 --extended-lambda -lineinfo -Xcompiler=-fPIC -gencode arch=compute_80,code=sm_80 \
              -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90 -I.
 LIBRARIES := -fopenmp deps/lib/libdeflate.a -ldl
 
@@ -26,11 +28,15 @@ endif
 .SECONDARY:
 all: $(programs) build/sieve_tests
 
-$(programs): %: build/%.o $(objects)
-	$(CXX) $^ -o $@ $(LIBRARIES)
+build/libsieve.so: $(objects)
+	$(CXX) -shared -Wl,-Bsymbolic-functions $^ -o $@ $(LIBRARIES)
 
-build/sieve_tests: $(tests:%.cpp=build/%.o) $(objects)
-	$(CXX) $^ -o $@ $(LIBRARIES)
+# The library is found by its place beside the programs.
+$(programs): %: build/%.o build/libsieve.so
+	$(CXX) $^ -o $@ -Wl,-rpath,'$$ORIGIN/../build' $(LIBRARIES)
+
+build/sieve_tests: $(tests:%.cpp=build/%.o) build/libsieve.so
+	$(CXX) $^ -o $@ -Wl,-rpath,'$$ORIGIN' $(LIBRARIES)
 
 build/tests/support/source_dir.o: CXXFLAGS += -DSIEVE_SOURCE_DIR='"$(CURDIR)"'
 

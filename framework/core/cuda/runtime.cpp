@@ -12,7 +12,7 @@ namespace {
 
 struct Probe {
     bool built = false, available = false;
-    std::string reason = "this build has no CUDA (nvcc was not found when it was made)";
+    std::string reason = "this build has no CUDA (make CUDA=1 puts it in)";
 };
 
 const Probe& probe() {

@@ -18,7 +18,7 @@ constexpr Device device{DeviceType::cuda, 0};
 
 bool built();      // this program contains the CUDA kernels
 bool available();  // and there is a device that runs them
-// Why not, for people: "this build has no CUDA (nvcc was not found)", "no CUDA-capable device is detected".
+// Why not, for people: "this build has no CUDA (make CUDA=1 puts it in)", "no CUDA-capable device is detected".
 std::string why_unavailable();
 
 struct DeviceInfo {
