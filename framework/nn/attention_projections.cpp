@@ -11,7 +11,8 @@ namespace sieve {
 GroupedQueryProjections::GroupedQueryProjections(const ParameterInit& init, const std::string& full_name,
                                                  int64_t d_model, int64_t heads, int64_t kv_heads,
                                                  double rope_base)
-    : AttentionProjections(d_model, 1.0 / std::sqrt(static_cast<double>(d_model / heads))),
+    : AttentionProjections(d_model,
+                           1.0 / std::sqrt(static_cast<double>(d_model) / static_cast<double>(heads))),
       heads_(heads),
       kv_heads_(kv_heads),
       rope_{.layout = RopeLayout::interleaved, .rotary_dims = d_model / heads, .base = rope_base},

@@ -368,7 +368,9 @@ ExperimentConfig config_from_json(const nlohmann::ordered_json& json, const std:
     if (!json.is_object()) fail_bad_file(fmt::format("{}: want one JSON object of config keys", source));
     ExperimentConfig config;
     const std::vector<ConfigKey> keys = all_config_keys(config);
-    for (const auto& [name, value] : json.items()) {
+    for (const auto& item : json.items()) {
+        const std::string& name = item.key();
+        const nlohmann::ordered_json& value = item.value();
         const auto key =
             std::find_if(keys.begin(), keys.end(), [&](const ConfigKey& k) { return k.name == name; });
         if (key == keys.end()) {

@@ -181,8 +181,8 @@ void add_selection(const Selection& selection, int64_t top_k, LayerSelections& i
             ++into.distance_counts[static_cast<size_t>(t - s)];
         }
     }
-    const auto triangle = static_cast<double>(T * (T + 1) / 2);
-    into.sparsity.push_back(1 - static_cast<double>(read) / triangle);
+    const int64_t triangle = T * (T + 1) / 2;
+    into.sparsity.push_back(1 - static_cast<double>(read) / static_cast<double>(triangle));
     if (T > top_k)
         into.coverage.push_back(static_cast<double>(std::count(used.begin(), used.end(), true)) /
                                 static_cast<double>(T));

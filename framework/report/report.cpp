@@ -49,7 +49,7 @@ Number last_of(const std::vector<double>& values) {
 }
 
 // One variant's files; what is missing is null or empty.
-struct Run {
+struct Run {  // NOLINT(bugprone-exception-escape): moving a Json does not throw
     Json results, config;
     std::optional<TrainingHistory> history;
     std::optional<ExperimentConfig> settings;  // what `config` says

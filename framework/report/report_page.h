@@ -11,7 +11,7 @@ namespace sieve {
 struct Cell {
     std::string text;
     std::optional<double> number = {};
-    std::string style = "";  // a class of the page's style sheet: good, bad, changed, remark
+    std::string style;  // a class of the page's style sheet: good, bad, changed, remark
 };
 
 struct Table {

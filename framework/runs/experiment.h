@@ -22,9 +22,9 @@ void print_header(const std::string& title, const ExperimentConfig& config, cons
 
 // One variant to train, with what trial steps say about its cost.
 struct PlannedVariant {
-    ExperimentConfig config;         // config.model.attention says which variant
-    std::string folder;              // for its results
-    std::string classic_model = "";  // the final_model.pt that sparse_init = classic starts from
+    ExperimentConfig config;    // config.model.attention says which variant
+    std::string folder;         // for its results
+    std::string classic_model;  // the final_model.pt that sparse_init = classic starts from
     Device device = {};
     std::vector<double> step_seconds = {};  // per stage
     int64_t trial_bytes = 0;

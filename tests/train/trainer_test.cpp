@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 
 #include "framework/autograd/autograd.h"
@@ -9,6 +10,7 @@
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
 #include "framework/io/pt.h"
+#include "framework/optim/schedule.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/metrics_log.h"
@@ -111,6 +113,12 @@ TEST_CASE("training: thirty steps lower the loss, in both variants") {
         CHECK(h["val_loss"].back() < h["val_loss"].front());
         CHECK(h.steps == std::vector<int64_t>{10, 20, 30});
         CHECK(h.peak_memory_bytes > 0);
+        for (size_t e = 0; e < 3;
+             ++e) {  // each evaluation's training loss is of the steps since the last one
+            const auto begin = h["step_loss"].begin() + static_cast<int64_t>(10 * e);
+            CHECK(h["train_loss"][e] == doctest::Approx(std::accumulate(begin, begin + 10, 0.0) / 10));
+            CHECK(h["learning_rate"][e] == scheduled_learning_rate(h.steps[e] - 1, 30, 3e-3));
+        }
         const std::vector<MetricsRow> log = read_metrics(folder.path().string());
         CHECK(log.size() == h["warmup_loss"].size() + h["step_loss"].size());
         double seconds = 0;

@@ -109,7 +109,8 @@ SIEVE_INLINE void gathered_sum_block(const T* weights, const HeadRows<const T>& 
         total *= factor;
         const int64_t start = d + v * width;
         if (start + width <= columns) {
-            store_anywhere<T, width>(to + start, load_anywhere<T, width>(to + start) + total);
+            total += load_anywhere<T, width>(to + start);
+            store_anywhere<T, width>(to + start, total);
         } else {
             for (int64_t l = 0; start + l < columns; ++l) to[start + l] += total[l];
         }

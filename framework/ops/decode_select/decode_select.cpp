@@ -57,8 +57,8 @@ void store_indexer_keys(const Tensor& k, const Tensor& panels, int64_t first) {
 
 Selection decode_select(const IndexerQuery& query, const CachedIndexerKeys& keys, int64_t top_k) {
     constexpr const char* op = "decode_select";
-    const auto& [q, w, scale] = query;
-    const auto& [panels, length, key_scales] = keys;
+    const Tensor &q = query.q, &w = query.w, &panels = keys.panels, &key_scales = keys.scales;
+    const int64_t length = keys.length;
     check_rank(op, "indexer q", q, 4);
     check_shape(op, "indexer q", q, Shape{q.dim(0), 1, q.dim(2), q.dim(3)}, "one token");
     if (q.dim(2) == 0 || q.dim(3) == 0)
@@ -91,7 +91,7 @@ Selection decode_select(const IndexerQuery& query, const CachedIndexerKeys& keys
                                       .width = q.dim(3),
                                       .panels_each = panels.dim(1),
                                       .length = length,
-                                      .scale = scale,
+                                      .scale = query.scale,
                                       .slots = slots});
     });
     check_no_nan(op, bad_row, 1);

@@ -28,6 +28,7 @@ void check(const Tensor& x, const DispatchPlan& plan, const std::vector<Tensor>&
 template <class T>
 std::vector<T*> pointers(const std::vector<Tensor>& tensors) {
     std::vector<T*> result;
+    result.reserve(tensors.size());
     for (const Tensor& t : tensors) result.push_back(t.defined() ? t.data<T>() : nullptr);
     return result;
 }
@@ -50,6 +51,7 @@ template <class T>
 std::vector<Tensor> backward_of(const Tensor& dy, const Tensor& x, const Tensor& offsets,
                                 const std::vector<Tensor>& weights) {
     std::vector<Tensor> dweights;
+    dweights.reserve(weights.size());
     for (const Tensor& w : weights)
         dweights.push_back(w.requires_grad() ? Tensor::empty(w.shape(), w.dtype(), w.device()) : Tensor());
     const Tensor dx = x.requires_grad() ? Tensor::empty(x.shape(), x.dtype(), x.device()) : Tensor();
