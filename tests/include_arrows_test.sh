@@ -23,7 +23,7 @@ plant() {
     put framework/attention/gather/gather.cu '#include "framework/attention/tiles/sizes.h"'
     put framework/ops/add/add.cpp '#include "framework/ops/add/kernels.h"' '#include "framework/blas/gemm.h"'
     put framework/ops/sum/sum.cpp '#include "framework/ops/add/add.h"' '#include "framework/attention/gather/rows.h"'
-    put framework/nn/module.h '#include "framework/optim/parameter.h"' '#include "framework/ops/add/add.h"'
+    put framework/nn/module.h '#include "framework/ops/add/add.h"'
     put framework/report/page.cpp '#include "models/config.h"' '#include "framework/train/trainer.h"'
     put models/config.h '#include "framework/nn/module.h"'
     put experiments/exp4.cpp '#include "framework/runs/experiment.h"'
