@@ -1,3 +1,4 @@
+// Private to this room.
 // Exact dot products of int8 rows: the inner loop of the int8 indexer.
 //
 //   x[r][s] = sum_i q[r][i] k[s][i]     as int32; |q|, |k| <= 127

@@ -1,3 +1,4 @@
+// Private to this room.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // A counting sort whose order does not depend on who comes first. A block owns 64 keys of one batch row and
-// walks over all queries from first_row on that can see them, 256 at a time, one a thread: it finds its keys among the query's
-// ascending indices by bisection and sets the query's bit at each. How many bits a key has below the query's
-// is where the query's entry goes. The first pass counts, a scan makes offsets of the counts, the second pass
-// writes.
+// walks over all queries from first_row on that can see them, 256 at a time, one a thread: it finds its keys
+// among the query's ascending indices by bisection and sets the query's bit at each. How many bits a key has
+// below the query's is where the query's entry goes. The first pass counts, a scan makes offsets of the
+// counts, the second pass writes.
 //
 // Work: T^2 / 64 bisections and T k entries, twice. At T = 8192, k = 512: 1 M bisections of 9 steps, 4.2 M
 // entries; about 0.1 ms on an H100. Memory: the result. Deterministic.

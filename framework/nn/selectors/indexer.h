@@ -1,3 +1,4 @@
+// Private to this room.
 // The lightning indexer as a selector (DeepSeek-V3.2-Exp, section 2.1): it scores all earlier tokens, the top k are
 // selected, and the alignment loss trains it towards the main attention.
 #pragma once

@@ -1,3 +1,4 @@
+// Private to this room.
 // The last k tokens, the query's own among them: a sliding window. Learns nothing; what a selector must beat.
 #pragma once
 

@@ -24,8 +24,8 @@ struct IndexerQuality {
     int64_t rows = 0, choices = 0;  // all B T rows, and those that left a key out
 };
 
-// lse is that of dense attention. Throws when shapes, dtypes or devices differ, H is no multiple of G, or (kind diverged, on the CPU alone) a
-// probability is NaN. Waits for the device.
+// lse is that of dense attention. Throws when shapes, dtypes or devices differ, H is no multiple of G, or
+// (kind diverged, on the CPU alone) a probability is NaN. Waits for the device.
 IndexerQuality indexer_quality(const MainAttention& attention, const Selection& selection);
 
 }  // namespace sieve
