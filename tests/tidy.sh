@@ -8,7 +8,7 @@ if ! command -v clang-tidy > /dev/null; then
     echo "0 passed, 0 failed, 1 skipped"
     exit
 fi
-cmake -S . -B build/tidy -G Ninja -DSIEVE_CUDA=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON > /dev/null
+cmake -S . -B build/tidy -G Ninja -DSIEVE_CUDA=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON > /dev/null 2>&1
 failures=$(mktemp)
 trap 'rm -f "$failures"' EXIT
 export failures

@@ -42,6 +42,7 @@ constexpr const char* name_of(Enum value) {
 template <NamedEnum Enum>
 std::vector<std::string> names_of() {
     std::vector<std::string> names;
+    names.reserve(enum_names<Enum>.size());
     for (const NamedValue<Enum>& entry : enum_names<Enum>) names.emplace_back(entry.name);
     return names;
 }
