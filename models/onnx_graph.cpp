@@ -212,7 +212,8 @@ class ModelGraph {
         const Names heads = b_.split(qkv, {H, H, H}, 1);
         const std::string q = b_.node("Mul", {rope_interleaved(heads[0], rotation_),
                                               b_.number(1 / std::sqrt(static_cast<double>(dh)))});
-        const std::string k = rope_interleaved(heads[1], rotation_), v = heads[2];
+        const std::string k = rope_interleaved(heads[1], rotation_);
+        const std::string& v = heads[2];
         const std::string allowed = c_.is_sparse() ? selected(x, name + ".indexer", layer) : causal_;
         const std::string masked = b_.node(
             "Where", {allowed, b_.node("MatMul", {q, b_.transpose(k, {0, 1, 3, 2})}), minus_infinity()});

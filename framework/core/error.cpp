@@ -21,6 +21,7 @@ std::string one_of(const std::vector<std::string>& choices) {
 
 std::string one_of(const std::vector<SizeKind>& sizes) {
     std::vector<std::string> names;
+    names.reserve(sizes.size());
     for (const SizeKind size : sizes) names.emplace_back(name_of(size));
     return one_of(names);
 }
