@@ -35,7 +35,8 @@ std::vector<Tensor> scores_backward_of(const Tensor& dscores, const IndexerOpera
 Tensor indexer_scores(const IndexerOperands& operands) {
     constexpr const char* op = "indexer_scores";
     check_indexer(op, operands);
-    const auto [q, k, w, scale] = operands;
+    const Tensor &q = operands.q, &k = operands.k, &w = operands.w;  // clang captures no structured binding
+    const double scale = operands.scale;
     const Tensor scores = Tensor::empty({q.dim(0), q.dim(1), q.dim(1)}, q.dtype(), q.device());
     dispatch_float(op, q.dtype(), [&]<class T>() {
         launch(op, q.device(), cpu::indexer_scores_forward<T>, cuda::indexer_scores_forward<T>,
@@ -115,7 +116,8 @@ RoundedKeys rounded_keys(const Tensor& k, IndexerPrecision precision) {
 Selection indexer_select(const IndexerOperands& operands, int64_t top_k, IndexerPrecision precision) {
     constexpr const char* op = "indexer_select";
     check_indexer(op, operands);
-    const auto [q, k, w, scale] = operands;
+    const Tensor &q = operands.q, &k = operands.k, &w = operands.w;  // clang captures no structured binding
+    const double scale = operands.scale;
     const Selection selection = empty_selection(op, q.dim(0), q.dim(1), top_k, q.device());
     if (precision == IndexerPrecision::int8) {
         select_in_int8(operands, selection);
