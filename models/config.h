@@ -76,6 +76,10 @@ struct ModelConfig {
     bool is_sparse() const { return attention == AttentionKind::sparse; }
     // Whether there is a lightning indexer, which the alignment loss trains.
     bool has_indexer() const { return is_sparse() && selector_kind(selector).has_indexer; }
+    // DeepSeek's indexer makes its queries from the query latent, where there is one.
+    bool indexer_reads_latent() const {
+        return indexer == IndexerKind::deepseek && attention_type == AttentionType::mla && q_lora_rank > 0;
+    }
     int64_t kv_heads() const { return attention_type == AttentionType::gqa ? n_kv_heads : n_heads; }
 };
 

@@ -23,8 +23,8 @@ int64_t of_experts(const ModelConfig& c) {
 
 int64_t of_indexer(const ModelConfig& c) {
     const bool deepseek = c.indexer == IndexerKind::deepseek;
-    const bool reads_latent = deepseek && c.attention_type == AttentionType::mla && c.q_lora_rank > 0;
-    const int64_t q = (reads_latent ? c.q_lora_rank : c.d_model) * c.indexer_heads * c.indexer_dim;
+    const int64_t q =
+        (c.indexer_reads_latent() ? c.q_lora_rank : c.d_model) * c.indexer_heads * c.indexer_dim;
     const int64_t k = c.d_model * c.indexer_dim + (deepseek ? 2 * c.indexer_dim : 0);  // with its LayerNorm
     return q + k + c.d_model * c.indexer_heads;
 }

@@ -12,11 +12,17 @@ void fail_bad_file(const std::string& message) {
     throw Error(ErrorKind::bad_file, message);
 }
 
+std::string enumerated(const std::vector<std::string>& names, const char* last) {
+    std::string text;
+    for (size_t i = 0; i < names.size(); ++i) {
+        if (i > 0) text += i + 1 == names.size() ? std::string(" ") + last + " " : ", ";
+        text += names[i];
+    }
+    return text;
+}
+
 std::string one_of(const std::vector<std::string>& choices) {
-    std::string list;
-    for (size_t i = 0; i < choices.size(); ++i)
-        list += (i == 0 ? "" : i + 1 == choices.size() ? " or " : ", ") + choices[i];
-    return list;
+    return enumerated(choices, "or");
 }
 
 std::string one_of(const std::vector<SizeKind>& sizes) {

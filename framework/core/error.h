@@ -31,7 +31,8 @@ class Error : public std::runtime_error {
 [[noreturn]] void fail_usage(const std::string& message);     // a wrong flag, config value or combination
 [[noreturn]] void fail_bad_file(const std::string& message);  // an input or output file that cannot be used
 
-std::string one_of(const std::vector<std::string>& choices);  // "a, b or c"
-std::string one_of(const std::vector<SizeKind>& sizes);       // "the batch or the vocabulary"
+std::string enumerated(const std::vector<std::string>& names, const char* last);  // "a, b LAST c"
+std::string one_of(const std::vector<std::string>& choices);                      // "a, b or c"
+std::string one_of(const std::vector<SizeKind>& sizes);  // "the batch or the vocabulary"
 
 }  // namespace sieve

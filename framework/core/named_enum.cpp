@@ -36,16 +36,8 @@ std::vector<std::string> nearest_within(size_t distance, const std::string& mist
     return nearest;
 }
 
-// "a, b LAST c"
-std::string enumerated(const std::vector<std::string>& names, const char* last) {
-    std::string text = names.front();
-    for (size_t i = 1; i < names.size(); ++i)
-        text += (i + 1 == names.size() ? std::string(" ") + last + " " : std::string(", ")) + names[i];
-    return text;
-}
-
-// The list beside it shows all names, so only what is surely meant is worth a question: one of a name's letters
-// in three may be wrong, none of a very short one.
+// The list beside it shows all names, so only what is surely meant is worth a question: one of a name's
+// letters in three may be wrong, none of a very short one.
 std::string meant(const std::string& text, const std::vector<std::string>& known) {
     const std::vector<std::string> nearest =
         nearest_within(text.size() < 4 ? 0 : text.size() / 3, text, known);
@@ -61,7 +53,7 @@ std::string nearest_name(const std::string& mistyped, const std::vector<std::str
 }
 
 std::string wanted_name(const std::string& text, const std::vector<std::string>& known) {
-    return enumerated(known, "or") + meant(text, known);
+    return one_of(known) + meant(text, known);
 }
 
 std::string wanted_names(const std::string& list, const std::vector<std::string>& known) {

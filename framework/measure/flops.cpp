@@ -57,9 +57,8 @@ AttentionShape attention_shape(const ModelConfig& c) {
 std::vector<Matrix> indexer_weights(const ModelConfig& c) {
     const auto d = static_cast<double>(c.d_model), heads = static_cast<double>(c.indexer_heads);
     const auto dim = static_cast<double>(c.indexer_dim);
-    const bool reads_latent =
-        c.attention_type == AttentionType::mla && c.indexer == IndexerKind::deepseek && c.q_lora_rank > 0;
-    return {{heads * dim, reads_latent ? static_cast<double>(c.q_lora_rank) : d}, {dim, d}, {heads, d}};
+    const auto q_width = c.indexer_reads_latent() ? static_cast<double>(c.q_lora_rank) : d;
+    return {{heads * dim, q_width}, {dim, d}, {heads, d}};
 }
 
 std::vector<Matrix> expert_weights(const ModelConfig& c, double width) {

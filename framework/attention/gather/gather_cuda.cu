@@ -41,7 +41,7 @@ struct GatherForward {
 };
 
 // An InverseSelection of the rows from first_row on, as a kernel reads it.
-struct Selectors {
+struct SelectingRows {
     const int32_t* offsets;  // [batch, length + 1]
     const int32_t* entries;  // [batch, most]: t * slots + slot
     int64_t most, slots;
@@ -57,7 +57,7 @@ struct GatherBackward {
     AttentionSizes size;
     SelectedKeys keys;
     int64_t first_row;
-    Selectors selectors;
+    SelectingRows selecting;
 
     __device__ const RowStats<T>& stats_of(int64_t b, int64_t h, int64_t t) const {
         return stats[(b * size.heads + h) * stats_pitch + t];
@@ -223,16 +223,16 @@ struct WarpKey {
     uint32_t slots;
     int items;
 
-    __device__ WarpKey(const AttentionSizes& z, const Selectors& selectors) {
+    __device__ WarpKey(const AttentionSizes& z, const SelectingRows& selecting) {
         const int64_t blocks = (z.length + gather_warps - 1) / gather_warps, head = blockIdx.x / blocks;
         group = z.heads / z.kv_heads;
         g = head % z.kv_heads;
         b = head / z.kv_heads;
         key = blockIdx.x % blocks * gather_warps + threadIdx.x / warp_size;
         if (key >= z.length) return;
-        const int32_t* offsets = selectors.offsets + b * (z.length + 1) + key;
-        entries = selectors.entries + b * selectors.most + offsets[0];
-        slots = static_cast<uint32_t>(selectors.slots);
+        const int32_t* offsets = selecting.offsets + b * (z.length + 1) + key;
+        entries = selecting.entries + b * selecting.most + offsets[0];
+        slots = static_cast<uint32_t>(selecting.slots);
         items = (offsets[1] - offsets[0]) * static_cast<int>(group);
     }
     __device__ int64_t head(int item) const { return g * group + item % group; }
@@ -250,7 +250,7 @@ __global__ void __launch_bounds__(gather_threads, gather_blocks<Team, 2>) gather
     const __grid_constant__ GatherBackward<typename Team::Element, typename Team::Value> a) {
     using T = typename Team::Value;
     constexpr int columns = Team::columns, flight = rows_in_flight<Team, 1>;
-    const WarpKey own(a.size, a.selectors);
+    const WarpKey own(a.size, a.selecting);
     if (own.key >= a.size.length) return;
     T k[columns], v[columns], dk[columns] = {}, dv[columns] = {};
     Team::values(k, Team::load(a.k.head(own.b, own.g) + own.key * a.k.row_stride));
@@ -381,7 +381,7 @@ __global__ void __launch_bounds__(gather_threads, 4)
 template <class T>
 __global__ void __launch_bounds__(gather_threads, 4)
     wide_keys_kernel(const __grid_constant__ GatherBackward<T, T> a) {
-    const WarpKey own(a.size, a.selectors);
+    const WarpKey own(a.size, a.selecting);
     if (own.key >= a.size.length) return;
     const int lane = threadIdx.x % warp_size;
     const int64_t at = (own.b * a.size.kv_heads + own.g) * a.size.length + own.key;
@@ -484,7 +484,7 @@ void wide_forward(const AttentionForward<T>& a, int64_t first_row) {
 
 template <class E, class T>
 GatherBackward<E, T> gather_backward_arguments(const AttentionBackward<T>& a, const RowStatsOf<T>& stats,
-                                               int64_t first_row, const Selectors& selectors) {
+                                               int64_t first_row, const SelectingRows& selecting) {
     return {.stats = stats.data(),
             .stats_pitch = stats.pitch(),
             .dq = a.dq,
@@ -494,16 +494,16 @@ GatherBackward<E, T> gather_backward_arguments(const AttentionBackward<T>& a, co
             .size = a.size,
             .keys = a.keys,
             .first_row = first_row,
-            .selectors = selectors};
+            .selecting = selecting};
 }
 
 template <class Rounding, class Team, class T>
-void gather_backward(const AttentionBackward<T>& a, int64_t first_row, const Selectors& selectors) {
+void gather_backward(const AttentionBackward<T>& a, int64_t first_row, const SelectingRows& selecting) {
     const AttentionSizes& z = a.size;
     const RowStatsOf<T> stats(a, T(1));
     RowPreparation<Rounding, T> rows(z.batch, z.length);
     constexpr int64_t width = Team::width;
-    auto work = gather_backward_arguments<typename Team::Element>(a, stats, first_row, selectors);
+    auto work = gather_backward_arguments<typename Team::Element>(a, stats, first_row, selecting);
     work.q = rows.prepare(rows_by_head(a.q, z.heads, z.length, z.dim), z.heads, z.dim, width);
     work.k = rows.prepare(rows_by_head(a.k, z.kv_heads, z.length, z.dim), z.kv_heads, z.dim, width);
     work.v =
@@ -518,10 +518,10 @@ void gather_backward(const AttentionBackward<T>& a, int64_t first_row, const Sel
 }
 
 template <class T>
-void wide_backward(const AttentionBackward<T>& a, int64_t first_row, const Selectors& selectors) {
+void wide_backward(const AttentionBackward<T>& a, int64_t first_row, const SelectingRows& selecting) {
     const AttentionSizes& z = a.size;
     const RowStatsOf<T> stats(a, T(1));
-    auto work = gather_backward_arguments<T>(a, stats, first_row, selectors);
+    auto work = gather_backward_arguments<T>(a, stats, first_row, selecting);
     work.q = rows_by_head(a.q, z.heads, z.length, z.dim);
     work.k = rows_by_head(a.k, z.kv_heads, z.length, z.dim);
     work.v = rows_by_head(a.v, z.kv_heads, z.length, z.value_dim);
@@ -553,15 +553,15 @@ void sparse_attention_backward(const AttentionBackward<T>& a) {
     const AttentionSizes& z = a.size;
     const MemoryScope scope(attention_scratch);
     const InverseSelection inverse = invert_selection(a.keys, z.batch, z.length, tiled);
-    const Selectors selectors{.offsets = inverse.offsets.data<int32_t>(),
-                              .entries = inverse.entries.data<int32_t>(),
-                              .most = (z.length - tiled) * a.keys.slots,
-                              .slots = a.keys.slots};
+    const SelectingRows selecting{.offsets = inverse.offsets.data<int32_t>(),
+                                  .entries = inverse.entries.data<int32_t>(),
+                                  .most = (z.length - tiled) * a.keys.slots,
+                                  .slots = a.keys.slots};
     with_team<T>(std::max(a.size.dim, a.size.value_dim), [&]<class Rounding, class Team>() {
         if constexpr (std::is_void_v<Team>)
-            wide_backward(a, tiled, selectors);
+            wide_backward(a, tiled, selecting);
         else
-            gather_backward<Rounding, Team>(a, tiled, selectors);
+            gather_backward<Rounding, Team>(a, tiled, selecting);
     });
 }
 
