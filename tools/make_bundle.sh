@@ -17,6 +17,8 @@ cp /usr/lib/x86_64-linux-gnu/libdeflate.a "$bundle/deps/lib/"
 cp /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf "$bundle/deps/fonts/"
 [[ -d data/corpus ]] && cp -r data/corpus "$bundle/data/"
 cp tools/bundle.mk "$bundle/Makefile"
+version=$(sed -n 's/.*project(sieve VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt | head -1)
+cmake -DSOURCE="$root" -DOUTPUT="$bundle/deps/include/sieve_commit.h" -DVERSION="$version" -P tools/write_commit.cmake
 (git rev-parse --short HEAD; git status --short | sed 's/^/changed: /') > "$bundle/COMMIT"
 megabytes=$(du -sm "$bundle" | cut -f1)
 echo "$bundle: $megabytes MiB, at commit $(head -1 "$bundle/COMMIT")"

@@ -49,11 +49,9 @@ std::string comparison_beside(const std::string& model) {
     return (fs::path(model).parent_path() / ".." / "comparison").lexically_normal().string();
 }
 
-Dataset validation_data(const FinalModel& trained) {
-    DataConfig config = data_config(trained.config);
-    config.tokenizer_json = trained.tokenizer_json;
+Dataset validation_data(const FinalModel& trained, const std::string& file) {
     try {
-        return load_dataset(config, [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
+        return data_of_model(trained, file);
     } catch (const Error& e) {
         throw Error(e.kind(),
                     fmt::format("{} (the text that the model was trained on; --text draws a text of "
@@ -61,6 +59,15 @@ Dataset validation_data(const FinalModel& trained) {
                                 e.what()),
                     e.lower());
     }
+}
+
+// Where pictures go. Those of another sample or text have a folder of their own: the ones that belong to the
+// experiment, which its report shows, stay.
+std::string output_folder(const Arguments& given, const std::string& file, bool has_text) {
+    if (!given.out.empty()) return given.out;
+    const std::string experiment = comparison_beside(file);
+    if (has_text) return experiment + "/text";
+    return given.sample == 0 ? experiment : fmt::format("{}/sample{}", experiment, given.sample);
 }
 
 void print_written(const std::vector<std::string>& files) {
@@ -87,7 +94,7 @@ int draw(const Arguments& given, bool has_text) {
     const FinalModel trained = read_final_model(file);
     const Transformer& model = *trained.model;
     const std::vector<int64_t> layers = parse_layers(given.layer, trained.config.model.n_layers);
-    const std::string out = given.out.empty() ? comparison_beside(file) : given.out;
+    const std::string out = output_folder(given, file, has_text);
     if (!trained.config.model.is_sparse())
         fmt::print("{} is a classic model: it has no indexer, so its dense attention is drawn\n",
                    given.results);
@@ -97,12 +104,15 @@ int draw(const Arguments& given, bool has_text) {
         draw_layers(model, sample, layers, out);
         return 0;
     }
-    const Dataset data = validation_data(trained);
+    const Dataset data = validation_data(trained, file);
     const TextSample sample = validation_sample(data, given.sample);
     make_folder(out);
     draw_layers(model, sample, layers, out);
+    // The statistics are of all windows, whichever is drawn.
+    const std::string all = given.out.empty() ? comparison_beside(file) : given.out;
+    make_folder(all);
     if (trained.config.model.is_sparse())
-        print_written(write_selection_statistics(selection_statistics(model, data, statistics_windows), out));
+        print_written(write_selection_statistics(selection_statistics(model, data, statistics_windows), all));
     return 0;
 }
 
@@ -127,9 +137,10 @@ int main_of(int argc, char** argv) {
                    "draw this text instead, without statistics; it needs no training data");
     command.option("report", wants_report,
                    "write report.html from the JSON and PNG files in the folder; draws nothing");
-    command.option("out", given.out,
-                   "folder to write; empty: comparison beside the model's folder (in the folder "
-                   "of the experiment with --report)");
+    command.option(
+        "out", given.out,
+        "folder to write; empty: comparison beside the model's folder (in the folder "
+        "of the experiment with --report), and in it text or sample{N} for other texts and windows");
     if (!command.parse(argc, argv)) return 0;
     if (given.results.empty())
         fail_usage("which results? give a folder such as results/sparse; --help shows all");

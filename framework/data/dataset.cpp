@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "framework/core/error.h"
+#include "framework/data/hash.h"
 
 namespace sieve {
 namespace {
@@ -75,6 +76,7 @@ Dataset::Dataset(const DataConfig& config, const DataLog& log, const Corpus& cor
                make_windows(static_cast<int64_t>(tokens_->size()), config.seq_len, config.protocol,
                             config.val_fraction, config.seed, corpus.name),
                config.batch_size, config.seed),
+      fingerprint_{.corpus = to_hex(corpus.hash()), .tokenizer = to_hex(tokenizer_.hash())},
       source_(describe_source(corpus)),
       token_line_(describe_tokens(config, tokenizer_, tokens_->size(), corpus.bytes())),
       protocol_(describe_protocol(config, windows())) {}

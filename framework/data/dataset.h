@@ -33,6 +33,13 @@ struct DataConfig {
     bool operator==(const DataConfig&) const = default;
 };
 
+// What a model was trained on, by content: two runs with equal ones saw the same text cut into the same
+// tokens.
+struct DataFingerprint {
+    std::string corpus, tokenizer;  // XXH3, 16 hexadecimal digits
+    bool operator==(const DataFingerprint&) const = default;
+};
+
 class Dataset {
   public:
     Dataset(const DataConfig& config, const DataLog& log);
@@ -48,6 +55,7 @@ class Dataset {
     int64_t validation_batches() const { return batches_.validation_batches(); }
     Batch validation(int64_t index) const { return batches_.validation(index); }
 
+    const DataFingerprint& fingerprint() const { return fingerprint_; }
     // "data/excerpt: 1 document, 280123 bytes"
     const std::string& source() const { return source_; }
     // "81234 tokens, vocabulary 4096 (trained on this text), 3.45 bytes a token"
@@ -63,6 +71,7 @@ class Dataset {
     Tokenizer tokenizer_;
     std::shared_ptr<const std::vector<int32_t>> tokens_;
     BatchSource batches_;
+    DataFingerprint fingerprint_;
     std::string source_, token_line_, protocol_;
 };
 

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -75,6 +76,16 @@ class TemporaryFile {
     bool renamed_ = false;
 };
 
+// Whether TemporaryFile gave this name: ".tmp", a process, "-", a number at its end.
+bool is_temporary(const std::string& name) {
+    const size_t mark = name.rfind(".tmp");
+    if (mark == std::string::npos || mark == 0) return false;
+    const std::string rest = name.substr(mark + 4);
+    const size_t dash = rest.find('-');
+    return dash != std::string::npos && dash > 0 && dash + 1 < rest.size() &&
+           rest.find_first_not_of("0123456789-") == std::string::npos;
+}
+
 bool write_all(int fd, std::string_view bytes) {
     while (!bytes.empty()) {
         const ssize_t written = step_fails() ? -1 : ::write(fd, bytes.data(), bytes.size());
@@ -114,6 +125,38 @@ void write_file_atomic(const std::filesystem::path& path, std::span<const std::s
     if (step_fails() || !fd.close()) fail_with_errno("write", path);
     temporary.take_final_name();
     flush_folder_of(path);
+}
+
+void replace_file(const std::filesystem::path& from, const std::filesystem::path& to) {
+    if (step_fails() || ::rename(from.c_str(), to.c_str()) != 0) fail_with_errno("write", to);
+    flush_folder_of(to);
+}
+
+void remove_file(const std::filesystem::path& path) {
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) fail_with_errno("remove", path);
+}
+
+void remove_folder(const std::filesystem::path& path) {
+    std::error_code code;
+    std::filesystem::remove_all(path, code);
+    if (code) fail_bad_file(path.string() + ": cannot remove: " + code.message());
+}
+
+std::vector<std::string> names_in(const std::filesystem::path& folder) {
+    std::error_code code;
+    std::vector<std::string> names;
+    for (std::filesystem::directory_iterator entry(folder, code), end; !code && entry != end;
+         entry.increment(code))
+        names.push_back(entry->path().filename().string());
+    if (code && code != std::errc::no_such_file_or_directory)
+        fail_bad_file(folder.string() + ": cannot list this folder: " + code.message());
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+void remove_temporary_files(const std::filesystem::path& folder) {
+    for (const std::string& name : names_in(folder))
+        if (is_temporary(name)) remove_file(folder / name);
 }
 
 std::string read_file(const std::filesystem::path& path) {

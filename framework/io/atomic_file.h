@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace sieve {
 
@@ -20,6 +21,18 @@ std::string read_file(const std::filesystem::path& path);
 
 // Makes the folder and its parents; throws unless files can be created in it.
 void make_folder(const std::filesystem::path& path);
+
+// Gives a file or folder the name of another one on the same disk, which it replaces; durable when it
+// returns.
+void replace_file(const std::filesystem::path& from, const std::filesystem::path& to);
+// What is not there is no error. A folder goes with all that is in it.
+void remove_file(const std::filesystem::path& path);
+void remove_folder(const std::filesystem::path& path);
+// The names of what is in a folder, in order; none when there is no such folder.
+std::vector<std::string> names_in(const std::filesystem::path& folder);
+// Removes what a program that was killed while it wrote left in the folder. No other program may be writing
+// there.
+void remove_temporary_files(const std::filesystem::path& folder);
 
 // Test hook: the n-th step of writing a file from now fails with EIO (1: the next one; 0: none).
 void fail_file_step_after(int64_t n);

@@ -50,16 +50,16 @@ void check_config_keys(const CLI::App& app, const std::string& path) {
 }
 
 void add_option(CLI::App& app, const ProgramOption& option) {
-    std::visit(
-        [&](auto* value) {
-            using T = std::decay_t<decltype(*value)>;
-            CLI::Option* added = app.add_option("--" + option.name, *value, option.help)->group("Start here");
-            if constexpr (std::is_same_v<T, std::vector<std::string>>)
-                added->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-            else
-                added->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)->capture_default_str();
-        },
-        option.value);
+    const std::string flag = "--" + option.name;
+    const auto add = [&](auto* value) -> CLI::Option* {
+        using T = std::decay_t<decltype(*value)>;
+        if constexpr (std::is_same_v<T, bool>) return app.add_flag(flag, *value, option.help);
+        CLI::Option* added = app.add_option(flag, *value, option.help);
+        if constexpr (std::is_same_v<T, std::vector<std::string>>)
+            return added->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+        return added->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)->capture_default_str();
+    };
+    std::visit(add, option.value)->group("Start here");
 }
 
 // CLI11 hands on the elements of a TOML list one by one, as if the flag had been given as often, of which the

@@ -20,10 +20,11 @@ struct ExperimentCommand {
     bool help_shown = false;  // --help was given and printed: nothing is left to do
 };
 
-// A flag of one program beside the keys of the configuration. A list takes one value each time it is given.
+// A flag of one program beside the keys of the configuration. A list takes one value each time it is given, a
+// truth value is a switch.
 struct ProgramOption {
     std::string name, help;
-    std::variant<int64_t*, std::string*, std::vector<std::string>*> value;
+    std::variant<int64_t*, std::string*, bool*, std::vector<std::string>*> value;
 };
 
 // Precedence: preset < --config FILE (TOML) < flags. Unknown flags throw a usage error with a suggestion.

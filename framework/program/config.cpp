@@ -26,6 +26,11 @@ const char* selector_help() {
 
 }  // namespace
 
+bool concerns(const ConfigKey& key, AttentionKind variant, const ExperimentConfig& config) {
+    if (variant == AttentionKind::classic) return !key.is(KeyNature::sparse_only);
+    return !key.is(KeyNature::classic_only) || config.sparse_init == SparseInit::classic;
+}
+
 std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
     using enum KeyNature;
     ModelConfig& m = c.model;

@@ -149,6 +149,9 @@ struct ConfigKey {
     bool saved() const { return !is(KeyNature::running | KeyNature::place); }  // part of config.json
 };
 
+// Whether the result of this variant's training can depend on the key.
+bool concerns(const ConfigKey& key, AttentionKind variant, const ExperimentConfig& config);
+
 // The keys that a person sets.
 std::vector<ConfigKey> config_keys(ExperimentConfig& config);
 // Before them the two that programs set: preset and attention.
@@ -156,8 +159,8 @@ std::vector<ConfigKey> all_config_keys(ExperimentConfig& config);
 // One of the keys that a person sets. Throws a usage error for an unknown one, with the nearest name.
 ConfigKey config_key(ExperimentConfig& config, const std::string& name);
 
-// One key by its name. set_config_value reads the text as the command line would. Both throw as config_key and
-// set_from_text do.
+// One key by its name. set_config_value reads the text as the command line would. Both throw as config_key
+// and set_from_text do.
 void set_config_value(ExperimentConfig& config, const std::string& key, const std::string& text);
 std::string config_value(const ExperimentConfig& config, const std::string& key);
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <fstream>
+
 #include "framework/blas/gemm.h"
 #include "framework/core/cuda/runtime.h"
 #include "framework/core/error.h"
@@ -25,9 +27,30 @@ Device choose_device(const ExperimentConfig& config) {
     return device;
 }
 
+namespace {
+
+// As Linux names it; empty where it does not.
+std::string processor_name() {
+    std::ifstream info("/proc/cpuinfo");
+    for (std::string line; std::getline(info, line);)
+        if (line.starts_with("model name"))
+            if (const size_t colon = line.find(": "); colon != std::string::npos)
+                return line.substr(colon + 2);
+    return "";
+}
+
+}  // namespace
+
 MachineUsed machine_used(Device device) {
-    if (device.is_cpu()) return {.device = to_string(device), .threads = thread_count()};
-    return {.device = cuda::device_info().name, .precision = cuda::precision(), .threads = thread_count()};
+    MachineUsed machine{.device = to_string(device),
+                        .threads = thread_count(),
+                        .processor = processor_name(),
+                        .kernels = cpu::gemm_backend()};
+    if (!device.is_cpu()) {
+        machine.device = cuda::device_info().name;
+        machine.precision = cuda::precision();
+    }
+    return machine;
 }
 
 std::string describe(Device device) {

@@ -18,6 +18,8 @@ struct MachineUsed {
     std::string device;  // "cpu", "NVIDIA H100 80GB HBM3"
     cuda::Precision precision = cuda::Precision::fp32;
     int threads = 0;
+    std::string processor;  // "AMD EPYC 9B45"
+    std::string kernels;    // of matrix products on the CPU
 };
 MachineUsed machine_used(Device device);  // as it is set now
 

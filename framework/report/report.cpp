@@ -14,6 +14,7 @@
 #include "framework/program/progress.h"
 #include "framework/report/report_page.h"
 #include "framework/report/results.h"
+#include "framework/train/manifest.h"
 
 namespace sieve {
 namespace {
@@ -53,6 +54,7 @@ struct Run {  // NOLINT(bugprone-exception-escape): moving a Json does not throw
     Json results, config;
     std::optional<TrainingHistory> history;
     std::optional<ExperimentConfig> settings;  // what `config` says
+    std::optional<Manifest> manifest;
 };
 
 // ---- tables
@@ -332,6 +334,34 @@ std::string trained_on(const Json& classic, const Json& sparse) {
     return fmt::format("<p class=\"muted\">Trained on: {}</p>\n", escape_html(text));
 }
 
+// What made each variant's files: a row a process that worked on it.
+std::string runs_table(const Run& classic, const Run& sparse) {
+    Table table{
+        .columns = {"model", "started", "version", "processor", "device", "kernels", "threads", "command"},
+        .rows = {}};
+    for (const auto& [name, run] : {std::pair{"classic", &classic}, std::pair{"sparse", &sparse}}) {
+        if (!run->manifest) continue;
+        for (const RunSession& s : run->manifest->sessions)
+            table.rows.push_back({{name},
+                                  {s.started},
+                                  {fmt::format("{} ({})", s.version, s.commit)},
+                                  {s.machine.processor},
+                                  {s.machine.device},
+                                  {s.machine.kernels},
+                                  {std::to_string(s.machine.threads), static_cast<double>(s.machine.threads)},
+                                  {fmt::format("{}", fmt::join(s.command, " "))}});
+    }
+    if (table.rows.empty()) return "";
+    std::string html = table_html(table);
+    for (const auto& [name, run] : {std::pair{"classic", &classic}, std::pair{"sparse", &sparse}})
+        if (run->manifest)
+            html +=
+                fmt::format("<p class=\"muted\">{}: run {}, text {}, tokenizer {} (XXH3)</p>\n", name,
+                            escape_html(run->manifest->run), escape_html(run->manifest->fingerprint.corpus),
+                            escape_html(run->manifest->fingerprint.tokenizer));
+    return html;
+}
+
 class Report {
   public:
     explicit Report(std::string folder);
@@ -342,6 +372,8 @@ class Report {
     Json read(const std::string& name, const std::string& made_by);
     void read_settings(const std::string& attention, Run& run);
     void read_results(const std::string& attention, Run& run);
+    void read_run(const std::string& attention, Run& run);
+    void note_different_experiments();
     // Empty when it is missing.
     std::string picture(const std::string& name, const std::string& caption, const std::string& made_by);
     std::string path_of(const std::string& name) const { return folder_ + "/" + name; }
@@ -378,6 +410,9 @@ Report::Report(std::string folder) : folder_(std::move(folder)) {
     read_settings("sparse", sparse_);
     read_results("classic", classic_);
     read_results("sparse", sparse_);
+    read_run("classic", classic_);
+    read_run("sparse", sparse_);
+    note_different_experiments();
     metrics_ = read(metrics_file, command_for("compare"));
     statistics_ = read(statistics_file, draw_command(folder_));
     if (!classic_.history && !sparse_.history && metrics_.is_null())
@@ -412,6 +447,27 @@ void Report::read_results(const std::string& attention, Run& run) {
             fmt::format("{}/config.json is missing; {} makes it", attention, command_for(attention)));
     run.results = read(name, command_for(attention));
     if (!run.results.is_null()) run.history = read_training_results(path_of(name));
+}
+
+void Report::read_run(const std::string& attention, Run& run) {
+    if (!run.history) return;
+    if (!fs::exists(path_of(attention + "/manifest.json"))) {
+        notes_.push_back(fmt::format(
+            "{}/manifest.json is missing: what made that folder's files is not known", attention));
+        return;
+    }
+    run.manifest = read_manifest(path_of(attention));
+    if (text_at(run.results, "run") != run.manifest->run)
+        notes_.push_back(fmt::format("{}: its files are of more than one run; {} with --resume mends it",
+                                     attention, command_for(attention)));
+}
+
+void Report::note_different_experiments() {
+    if (!classic_.manifest || !sparse_.manifest) return;
+    const std::vector<Difference> differences = experiment_differences(*classic_.manifest, *sparse_.manifest);
+    if (!differences.empty())
+        notes_.push_back(fmt::format("the classic and the sparse model are of different experiments: {}",
+                                     describe(differences)));
 }
 
 void Report::note_stale_metrics() {
@@ -558,6 +614,7 @@ std::string Report::html() {
         {"curves", "Curves", curves() + evaluations_table(classic_, sparse_)},
         {"attention", "Attention", attention()},
         {"pictures", "More pictures", other_pictures()},
+        {"runs", "Runs", runs_table(classic_, sparse_)},
         {"configuration", "Configuration", config_table(classic_, sparse_)},
         {"commands", "Commands", commands(classic_, sparse_, folder_)}};
     return page_html("Classic against sparse attention", introduction() + tiles() + notice(), sections);

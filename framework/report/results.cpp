@@ -9,10 +9,10 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/core/error.h"
-#include "framework/io/atomic_file.h"
 #include "framework/io/json_file.h"
 #include "framework/program/progress.h"
 #include "framework/train/evaluate.h"
+#include "framework/train/run_folder.h"
 
 namespace sieve {
 namespace {
@@ -41,20 +41,16 @@ std::string ResultPaths::baseline() const {
     return root_ + "/exp3";
 }
 
-void ResultPaths::make_folders() const {
-    for (const std::string& folder :
-         {variant(AttentionKind::classic), variant(AttentionKind::sparse), comparison()})
-        make_folder(folder);
-}
-
-Json training_results(const TrainingHistory& history, const ExperimentConfig& config,
-                      const std::string& data_description, const MachineUsed& machine) {
+Json training_results(const TrainingHistory& history, const Manifest& manifest) {
+    const ExperimentConfig& config = manifest.config;
+    const MachineUsed& machine = manifest.sessions.back().machine;
     Json json = state_of_history(history);
+    json["run"] = manifest.run;
     json["avg_time_per_step"] = mean_step_seconds(history);
     json["median_time_per_step"] = typical_step_seconds(history);
     json["total_time"] = history.total_seconds;
     json["protocol"] = name_of(config.protocol);
-    json["data"] = data_description;
+    json["data"] = manifest.data;
     json["device"] = machine.device;
     json["precision"] = name_of(machine.precision);
     json["threads"] = machine.threads;
@@ -146,16 +142,20 @@ struct BaselineLoss {
     std::string missing;
 };
 
-BaselineLoss baseline_loss(const ResultPaths& paths, const ExperimentConfig& config) {
+BaselineLoss baseline_loss(const ResultPaths& paths, const FinishedVariant& sparse) {
     const std::string folder = paths.baseline();
     if (!std::filesystem::exists(folder + "/training_results.json")) return {.missing = "exp3 was not run"};
     try {
-        const Json theirs = read_json(folder + "/config.json");
-        ExperimentConfig copy = config;
-        for (const ConfigKey& key : config_keys(copy))
-            if (key.is(KeyNature::data) && theirs.value(key.name, Json()) != json_of(key.value))
-                return {.missing = fmt::format("exp3 was run with {} = {}", key.name,
-                                               theirs.value(key.name, Json()).dump())};
+        const auto theirs = finished_run(folder);
+        if (!theirs) return {.missing = "exp3 is not complete"};
+        ExperimentConfig ours = sparse.manifest.config, baseline = theirs->config;
+        const std::vector<ConfigKey> our_keys = config_keys(ours), their_keys = config_keys(baseline);
+        for (size_t i = 0; i < our_keys.size(); ++i)
+            if (our_keys[i].is(KeyNature::data) && json_of(our_keys[i].value) != json_of(their_keys[i].value))
+                return {.missing = fmt::format("exp3 was run with {} = {}", our_keys[i].name,
+                                               text_of(their_keys[i].value))};
+        if (!(theirs->fingerprint == sparse.manifest.fingerprint))
+            return {.missing = "exp3 was run on another text"};
         return {.val_loss = read_training_results(folder + "/training_results.json")["val_loss"].back()};
     } catch (const Error& e) {
         return {.missing = e.what()};
@@ -216,22 +216,79 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
                    item["reason"].get<std::string>());
 }
 
-TrainingHistory finished_history(const ResultPaths& paths, AttentionKind attention) {
-    const std::string path = paths.variant(attention) + "/training_results.json";
-    if (!std::filesystem::exists(path))
-        fail_bad_file(fmt::format("{}: not found; the comparison needs it, so run --stages {} first", path,
-                                  name_of(attention)));
-    return read_training_results(path);
+Json json_of(const std::vector<Difference>& differences) {
+    Json json = Json::array();
+    for (const Difference& d : differences)
+        json.push_back({{"key", d.key}, {"classic", d.was}, {"sparse", d.is}});
+    return json;
+}
+
+// No criterion can be judged on models that are not of one experiment.
+void judge_nothing(Json& metrics) {
+    for (const Json& item : metrics["success_criteria"])
+        metrics["criteria_not_judged"].push_back(
+            {{"criterion", item["criterion"]}, {"reason", "the models are of different experiments"}});
+    metrics["success_criteria"] = Json::array();
 }
 
 }  // namespace
 
+FinishedVariant finished_variant(const ResultPaths& paths, AttentionKind attention) {
+    const std::string folder = paths.variant(attention);
+    const auto manifest = finished_run(folder);
+    if (!manifest)
+        fail_bad_file(
+            fmt::format("{}: holds no complete run; the comparison needs it, so run --stages {} first",
+                        folder, name_of(attention)));
+    return {.manifest = *manifest, .history = read_training_results(folder + "/training_results.json")};
+}
+
+ExperimentConfig compared_config(const FinishedVariant& classic, const FinishedVariant& sparse) {
+    ExperimentConfig config = sparse.manifest.config, other = classic.manifest.config;
+    const std::vector<ConfigKey> keys = config_keys(config), classic_keys = config_keys(other);
+    for (size_t i = 0; i < keys.size(); ++i)
+        if (keys[i].is(KeyNature::classic_only))
+            set_from_text(keys[i].value, keys[i].name, text_of(classic_keys[i].value));
+    return config;
+}
+
+std::vector<Difference> experiment_differences(const Manifest& classic, const Manifest& sparse) {
+    std::vector<Difference> differences = config_differences(classic.config, sparse.config);
+    for (Difference& d : data_differences(classic.fingerprint, sparse.fingerprint))
+        differences.push_back(std::move(d));
+    const MachineUsed &a = classic.sessions.back().machine, &b = sparse.sessions.back().machine;
+    const auto note = [&](const char* key, const std::string& was, const std::string& is) {
+        if (was != is) differences.push_back({key, was, is});
+    };
+    note("the device", a.device, b.device);
+    note("the processor", a.processor, b.processor);
+    note("the threads", std::to_string(a.threads), std::to_string(b.threads));
+    return differences;
+}
+
+void refuse_different(const std::vector<Difference>& differences, bool allowed, const std::string& folder) {
+    if (differences.empty()) return;
+    const std::string what =
+        fmt::format("{}: the classic and the sparse model are of different experiments: {}", folder,
+                    describe(differences));
+    if (!allowed)
+        fail_usage(what + "; train one of them again, or compare them all the same with --allow_different");
+    fmt::print(stderr, "{}\n", what);
+}
+
 // The curves of both variants are drawn again from their JSON: --stages compare renews every picture.
-void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) {
-    const TrainingHistory classic = finished_history(paths, AttentionKind::classic);
-    const TrainingHistory sparse = finished_history(paths, AttentionKind::sparse);
+void write_comparison(const ResultPaths& paths, bool allow_different) {
+    const FinishedVariant classic_run = finished_variant(paths, AttentionKind::classic),
+                          sparse_run = finished_variant(paths, AttentionKind::sparse);
+    const std::vector<Difference> differences =
+        experiment_differences(classic_run.manifest, sparse_run.manifest);
+    refuse_different(differences, allow_different, paths.root());
+    const ExperimentConfig config = compared_config(classic_run, sparse_run);
+    const TrainingHistory &classic = classic_run.history, &sparse = sparse_run.history;
     const Sparsity sparsity = sparsity_of(config.model);
     Json metrics;
+    metrics["runs"] = {{"classic", classic_run.manifest.run}, {"sparse", sparse_run.manifest.run}};
+    metrics["different_keys"] = json_of(differences);
     metrics["performance"] = {{"classic", performance_of(classic)}, {"sparse", performance_of(sparse)}};
     metrics["performance"]["difference"] =
         difference_of(metrics["performance"]["classic"], metrics["performance"]["sparse"]);
@@ -245,14 +302,13 @@ void write_comparison(const ResultPaths& paths, const ExperimentConfig& config) 
     metrics["config"] = config_to_json(config);
     metrics["config"].erase("attention");
     metrics["success_criteria"] = success_criteria(classic, sparse, sparsity);
-    judge_against_baseline(metrics, baseline_loss(paths, config), sparse["val_loss"].back());
+    judge_against_baseline(metrics, baseline_loss(paths, sparse_run), sparse["val_loss"].back());
+    if (!differences.empty()) judge_nothing(metrics);
     write_json_atomic(paths.comparison() + "/comparison_metrics.json", metrics);
-    ExperimentConfig variant = config;
-    for (const auto& [attention, history] :
-         {std::pair{AttentionKind::classic, &classic}, std::pair{AttentionKind::sparse, &sparse}}) {
-        variant.model.attention = attention;
-        write_training_curves(paths.variant(attention) + "/training_curves.png", *history, variant);
-    }
+    for (const auto& [attention, run] :
+         {std::pair{AttentionKind::classic, &classic_run}, std::pair{AttentionKind::sparse, &sparse_run}})
+        write_training_curves(paths.variant(attention) + "/training_curves.png", run->history,
+                              run->manifest.config);
     write_performance_comparison(paths.comparison() + "/performance_comparison.png", classic, sparse);
     print_comparison(metrics, classic, sparse);
 }

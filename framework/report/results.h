@@ -1,6 +1,6 @@
 // The results folder: what each file holds, how it is written and read back.
 //
-//   results/{classic,sparse}/   training_results.json, training_curves.png, final_model.pt, config.json
+//   results/{classic,sparse}/   a run each (train/run_folder.h)
 //   results/exp3/               the same of experiment 3, the dense baseline (baseline.h)
 //   results/comparison/         comparison_metrics.json, performance_comparison.png, report.html, the
 //                               attention pictures and statistics (inspect.h)
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "framework/program/config.h"
-#include "framework/program/device.h"
+#include "framework/train/manifest.h"
 #include "framework/train/metrics.h"
 
 namespace sieve {
@@ -21,15 +21,13 @@ struct ResultPaths {
     std::string variant(AttentionKind attention) const;  // folder
     std::string comparison() const;
     std::string baseline() const;  // of experiment 3
-    // Makes the folders; throws when they cannot be written.
-    void make_folders() const;
+    const std::string& root() const { return root_; }
 
   private:
     std::string root_;
 };
 
-nlohmann::ordered_json training_results(const TrainingHistory& history, const ExperimentConfig& config,
-                                        const std::string& data_description, const MachineUsed& machine);
+nlohmann::ordered_json training_results(const TrainingHistory& history, const Manifest& manifest);
 // Checks that the arrays that belong together have one length; throws a bad_file error that begins with
 // `path`.
 TrainingHistory read_training_results(const std::string& path);
@@ -43,9 +41,25 @@ void write_training_curves(const std::string& path, const TrainingHistory& histo
 void write_performance_comparison(const std::string& path, const TrainingHistory& classic,
                                   const TrainingHistory& sparse);
 
+// A complete variant's files. Throws a bad_file error, with the command that makes them, when they are not
+// there.
+struct FinishedVariant {
+    Manifest manifest;
+    TrainingHistory history;
+};
+FinishedVariant finished_variant(const ResultPaths& paths, AttentionKind attention);
+// The configuration of both: what only one of them has is its own, the rest the sparse model's.
+ExperimentConfig compared_config(const FinishedVariant& classic, const FinishedVariant& sparse);
+// What must be equal for one table of both, beside the attention: keys, data and machine.
+std::vector<Difference> experiment_differences(const Manifest& classic, const Manifest& sparse);
+// Throws a usage error that lists the differences, or with `allowed` says them on stderr; nothing when there
+// are none.
+void refuse_different(const std::vector<Difference>& differences, bool allowed, const std::string& folder);
+
 // comparison_metrics.json, performance_comparison.png, and the table on stdout. Both variants must be
-// finished.
-void write_comparison(const ResultPaths& paths, const ExperimentConfig& config);
+// finished, and be one experiment: their keys, data and machines equal. With `allow_different` what differs
+// is listed, and no criterion is judged.
+void write_comparison(const ResultPaths& paths, bool allow_different);
 
 // The layers N, ascending, of which there is a picture folder/{stem}_layer{N}.png. None when there is no such
 // folder.

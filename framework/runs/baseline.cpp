@@ -7,6 +7,7 @@
 
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
+#include "framework/io/folder_lock.h"
 #include "framework/io/json_file.h"
 #include "framework/plot/figure.h"
 #include "framework/program/interrupt.h"
@@ -75,6 +76,7 @@ class Baseline {
         const Device device = prepare_machine(config_);
         Dataset data = load_data(config_);
         make_folder(folder_);
+        const FolderLock lock(folder_);
         catch_interrupts(finishing_step);
         if (!resume_) warn_about_earlier_run(folder_);
         print_header("Sieve experiment 3: the dense baseline", config_, data, device, false);
@@ -152,12 +154,12 @@ class Baseline {
         std::fflush(stdout);
     }
 
-    int train(const PlannedVariant& long_run, const Dataset& data) const {
+    int train(PlannedVariant& long_run, const Dataset& data) const {
         fmt::print("\nThe long run: learning_rate {}, {} experts, top {}\n", config_.learning_rate,
                    config_.model.num_experts, config_.model.expert_top_k);
-        if (resume_ && is_finished(folder_, long_run.config))
+        if (!wants_training(long_run, data, resume_))
             fmt::print("  it was finished by an earlier run and is kept\n");
-        else if (run_variant(long_run, data, resume_, 0) == TrainingOutcome::interrupted)
+        else if (run_variant(long_run, data, 0) == TrainingOutcome::interrupted)
             return stop();
         const TrainingHistory h = read_training_results(folder_ + "/training_results.json");
         fmt::print("\n  validation loss {:.4f}, accuracy {:.2f} %, perplexity {:.2f}\n", h["val_loss"].back(),

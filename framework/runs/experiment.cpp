@@ -11,6 +11,8 @@
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
 #include "framework/data/dataset.h"
+#include "framework/io/atomic_file.h"
+#include "framework/io/folder_lock.h"
 #include "framework/io/json_file.h"
 #include "framework/program/device.h"
 #include "framework/program/interrupt.h"
@@ -19,6 +21,8 @@
 #include "framework/report/report.h"
 #include "framework/report/results.h"
 #include "framework/train/checkpoint.h"
+#include "framework/train/resume.h"
+#include "framework/train/run_folder.h"
 #include "framework/train/trainer.h"
 #include "models/parameter_count.h"
 
@@ -43,15 +47,6 @@ std::unique_ptr<Transformer> make_model(const ExperimentConfig& c, Device device
 }
 
 }  // namespace
-
-bool is_finished(const std::string& folder, const ExperimentConfig& config) {
-    if (!fs::exists(folder + "/final_model.pt") || !fs::exists(folder + "/training_results.json"))
-        return false;
-    if (fs::exists(folder + "/checkpoint.pt")) return false;
-    const std::string saved = folder + "/config.json";
-    return read_final_model(folder + "/final_model.pt").config.model.attention == config.model.attention &&
-           config_to_json(config_from_json(read_json(saved), saved, true)) == config_to_json(config);
-}
 
 void estimate(PlannedVariant& variant, const Dataset& data) {
     const ExperimentConfig& c = variant.config;
@@ -113,39 +108,84 @@ void print_header(const std::string& title, const ExperimentConfig& c, const Dat
     std::fflush(stdout);  // the trial steps that follow take a while
 }
 
-TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, bool resume,
-                            double seconds_after) {
+namespace {
+
+// The weights of the classic model that sparse_init = classic starts from.
+void load_classic(const PlannedVariant& variant, const Dataset& data, const Transformer& model) {
+    const std::string& source = variant.classic_model;
+    if (!fs::exists(source))
+        fail_bad_file(
+            fmt::format("{}: not found; --sparse_init classic needs the trained classic model, so run "
+                        "--stages classic first",
+                        source));
+    const FinalModel classic = read_final_model(source);
+    if (const auto manifest = manifest_of(classic, source)) {
+        const auto differences = data_differences(manifest->fingerprint, data.fingerprint());
+        if (!differences.empty())
+            fail_bad_file(fmt::format(
+                "{}: was trained on other data than this run's: {}; train the classic model again", source,
+                describe(differences)));
+    }
+    model.load_state(classic.model->state(), source, true);
+}
+
+// Of a run that begins, or that goes on in this process.
+Manifest begin_manifest(const PlannedVariant& variant, const Dataset& data) {
+    Manifest manifest = new_manifest(variant.config, data, variant.device);
+    if (variant.resume_from.empty()) return manifest;
+    const Manifest earlier = read_manifest(variant.resume_from);
+    if (variant.resume_from != variant.folder) manifest.run = earlier.run;
+    manifest.sessions.insert(manifest.sessions.begin(), earlier.sessions.begin(), earlier.sessions.end());
+    return manifest;
+}
+
+void write_finished_files(const PlannedVariant& variant, const std::string& work, const Transformer& model,
+                          const TrainingHistory& history, const Dataset& data, const Manifest& manifest) {
     const ExperimentConfig& c = variant.config;
-    const std::string& folder = variant.folder;
+    write_json_atomic(work + "/training_results.json", training_results(history, manifest));
+    write_json_atomic(work + "/config.json", config_to_json(c));
+    write_training_curves(work + "/training_curves.png", history, c);
+    write_final_model(work + "/final_model.pt", model, c, data.tokenizer().to_json(),
+                      manifest_to_json(manifest).dump(2));
+}
+
+}  // namespace
+
+bool wants_training(PlannedVariant& variant, const Dataset& data, bool resume) {
+    prepare_run_folder(variant.folder);
+    if (!resume) return true;
+    const Continuation found = plan_resume(variant.folder, variant.config, data.fingerprint());
+    variant.resume_from = found.from;
+    return found.kind != Continuation::Kind::keep;
+}
+
+TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, double seconds_after) {
+    const ExperimentConfig& c = variant.config;
     release_cached_memory(variant.device);
     reset_peak_memory(variant.device);
     const auto model = make_model(c, variant.device);
-    const bool from_checkpoint = resume && fs::exists(folder + "/checkpoint.pt");
-    if (c.model.is_sparse() && c.sparse_init == SparseInit::classic && !from_checkpoint) {
-        const std::string& source = variant.classic_model;
-        if (!fs::exists(source))
-            fail_bad_file(
-                fmt::format("{}: not found; --sparse_init classic needs the trained classic model, so run "
-                            "--stages classic first",
-                            source));
-        model->load_state(read_final_model(source).model->state(), source, true);
-    }
+    if (c.model.is_sparse() && c.sparse_init == SparseInit::classic && variant.resume_from.empty())
+        load_classic(variant, data, *model);
+    const std::string work = unfinished_folder(variant.folder);
+    const Manifest manifest = begin_manifest(variant, data);
+    if (variant.resume_from == work)
+        write_manifest(work, manifest);
+    else
+        begin_run(variant.folder, manifest);
     fmt::print("\n{} model\n", c.model.is_sparse() ? "Sparse" : "Classic");
     TrainingHistory history;
     const TrainingOutcome outcome = train({.config = c,
                                            .data = data,
                                            .model = *model,
-                                           .folder = folder,
+                                           .folder = work,
+                                           .resume_from = variant.resume_from,
+                                           .manifest_json = manifest_to_json(manifest).dump(2),
                                            .seconds_after = seconds_after,
                                            .estimated_step_seconds = variant.step_seconds},
-                                          resume, history);
+                                          history);
     if (outcome == TrainingOutcome::interrupted) return outcome;
-    write_json_atomic(folder + "/training_results.json",
-                      training_results(history, c, data.description(), machine_used(variant.device)));
-    write_json_atomic(folder + "/config.json", config_to_json(c));
-    write_training_curves(folder + "/training_curves.png", history, c);
-    write_final_model(folder + "/final_model.pt", *model, c, data.tokenizer().to_json());
-    fs::remove(folder + "/checkpoint.pt");
+    write_finished_files(variant, work, *model, history, data, manifest);
+    finish_run(variant.folder);
     return outcome;
 }
 
@@ -161,7 +201,7 @@ std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultP
                                .classic_model = paths.variant(AttentionKind::classic) + "/final_model.pt",
                                .device = device};
         variant.config.model.attention = attention;
-        if (command.resume && is_finished(variant.folder, variant.config)) {
+        if (!wants_training(variant, data, command.resume)) {
             fmt::print("  {} was finished by an earlier run and is kept\n", name_of(attention));
             continue;
         }
@@ -207,15 +247,9 @@ void draw_attention(const ResultPaths& paths, const Dataset& data) {
 }  // namespace
 
 void warn_about_earlier_run(const std::string& folder) {
-    if (fs::exists(folder + "/checkpoint.pt"))
-        fmt::print(stderr,
-                   "{}: an interrupted run is here; --resume would continue it, this run replaces it\n",
+    if (fs::exists(folder + "/final_model.pt"))
+        fmt::print(stderr, "{}: holds an earlier run; its files are replaced when this one is complete\n",
                    folder);
-    else if (fs::exists(folder + "/final_model.pt"))
-        fmt::print(
-            stderr,
-            "{}: holds an earlier run; its logs are replaced now, its other files as this one finishes\n",
-            folder);
 }
 
 DataConfig data_config(const ExperimentConfig& c) {
@@ -239,14 +273,89 @@ Dataset load_data(ExperimentConfig& config) {
     return data;
 }
 
-int run_experiment(const ExperimentCommand& given) {
+namespace {
+
+constexpr AttentionKind both_variants[] = {AttentionKind::classic, AttentionKind::sparse};
+
+// Makes the folders that this command writes into, and locks them until the program ends.
+std::vector<FolderLock> lock_folders(const ExperimentConfig& config, const ResultPaths& paths) {
+    std::vector<std::string> folders;
+    for (const AttentionKind attention : both_variants)
+        if (trains(config, attention)) folders.push_back(paths.variant(attention));
+    if (runs(config, ExperimentStage::compare)) folders.push_back(paths.comparison());
+    std::vector<FolderLock> locks;
+    for (const std::string& folder : folders) {
+        make_folder(folder);
+        locks.emplace_back(folder);
+    }
+    return locks;
+}
+
+// A comparison with a model that is there already is refused before hours are spent on the other one.
+void check_comparable(const ExperimentConfig& config, const ResultPaths& paths, const Dataset& data,
+                      bool allow_different) {
+    for (const AttentionKind attention : both_variants) {
+        if (trains(config, attention)) continue;
+        const Manifest there = finished_variant(paths, attention).manifest;
+        const bool classic = attention == AttentionKind::classic;
+        std::vector<Difference> differences =
+            config_differences(classic ? there.config : config, classic ? config : there.config);
+        for (Difference& d : data_differences(there.fingerprint, data.fingerprint()))
+            differences.push_back(std::move(d));
+        refuse_different(differences, allow_different, config.results_dir);
+    }
+}
+
+void compare(const ExperimentConfig& config, const ResultPaths& paths, const Dataset& data,
+             bool allow_different) {
+    write_comparison(paths, allow_different);
+    draw_attention(paths, data);
+    fmt::print("\n{}: all of it on one page\n", write_report(config.results_dir, paths.comparison()));
+    fmt::print("results are in {}/\n", config.results_dir);
+}
+
+// The comparison of models that are there: their own configuration and tokenizer count, not the command's.
+int compare_only(const ExperimentConfig& given, const ResultPaths& paths, Device device,
+                 bool allow_different) {
+    const FinishedVariant classic = finished_variant(paths, AttentionKind::classic),
+                          sparse = finished_variant(paths, AttentionKind::sparse);
+    ExperimentConfig config = compared_config(classic, sparse);
+    config.results_dir = given.results_dir;
+    const std::string file = paths.variant(AttentionKind::sparse) + "/final_model.pt";
+    FinalModel trained = read_final_model(file);
+    trained.config.cache_dir = given.cache_dir;
+    const Dataset data = data_of_model(trained, file);
+    print_header("Sieve experiment 4: classic against sparse attention", config, data, device, true);
+    compare(config, paths, data, allow_different);
+    return 0;
+}
+
+}  // namespace
+
+Dataset data_of_model(const FinalModel& trained, const std::string& file) {
+    DataConfig config = data_config(trained.config);
+    config.tokenizer_json = trained.tokenizer_json;
+    Dataset data = load_dataset(config, [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
+    const auto manifest = manifest_of(trained, file);
+    if (manifest && manifest->fingerprint.corpus != data.fingerprint().corpus)
+        fail_bad_file(
+            fmt::format("{}: the text has changed since {} was trained on it (XXH3 {} then, {} now)",
+                        data.source(), file, manifest->fingerprint.corpus, data.fingerprint().corpus));
+    return data;
+}
+
+int run_experiment(const ExperimentCommand& given, bool allow_different) {
     ExperimentCommand command = given;
     ExperimentConfig& config = command.config;
     const Device device = prepare_machine(config);
-    const Dataset data = load_data(config);
     const ResultPaths paths(config.results_dir);
-    paths.make_folders();
-    for (const AttentionKind attention : {AttentionKind::classic, AttentionKind::sparse})
+    const std::vector<FolderLock> locks = lock_folders(config, paths);
+    const bool compares = runs(config, ExperimentStage::compare);
+    if (!trains(config, AttentionKind::classic) && !trains(config, AttentionKind::sparse))
+        return compare_only(config, paths, device, allow_different);
+    const Dataset data = load_data(config);
+    if (compares) check_comparable(config, paths, data, allow_different);
+    for (const AttentionKind attention : both_variants)
         if (!command.resume && trains(config, attention)) warn_about_earlier_run(paths.variant(attention));
     print_header("Sieve experiment 4: classic against sparse attention", config, data, device, true);
     const std::vector<PlannedVariant> variants = plan(command, paths, data, device);
@@ -256,16 +365,11 @@ int run_experiment(const ExperimentCommand& given) {
     for (size_t i = 0; i < variants.size(); ++i) {
         double after = 0;
         for (size_t j = i + 1; j < variants.size(); ++j) after += variants[j].seconds;
-        if (run_variant(variants[i], data, command.resume, after) == TrainingOutcome::finished) continue;
+        if (run_variant(variants[i], data, after) == TrainingOutcome::finished) continue;
         fmt::print("\ninterrupted; the state is saved. To go on: the same command with --resume\n");
         return interrupted();
     }
-    if (runs(config, ExperimentStage::compare)) {
-        write_comparison(paths, config);
-        draw_attention(paths, data);
-        fmt::print("\n{}: all of it on one page\n", write_report(config.results_dir, paths.comparison()));
-        fmt::print("results are in {}/\n", config.results_dir);
-    }
+    if (compares) compare(config, paths, data, allow_different);
     return 0;
 }
 

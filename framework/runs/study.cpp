@@ -15,6 +15,7 @@
 #include "framework/core/threads.h"
 #include "framework/data/hash.h"
 #include "framework/io/atomic_file.h"
+#include "framework/io/folder_lock.h"
 #include "framework/program/interrupt.h"
 #include "framework/program/prepare_machine.h"
 #include "framework/report/results.h"
@@ -50,12 +51,6 @@ VariedKey parse_varied_key(const std::string& name, const std::string& list) {
         key.values.push_back(value);
     }
     return key;
-}
-
-// Whether a variant's result can depend on the key.
-bool concerns(const ConfigKey& key, AttentionKind variant, const ExperimentConfig& config) {
-    if (variant == AttentionKind::classic) return !key.is(KeyNature::sparse_only);
-    return !key.is(KeyNature::classic_only) || config.sparse_init == SparseInit::classic;
 }
 
 // Keys that do not concern the variant get the preset's values: studies that differ in these share the run.
@@ -223,7 +218,7 @@ class StudyTrainer {
         const Dataset& data = enter(run.config);
         planned_[i].device = device_;
         planned_[i].config.model.vocab_size = data.tokenizer().vocab_size();
-        if (plan_.reuse && is_finished(run.folder, planned_[i].config)) {
+        if (!wants_training(planned_[i], data, plan_.reuse)) {
             run.metrics = metrics_in(run.folder);
             run.status = RunStatus::finished;
             return;
@@ -247,9 +242,8 @@ class StudyTrainer {
 
     void train_run(size_t i) {
         StudyRun& run = runs_[i];
-        make_folder(run.folder);
         const Dataset& data = enter(run.config);
-        if (run_variant(planned_[i], data, plan_.reuse, seconds_left(i + 1) + plan_.seconds_after) ==
+        if (run_variant(planned_[i], data, seconds_left(i + 1) + plan_.seconds_after) ==
             TrainingOutcome::interrupted)
             return;
         run.metrics = metrics_in(run.folder);
@@ -348,6 +342,7 @@ std::vector<StudyRun> runs_of(const StudyPlan& plan) {
 StudyOutcome run_study(const StudyPlan& plan) {
     StudyOutcome outcome{.runs = runs_of(plan)};
     make_folder(plan.folder);
+    const FolderLock lock(plan.folder);
     catch_interrupts(finishing_step);
     StudyTrainer trainer(plan, outcome.runs);
     trainer.prepare();

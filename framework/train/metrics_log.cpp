@@ -64,14 +64,6 @@ std::unique_ptr<AppendFile> begin_file(const std::string& path, std::string text
     return std::make_unique<AppendFile>(path);
 }
 
-// The events of another run must not be shown as this one's.
-void remove_event_files(const std::string& folder) {
-    std::vector<fs::path> found;
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder))
-        if (entry.path().filename().string().rfind(event_file_prefix, 0) == 0) found.push_back(entry.path());
-    for (const fs::path& path : found) fs::remove(path);
-}
-
 std::optional<MetricsRow> parse_row(const std::string& line) {
     try {
         const auto json = nlohmann::json::parse(line);
@@ -87,6 +79,12 @@ std::optional<MetricsRow> parse_row(const std::string& line) {
 }
 
 }  // namespace
+
+std::vector<std::string> event_files(const std::string& folder) {
+    std::vector<std::string> names = names_in(folder);
+    std::erase_if(names, [](const std::string& name) { return !name.starts_with(event_file_prefix); });
+    return names;
+}
 
 std::vector<MetricsRow> read_metrics(const std::string& folder) {
     const std::string path = folder + "/metrics.jsonl";
@@ -109,7 +107,7 @@ std::vector<MetricsRow> rows_until(std::vector<MetricsRow> rows, StageKind stage
 MetricsLog::MetricsLog(const std::string& folder, bool tensorboard, const std::vector<MetricsRow>& kept)
     : jsonl_(begin_file(folder + "/metrics.jsonl", "", kept, json_line)),
       csv_(begin_file(folder + "/metrics.csv", csv_header(), kept, csv_line)) {
-    remove_event_files(folder);
+    for (const std::string& earlier : event_files(folder)) remove_file(folder + "/" + earlier);
     if (!tensorboard) return;
     const double now = seconds_since_1970();
     events_ = begin_file(fmt::format("{}/{}{}.sieve", folder, event_file_prefix, static_cast<int64_t>(now)),

@@ -33,6 +33,9 @@ std::vector<MetricsRow> read_metrics(const std::string& folder);
 // The rows up to and including that step; a stage that comes later counts as a later step.
 std::vector<MetricsRow> rows_until(std::vector<MetricsRow> rows, StageKind stage, int64_t step);
 
+// The names of the event files in the folder.
+std::vector<std::string> event_files(const std::string& folder);
+
 class MetricsLog {
   public:
     // Begins the files of `folder` anew, with the rows `kept` of an earlier part of the run.

@@ -16,13 +16,19 @@ namespace {
 namespace fs = std::filesystem;
 
 std::map<std::string, std::string> texts_of(const FinalModel& model) {
-    return {{"config.json", config_to_json(model.config).dump(2)}, {"tokenizer.json", model.tokenizer_json}};
+    std::map<std::string, std::string> texts{{"config.json", config_to_json(model.config).dump(2)},
+                                             {"tokenizer.json", model.tokenizer_json}};
+    if (!model.manifest_json.empty()) texts["manifest.json"] = model.manifest_json;
+    return texts;
 }
 
 // results/sparse -> results/sparse/final_model.pt
 std::string file_in_folder(const std::string& folder) {
     const fs::path file = fs::path(folder) / "final_model.pt";
     if (fs::exists(file)) return file.string();
+    if (fs::exists(fs::path(folder) / "unfinished"))
+        fail_bad_file(fmt::format(
+            "{}: has no final_model.pt yet: its run is not complete; go on with --resume", folder));
     for (const char* variant : {"sparse", "classic"})
         if (fs::exists(fs::path(folder) / variant / "final_model.pt"))
             fail_bad_file(fmt::format("{}: has no final_model.pt; did you mean {}?", folder,
@@ -76,7 +82,7 @@ void write_model(const std::string& path, const FinalModel& model) {
     else if (ending == ".safetensors")
         write_safetensors_model(path, model);
     else
-        write_final_model(path, *model.model, model.config, model.tokenizer_json);
+        write_final_model(path, *model.model, model.config, model.tokenizer_json, model.manifest_json);
 }
 
 }  // namespace sieve

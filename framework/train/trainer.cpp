@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <numeric>
+#include <optional>
 
 #include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
@@ -20,7 +20,6 @@
 #include "framework/optim/clip.h"
 #include "framework/optim/hybrid.h"
 #include "framework/optim/schedule.h"
-#include "framework/program/interrupt.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/metrics_log.h"
@@ -63,6 +62,18 @@ std::vector<Stage> stages_of(const ExperimentConfig& config) {
         stages.push_back({StageKind::warmup, config.warmup_steps, config.warmup_lr});
     stages.push_back({StageKind::sparse, config.sparse_steps, rate});
     return stages;
+}
+
+const char* steps_key(StageKind kind) {
+    switch (kind) {
+        case StageKind::classic:
+            return "classic_steps";
+        case StageKind::warmup:
+            return "warmup_steps";
+        case StageKind::sparse:
+            return "sparse_steps";
+    }
+    return "?";
 }
 
 StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& model, Stage stage, bool record)
@@ -135,8 +146,8 @@ void StageRunner::check_finite(int64_t index, const StepResult& result) const {
                             config_.grad_clip));
 }
 
-// Forward, backward, clipping and update, given to the model's device in one piece: nothing here waits for a CUDA
-// device, so that the whole can be recorded.
+// Forward, backward, clipping and update, given to the model's device in one piece: nothing here waits for a
+// CUDA device, so that the whole can be recorded.
 StepOutputs StageRunner::run_step(Generator rng, const Tensor& tokens, const Tensor& targets) {
     const Losses losses = losses_of(rng, tokens, targets);
     backward(losses.total);
@@ -224,12 +235,13 @@ class TrainingSession {
     TrainingSession(const TrainingRun& run, TrainingHistory& history)
         : run_(run), history_(history), stages_(stages_of(run.config)) {}
 
-    TrainingOutcome run(bool resume) {
-        begin_log(restore(resume));
+    TrainingOutcome run() {
+        begin_log(restore());
         for (; stage_ < stages_.size(); ++stage_, step_ = 0) {
             if (!runner_ || runner_->stage().kind != stages_[stage_].kind)
                 runner_ = std::make_unique<StageRunner>(run_.config, run_.model, stages_[stage_]);
             if (run_stage() == TrainingOutcome::interrupted) return TrainingOutcome::interrupted;
+            if (stage_ + 1 == stages_.size()) save();
         }
         history_.total_seconds += seconds_since(started_);
         history_.peak_memory_bytes =
@@ -238,18 +250,20 @@ class TrainingSession {
     }
 
   private:
-    std::string checkpoint_path() const { return run_.folder + "/checkpoint.pt"; }
-
     // Whether there was a checkpoint to go on from.
-    bool restore(bool resume) {
-        if (!resume || !std::filesystem::exists(checkpoint_path())) return false;
-        const Checkpoint checkpoint = read_checkpoint(checkpoint_path(), run_.config);
-        run_.model.load_state(checkpoint.model, checkpoint_path());
-        stage_ = static_cast<size_t>(checkpoint.stage);
+    bool restore() {
+        if (run_.resume_from.empty()) return false;
+        const Checkpoint checkpoint = read_last_checkpoint(run_.resume_from);
+        run_.model.load_state(checkpoint.model, run_.resume_from);
+        while (stage_ < stages_.size() && stages_[stage_].kind != checkpoint.stage) ++stage_;
+        if (stage_ == stages_.size())
+            fail_bad_file(fmt::format("{}: its checkpoint is of the {} stage, which this run has not",
+                                      run_.resume_from, name_of(checkpoint.stage)));
         step_ = checkpoint.step;
         history_ = checkpoint.history;
-        if (stage_ >= stages_.size())
-            fail_bad_file(fmt::format("{}: its stage {} is not one of this run", checkpoint_path(), stage_));
+        due_ = checkpoint.pending;
+        steps_since_evaluation_ = checkpoint.recent_steps;
+        seconds_since_evaluation_ = checkpoint.recent_seconds;
         runner_ = std::make_unique<StageRunner>(run_.config, run_.model, stages_[stage_]);
         runner_->load_optimizer_state(checkpoint.optimizer);
         Progress(name_of(stages_[stage_].kind), run_.quiet)
@@ -261,30 +275,39 @@ class TrainingSession {
     void save() {
         history_.peak_memory_bytes =
             std::max(history_.peak_memory_bytes, memory_stats(run_.model.device()).peak_bytes);
-        Checkpoint checkpoint{.stage = static_cast<int64_t>(stage_), .step = step_, .history = history_};
+        Checkpoint checkpoint{.stage = stages_[stage_].kind,
+                              .step = step_,
+                              .history = history_,
+                              .pending = due_,
+                              .recent_steps = steps_since_evaluation_,
+                              .recent_seconds = seconds_since_evaluation_};
         checkpoint.history.total_seconds += seconds_since(started_);
         checkpoint.model = run_.model.state();
         checkpoint.optimizer = runner_->optimizer_state();
-        write_checkpoint(checkpoint_path(), checkpoint, run_.config);
+        save_checkpoint(run_.folder, checkpoint, run_.config);
     }
 
+    // Each turn does what is due after the steps done so far, and then a step. So a run that stopped in an
+    // evaluation goes on with it: the checkpoint before it has the numbers of the step.
     TrainingOutcome run_stage() {
         const Stage& stage = stages_[stage_];
         Progress progress(name_of(stage.kind), run_.quiet);
-        while (step_ < stage.steps) {
+        while (true) {
+            if (due_) note_evaluation(progress);
+            if (step_ == stage.steps) break;
             const auto start = Clock::now();
             const StageRunner::StepResult result = runner_->step(step_, run_.data.batch(step_));
             ++step_;
             const double seconds = seconds_since(start);
             note_step(result, seconds, progress);
-            Measurement measured = measurement_of(result, seconds);
-            const bool last = step_ == stage.steps;
-            const bool evaluates =
-                stage.kind != StageKind::warmup && (step_ % run_.config.eval_every == 0 || last);
-            if (evaluates) note_evaluation(measured, progress);
-            log_->append({.stage = stage.kind, .step = step_, .numbers = measured});
-            const bool stop = interrupted() != 0 && !(last && stage_ + 1 == stages_.size());
-            if (step_ % run_.config.checkpoint_every == 0 || stop) save();
+            const Measurement measured = measurement_of(result, seconds);
+            if (evaluates(stage))
+                due_ = measured;
+            else
+                log_->append({.stage = stage.kind, .step = step_, .numbers = measured});
+            const bool last = step_ == stage.steps && stage_ + 1 == stages_.size();
+            const bool stop = !last && run_.stop_wanted();
+            if (due_ || step_ % run_.config.checkpoint_every == 0 || stop) save();
             if (stop) return TrainingOutcome::interrupted;
         }
         if (stage.kind == StageKind::warmup) {
@@ -295,6 +318,11 @@ class TrainingSession {
                                       human_time(history_.warmup_seconds)));
         }
         return TrainingOutcome::finished;
+    }
+
+    bool evaluates(const Stage& stage) const {
+        return stage.kind != StageKind::warmup &&
+               (step_ % run_.config.eval_every == 0 || step_ == stage.steps);
     }
 
     void note_step(const StageRunner::StepResult& result, double seconds, Progress& progress) {
@@ -343,29 +371,43 @@ class TrainingSession {
         return std::accumulate(losses.end() - n, losses.end(), 0.0) / static_cast<double>(n);
     }
 
-    // Adds to what the step measured.
-    void note_evaluation(Measurement& m, Progress& progress) {
+    // Of the model after the step whose numbers are due.
+    void note_evaluation(Progress& progress) {
         const auto start = Clock::now();
+        Measurement& m = *due_;
         m.add(evaluate(run_.model, run_.data, run_.config.eval_batches));
         m["train_loss"] = recent_loss();
         m["time_per_step"] = seconds_since_evaluation_ / static_cast<double>(steps_since_evaluation_);
-        history_.note_evaluation(step_, m);
         if (!std::isfinite(m["val_loss"]))
             throw Error(ErrorKind::diverged,
                         fmt::format("diverged: validation loss {} at step {}", m["val_loss"], step_));
+        keep_if_best(m["val_loss"]);
+        history_.note_evaluation(step_, m);
         std::string text =
             fmt::format("{} {}/{}", name_of(stages_[stage_].kind), step_, stages_[stage_].steps);
         for (const MetricKey metric : evaluation_metrics())
             if (metric->line && !std::isnan(m[metric])) text += " | " + text_in_line(metric, m[metric]);
         progress.line(text);
+        log_->append({.stage = stages_[stage_].kind, .step = step_, .numbers = m});
+        due_.reset();
         evaluation_seconds_per_step_ = seconds_since(start) / static_cast<double>(run_.config.eval_every);
         seconds_since_evaluation_ = 0;
         steps_since_evaluation_ = 0;
     }
 
+    void keep_if_best(double val_loss) {
+        for (const double earlier : history_["val_loss"])
+            if (earlier <= val_loss) return;
+        write_final_model(run_.folder + "/best_model.pt", run_.model, run_.config,
+                          run_.data.tokenizer().to_json(), run_.manifest_json);
+    }
+
+    // A step that waits for its evaluation is not in the logs yet, or with one that a killed process did not
+    // checkpoint.
     void begin_log(bool resumed) {
         std::vector<MetricsRow> kept;
-        if (resumed) kept = rows_until(read_metrics(run_.folder), stages_[stage_].kind, step_);
+        if (resumed)
+            kept = rows_until(read_metrics(run_.resume_from), stages_[stage_].kind, due_ ? step_ - 1 : step_);
         log_ = std::make_unique<MetricsLog>(run_.folder, run_.config.tensorboard, kept);
     }
 
@@ -376,6 +418,7 @@ class TrainingSession {
     std::unique_ptr<MetricsLog> log_;
     size_t stage_ = 0;
     int64_t step_ = 0;
+    std::optional<Measurement> due_;  // of a step whose evaluation is still to come
     double seconds_since_evaluation_ = 0;
     int64_t steps_since_evaluation_ = 0;
     double evaluation_seconds_per_step_ = 0;
@@ -384,8 +427,8 @@ class TrainingSession {
 
 }  // namespace
 
-TrainingOutcome train(const TrainingRun& run, bool resume, TrainingHistory& history) {
-    return TrainingSession(run, history).run(resume);
+TrainingOutcome train(const TrainingRun& run, TrainingHistory& history) {
+    return TrainingSession(run, history).run();
 }
 
 }  // namespace sieve

@@ -13,6 +13,7 @@
 
 #include "framework/data/dataset.h"
 #include "framework/program/config.h"
+#include "framework/program/interrupt.h"
 #include "framework/program/progress.h"
 #include "framework/train/metrics.h"
 #include "models/transformer.h"
@@ -35,6 +36,9 @@ struct Stage {
     int64_t steps;
     double peak_learning_rate;
 };
+
+// The configuration key that says how many steps a stage has.
+const char* steps_key(StageKind kind);
 
 // One training step of one stage, and the parameters and optimiser that belong to it.
 class StageRunner {
@@ -99,14 +103,20 @@ struct TrainingRun {
     const ExperimentConfig& config;  // config.model.attention says which variant
     const Dataset& data;
     const Transformer& model;
-    std::string folder;                          // where checkpoint.pt and the logs (metrics_log.h) go
-    double seconds_after = 0;                    // estimate of what follows this run, for the ETA
+    std::string folder;              // where checkpoints and the logs (metrics_log.h) go
+    std::string resume_from = {};    // the folder whose checkpoint and logs to go on from; empty: none
+    std::string manifest_json = {};  // for best_model.pt
+    double seconds_after = 0;        // estimate of what follows this run, for the ETA
     std::vector<double> estimated_step_seconds;  // per stage
     bool quiet = false;                          // print nothing
+    // Asked after each step: whether to save and stop.
+    std::function<bool()> stop_wanted = [] { return interrupted() != 0; };
 };
 
-// Trains through all stages. Goes on from folder/checkpoint.pt when `resume` and it exists. On an interrupt
-// it saves a checkpoint and returns.
-TrainingOutcome train(const TrainingRun& run, bool resume, TrainingHistory& history);
+// Trains through all stages. Checkpoints are written every config.checkpoint_every steps, before each
+// evaluation and at the end. On an interrupt one is saved, and train returns. best_model.pt in the folder is
+// the model with the lowest validation loss. Throws Error(diverged) when a loss, a gradient, or a weight that
+// would be saved is not finite.
+TrainingOutcome train(const TrainingRun& run, TrainingHistory& history);
 
 }  // namespace sieve

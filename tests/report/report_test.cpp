@@ -81,15 +81,28 @@ ExperimentConfig hostile_config(const std::string& attention) {
     return c;
 }
 
+Manifest manifest_of_run(const ExperimentConfig& config, const MachineUsed& machine) {
+    return {.run = "2026-11-29T10:00:00Z-0badf00d",
+            .config = config,
+            .data = config.data,
+            .fingerprint = {.corpus = "0123", .tokenizer = "4567"},
+            .sessions = {{.started = "2026-11-29T10:00:00Z",
+                          .version = "0.2.0",
+                          .commit = "abc",
+                          .command = {"./experiments/exp4", "<b>bold</b>"},
+                          .machine = machine}}};
+}
+
 void make_results(const std::string& root) {
     for (const char* folder : {"/classic", "/sparse", "/comparison", "/ablation"}) make_folder(root + folder);
     for (const char* attention : {"classic", "sparse"}) {
         const bool sparse = std::string(attention) == "sparse";
         const ExperimentConfig config = hostile_config(attention);
         write_json_atomic(root + "/" + attention + "/config.json", config_to_json(config));
+        const Manifest manifest = manifest_of_run(config, {.device = "cpu", .threads = 2});
+        write_manifest(root + "/" + attention, manifest);
         write_json_atomic(root + "/" + attention + "/training_results.json",
-                          training_results(history(sparse ? 2.25 : 2, sparse), config, config.data,
-                                           {.device = "cpu", .threads = 2}));
+                          training_results(history(sparse ? 2.25 : 2, sparse), manifest));
     }
     write_json_atomic(root + "/comparison/comparison_metrics.json", metrics());
     write_json_atomic(root + "/comparison/attention_statistics.json", statistics());
@@ -143,8 +156,9 @@ TEST_CASE("report: a whole folder becomes one page with all pictures, tables and
 TEST_CASE("report: says what trained the models") {
     const Results results;
     const auto trained_on = [&](const std::string& attention, const MachineUsed& machine) {
-        write_json_atomic(results / (attention + "/training_results.json"),
-                          training_results(history(2, false), hostile_config(attention), "text", machine));
+        write_json_atomic(
+            results / (attention + "/training_results.json"),
+            training_results(history(2, false), manifest_of_run(hostile_config(attention), machine)));
     };
     CHECK(holds(report_html(results.root), "Trained on: cpu, precision fp32, threads 2</p>"));
     const MachineUsed gpu{.device = "NVIDIA <H100>", .precision = cuda::Precision::bf16, .threads = 16};

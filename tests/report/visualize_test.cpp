@@ -88,7 +88,8 @@ TEST_CASE("visualize: a sparse model, a classic one beside it, a text of the use
     CHECK(read_file(results / "comparison/attention_pattern_layer0.png") == pattern);
 
     results.check("sparse/final_model.pt --sample 1", 0, "wrote comparison/attention_statistics.json");
-    CHECK(read_file(results / "comparison/attention_pattern_layer0.png") != pattern);
+    CHECK(read_file(results / "comparison/attention_pattern_layer0.png") == pattern);
+    CHECK(read_file(results / "comparison/sample1/attention_pattern_layer0.png") != pattern);
 
     results.check("sparse --layer 1 --text 'To be or not' --out new/deep", 0,
                   "wrote new/deep/indexer_heads_layer1.png");
@@ -147,5 +148,5 @@ TEST_CASE("visualize: without the training data a text can still be drawn") {
     results.check("sparse", 3, "/nowhere/book.txt: no such file or folder");
     results.check("sparse", 3, "--text draws a text of yours without it");
     CHECK(!fs::exists(results / "comparison"));
-    results.check("sparse --text 'To be or not'", 0, "wrote comparison/attention_pattern_layer0.png");
+    results.check("sparse --text 'To be or not'", 0, "wrote comparison/text/attention_pattern_layer0.png");
 }

@@ -58,6 +58,12 @@ const std::vector<std::string> every_file = {"classic/metrics.jsonl",
                                              "sparse/training_curves.png",
                                              "sparse/final_model.pt",
                                              "sparse/config.json",
+                                             "classic/manifest.json",
+                                             "sparse/manifest.json",
+                                             "classic/checkpoint.pt",
+                                             "sparse/checkpoint.pt",
+                                             "classic/best_model.pt",
+                                             "sparse/best_model.pt",
                                              "comparison/comparison_metrics.json",
                                              "comparison/performance_comparison.png",
                                              "comparison/attention_pattern_layer0.png",
@@ -75,7 +81,10 @@ TEST_CASE("exp4: a whole small run writes every file, and visualize redraws from
     check_run(exp4(results), 0, "criteria of the original experiment");
     for (const std::string& file : every_file)
         CHECK_MESSAGE((fs::exists(results + "/" + file) && fs::file_size(results + "/" + file) > 100), file);
-    CHECK(!fs::exists(results + "/classic/checkpoint.pt"));
+    for (const char* part : {"/classic", "/sparse", "/comparison"}) {
+        CHECK(!fs::exists(results + part + "/unfinished"));
+        CHECK(!fs::exists(results + part + "/.lock"));
+    }
 
     const auto sparse = read_json(results + "/sparse/training_results.json");
     for (const char* key : {"steps", "train_loss", "val_loss", "val_accuracy", "val_perplexity",
@@ -194,7 +203,7 @@ TEST_CASE("exp4: bad input gets one clear line and the documented exit code") {
     check_run(exp4(results, "--tokenizer " + (folder / "tokenizer.json")), 3, "tokenizer.json");
     write_file_atomic(folder / "file", "x");
     check_run(exp4(folder / "file"), 3, "file");
-    check_run(exp4(results, "--stages compare"), 3, "run --stages classic");
+    check_run(exp4(results, "--stages compare"), 3, "run --stages classic first");
     check_run(exp4(results, "--stages sparse --sparse_init classic"), 3, "needs the trained classic model");
     check_run(exp4(results, "--memory_limit_mb 1 --batch_size 64"), 5,
               "the length of the sequences (--batch_size or --max_seq_len)");
@@ -212,7 +221,7 @@ TEST_CASE("exp4: bad input leaves earlier results untouched") {
     CHECK(read_file(results + "/classic/final_model.pt") == before);
 
     write_file_atomic(results + "/classic/checkpoint.pt", before.substr(0, before.size() / 2));
-    check_run(exp4(results, "--stages classic --resume"), 3, "checkpoint.pt");
+    check_run(exp4(results, "--stages classic --resume --classic_steps 24"), 3, "checkpoint.pt");
     CHECK(read_file(results + "/classic/final_model.pt") == before);
 }
 

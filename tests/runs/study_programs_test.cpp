@@ -133,7 +133,7 @@ TEST_CASE("ablation_study: interrupted and killed, the same command goes on and 
     check_run(ablation(folder / "whole", vary), 0, "results are in");
     for (const char* signal : {"INT", "KILL"}) {
         const std::string results = folder / signal, study = results + "/ablation/s";
-        const std::string third_run = study + "/runs/*=4_seed=43*/checkpoint.pt";
+        const std::string third_run = study + "/runs/*=4_seed=43*/unfinished/checkpoint.pt";
         CHECK(end_when(third_run, signal, ablation(results, vary)) == (signal[0] == 'I' ? 130 : 137));
         const auto runs = read_json(study + "/study.json").at("runs");  // what was finished is there already
         CHECK(runs[1].at("status") == "finished");
@@ -194,9 +194,9 @@ TEST_CASE("exp3: searches, trains at the best setting, and exp4 compares itself 
         read_json(results + "/sparse/training_results.json").at("val_loss").back().get<double>() /
         read_json(exp3_folder + "/training_results.json").at("val_loss").back().get<double>();
     CHECK(metrics.at("success_criteria").back().at("measured") == ratio);
-    check_run(exp4 + " --stages compare --protocol overlap", 0, "exp3 was run with protocol = \"heldout\"");
-    write_file_atomic(exp3_folder + "/config.json", "{");
-    check_run(exp4 + " --stages compare", 0, "config.json:1:2");
+    check_run(exp4 + " --protocol overlap", 0, "exp3 was run with protocol = heldout");
+    write_file_atomic(exp3_folder + "/manifest.json", "{");
+    check_run(exp4 + " --stages compare", 0, "manifest.json:1:2");
 }
 
 TEST_CASE("exp3: interrupted and resumed, it ends with the bits of an undisturbed run") {
@@ -204,8 +204,8 @@ TEST_CASE("exp3: interrupted and resumed, it ends with the bits of an undisturbe
     const std::string longer = "--search_steps 20 --classic_steps 200 --eval_every 100 --checkpoint_every 50";
     check_run(exp3(folder / "whole", longer), 0, "results are in");
     const std::string results = folder / "stopped", stopped = exp3(results, longer);
-    end_when(results + "/exp3/search/experts/runs/*=8*/metrics.jsonl", "INT", stopped);
-    end_when(results + "/exp3/checkpoint.pt", "INT", stopped + " --resume");
+    end_when(results + "/exp3/search/experts/runs/*=8*/unfinished/metrics.jsonl", "INT", stopped);
+    end_when(results + "/exp3/unfinished/checkpoint.pt", "INT", stopped + " --resume");
     check_run(stopped + " --resume", 0, "resuming classic at step");
     CHECK(read_json(folder / "whole/exp3/training_results.json").at("step_loss") ==
           read_json(results + "/exp3/training_results.json").at("step_loss"));

@@ -1,12 +1,18 @@
 #include "tests/support/testing.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "framework/autograd/autograd.h"
 #include "framework/core/error.h"
 
 namespace sieve::testing {
+
+bool full_tests() {
+    const char* full = std::getenv("SIEVE_FULL");
+    return full && std::string(full) == "1";
+}
 
 Tensor random_normal(const Shape& shape, uint64_t seed, DType dtype, double scale) {
     const Tensor t = Tensor::empty(shape, DType::float64);

@@ -72,6 +72,10 @@ void check_agrees_with_cpu(const std::string& what, const DifferentiableFunction
 // Runs f and checks that it throws a sieve::Error whose message is exactly `message`.
 void check_error(const std::string& message, const std::function<void()>& f);
 
+// Whether tests run in their full form, which takes hours where the quick one takes seconds: SIEVE_FULL=1 in
+// the environment, as `make test-full` sets it.
+bool full_tests();
+
 // Marks the running test case as skipped: it counts neither as passed nor as failed. Return right after it.
 void skip(const std::string& reason);
 

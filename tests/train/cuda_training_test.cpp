@@ -152,22 +152,27 @@ DEVICE_TEST_CASE("training on a device: a whole run, resumed, gives the bits of 
                  device) {
     if (device.is_cpu()) return;
     const ExperimentConfig config = tiny("sparse");
-    const auto train_in = [&](const std::string& folder, bool resume, TrainingHistory& history) {
+    const auto train_in = [&](const std::string& folder, const std::string& resume_from, int64_t steps,
+                              TrainingHistory& history) {
         const Transformer model(config.model, ParameterInit{.device = device});
-        REQUIRE(train({.config = config,
-                       .data = excerpt(),
-                       .model = model,
-                       .folder = folder,
-                       .estimated_step_seconds = {0, 0},
-                       .quiet = true},
-                      resume, history) == TrainingOutcome::finished);
+        train({.config = config,
+               .data = excerpt(),
+               .model = model,
+               .folder = folder,
+               .resume_from = resume_from,
+               .estimated_step_seconds = {0, 0},
+               .quiet = true,
+               .stop_wanted = [&steps] { return --steps == 0; }},
+              history);
         write_final_model(folder + "/final_model.pt", model, config, excerpt().tokenizer().to_json());
         return weights_of(model);
     };
-    const TemporaryFolder folder;
-    TrainingHistory whole, resumed;
-    const std::vector<Tensor> want = train_in(folder.path().string(), false, whole);
-    const std::vector<Tensor> got = train_in(folder.path().string(), true, resumed);  // from step 10
+    const TemporaryFolder folder, stopped;
+    const std::string stopped_folder = stopped.path().string();
+    TrainingHistory whole, part, resumed;
+    const std::vector<Tensor> want = train_in(folder.path().string(), "", 0, whole);
+    train_in(stopped_folder, "", 10, part);
+    const std::vector<Tensor> got = train_in(stopped_folder, stopped_folder, 0, resumed);
     for (size_t i = 0; i < want.size(); ++i) CHECK(bit_identical(got[i], want[i]));
     CHECK(resumed["step_loss"] == whole["step_loss"]);
     CHECK(resumed["val_loss"] == whole["val_loss"]);
@@ -187,7 +192,7 @@ DEVICE_TEST_CASE("training on a device: the results name the device that trained
     const TemporaryFolder folder;
     REQUIRE(run_variant(
                 {.config = config, .folder = folder.path().string(), .device = device, .step_seconds = {0}},
-                excerpt(), false, 0) == TrainingOutcome::finished);
+                excerpt(), 0) == TrainingOutcome::finished);
     const auto results = read_json(folder / "training_results.json");
     CHECK(results.at("device") == (device.is_cpu() ? "cpu" : cuda::device_info().name));
     CHECK(results.at("precision") == "fp32");

@@ -50,14 +50,6 @@ std::vector<std::string> steps_in(const std::string& folder) {
     return steps;
 }
 
-std::vector<std::string> event_files(const std::string& folder) {
-    std::vector<std::string> found;
-    for (const auto& entry : fs::directory_iterator(folder))
-        if (entry.path().filename().string().find("tfevents") != std::string::npos)
-            found.push_back(entry.path().string());
-    return found;
-}
-
 }  // namespace
 
 TEST_CASE("metrics log: one line a step, in JSON and in CSV, with the validation numbers where evaluated") {
