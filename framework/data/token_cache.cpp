@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cstring>
 
 #include "framework/core/error.h"
@@ -90,6 +91,7 @@ auto from_cache(const fs::path& path, const DataLog& log, Read&& read, Make&& ma
     auto result = make();
     try {
         make_folder(path.parent_path());
+        remove_temporary_files(path.parent_path(), std::chrono::hours(1));
         write(result);
     } catch (const Error& e) {
         log(std::string(e.what()) + "; going on without keeping the result");

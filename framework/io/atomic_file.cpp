@@ -154,9 +154,13 @@ std::vector<std::string> names_in(const std::filesystem::path& folder) {
     return names;
 }
 
-void remove_temporary_files(const std::filesystem::path& folder) {
-    for (const std::string& name : names_in(folder))
-        if (is_temporary(name)) remove_file(folder / name);
+void remove_temporary_files(const std::filesystem::path& folder, std::chrono::seconds untouched) {
+    const auto last = std::filesystem::file_time_type::clock::now() - untouched;
+    for (const std::string& name : names_in(folder)) {
+        std::error_code code;  // another program may have removed it
+        if (is_temporary(name) && std::filesystem::last_write_time(folder / name, code) <= last && !code)
+            remove_file(folder / name);
+    }
 }
 
 std::string read_file(const std::filesystem::path& path) {

@@ -4,6 +4,7 @@
 // system's reason.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -30,9 +31,10 @@ void remove_file(const std::filesystem::path& path);
 void remove_folder(const std::filesystem::path& path);
 // The names of what is in a folder, in order; none when there is no such folder.
 std::vector<std::string> names_in(const std::filesystem::path& folder);
-// Removes what a program that was killed while it wrote left in the folder. No other program may be writing
-// there.
-void remove_temporary_files(const std::filesystem::path& folder);
+// Removes what a program that was killed while it wrote left in the folder: files that were not written to for that
+// long, since other programs may be writing there.
+void remove_temporary_files(const std::filesystem::path& folder,
+                            std::chrono::seconds untouched = std::chrono::seconds(0));
 
 // Test hook: the n-th step of writing a file from now fails with EIO (1: the next one; 0: none).
 void fail_file_step_after(int64_t n);

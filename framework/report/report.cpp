@@ -334,32 +334,31 @@ std::string trained_on(const Json& classic, const Json& sparse) {
     return fmt::format("<p class=\"muted\">Trained on: {}</p>\n", escape_html(text));
 }
 
-// What made each variant's files: a row a process that worked on it.
+// What made each variant's files: a row a process that worked on it, and below it its command line.
 std::string runs_table(const Run& classic, const Run& sparse) {
-    Table table{
-        .columns = {"model", "started", "version", "processor", "device", "kernels", "threads", "command"},
-        .rows = {}};
+    Table table{.columns = {"model", "started", "version", "processor", "device", "kernels", "threads"},
+                .rows = {}};
+    std::string notes, commands;
     for (const auto& [name, run] : {std::pair{"classic", &classic}, std::pair{"sparse", &sparse}}) {
         if (!run->manifest) continue;
-        for (const RunSession& s : run->manifest->sessions)
+        const Manifest& m = *run->manifest;
+        for (const RunSession& s : m.sessions) {
             table.rows.push_back({{name},
                                   {s.started},
                                   {fmt::format("{} ({})", s.version, s.commit)},
                                   {s.machine.processor},
                                   {s.machine.device},
                                   {s.machine.kernels},
-                                  {std::to_string(s.machine.threads), static_cast<double>(s.machine.threads)},
-                                  {fmt::format("{}", fmt::join(s.command, " "))}});
+                                  {std::to_string(s.machine.threads), double(s.machine.threads)}});
+            commands += fmt::format("{}: {}\n", name, fmt::join(s.command, " "));
+        }
+        notes += fmt::format("<p class=\"muted\">{}: run {}; XXH3 of the text {}, of the tokenizer {}</p>\n",
+                             name, escape_html(m.run), escape_html(m.fingerprint.corpus),
+                             escape_html(m.fingerprint.tokenizer));
     }
     if (table.rows.empty()) return "";
-    std::string html = table_html(table);
-    for (const auto& [name, run] : {std::pair{"classic", &classic}, std::pair{"sparse", &sparse}})
-        if (run->manifest)
-            html +=
-                fmt::format("<p class=\"muted\">{}: run {}, text {}, tokenizer {} (XXH3)</p>\n", name,
-                            escape_html(run->manifest->run), escape_html(run->manifest->fingerprint.corpus),
-                            escape_html(run->manifest->fingerprint.tokenizer));
-    return html;
+    return fmt::format("{}{}<details><summary>Command lines</summary>\n<pre>{}</pre></details>\n",
+                       table_html(table), notes, escape_html(commands));
 }
 
 class Report {

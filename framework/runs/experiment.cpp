@@ -287,6 +287,7 @@ std::vector<FolderLock> lock_folders(const ExperimentConfig& config, const Resul
     for (const std::string& folder : folders) {
         make_folder(folder);
         locks.emplace_back(folder);
+        remove_temporary_files(folder);
     }
     return locks;
 }
