@@ -6,14 +6,20 @@
 #                   on an emulated device, under sanitizers and with shuffled threads, so that this needs no GPU
 #   make test-gpu   the tests on a GPU, also under compute-sanitizer
 #   make bundle     a folder that builds with make, g++ and the CUDA toolkit alone, for machines without internet
-#   make sanitize   the CPU tests under the address and undefined-behaviour sanitizers
+#   make test-full  every check in its full form: hours. Ends with a scorecard, which is written to docs/reliability.md
+#   make sanitize   the CPU tests under the address, leak and undefined-behaviour sanitizers
+#   make fuzz       libFuzzer on the readers of all formats, under the same sanitizers, SECONDS each (needs clang)
+#   make tsan       the tests of the threaded parts under ThreadSanitizer (clang and LLVM's OpenMP)
+#   make coverage   which lines the CPU tests run, by folder
+#   make mutants    whether the tests catch each of 40 broken lines (tests/mutations.txt)
+#   make cppcheck   cppcheck over the sources
 #   make format     set the sources as .clang-format says (make format-check: whether they are)
 #   make tidy       clang-tidy with the checks of .clang-tidy: a few minutes on two cores. CI runs both checks on all files
 #   make clean      remove what was built (results, corpus and caches stay)
 # Every make decides by its own arguments: a CUDA=1 given before is not remembered.
 
 PACKAGES := g++ cmake ninja-build libfmt-dev doctest-dev libstb-dev nlohmann-json3-dev libcli11-dev \
-            libopenblas-openmp-dev libdeflate-dev libxxhash-dev fonts-dejavu-core
+            libtomlplusplus-dev libdeflate-dev libxxhash-dev fonts-dejavu-core
 WERROR ?= 0
 # For which GPUs CUDA code is compiled, as CMake writes it (this asks for CUDA too); empty: for this machine's, or where
 # there is none for the default of tools/find_cuda.cmake.
@@ -30,7 +36,8 @@ CMAKE_FLAGS = -DSIEVE_WERROR=$(WERROR) -DSIEVE_CUDA=$(or $(SIEVE_CUDA_$(CUDA)),$
               $(or $(CUDA_ARCHITECTURES:%=-DCMAKE_CUDA_ARCHITECTURES='%'),-UCMAKE_CUDA_ARCHITECTURES) \
               -DCMAKE_CUDA_FLAGS='$(CUDA_FLAGS)' --no-warn-unused-cli
 
-.PHONY: all programs test test-gpu bundle sanitize corpus packages clean format format-check tidy
+.PHONY: all programs test test-full test-gpu bundle sanitize fuzz tsan coverage mutants cppcheck corpus packages clean format \
+    format-check tidy
 
 all: programs corpus
 
@@ -52,9 +59,9 @@ emulated := build/tests/cuda_emulation
 # More test commands, run first.
 CHECKS ?=
 test: programs
-	@cmake --build build -j $(JOBS) --target sieve_tests emulation_tests emulation_engine_tests
+	@cmake --build build -j $(JOBS) --target sieve_tests mutation_tests emulation_tests emulation_engine_tests
 	@./tests/run.sh $(CHECKS) ./tests/inlined_kernels.sh ./tests/build_size.sh ./tests/find_cuda.sh \
-	    ./tests/include_arrows.sh ./tests/include_arrows_test.sh ./build/sieve_tests \
+	    ./tests/include_arrows.sh ./tests/include_arrows_test.sh ./build/sieve_tests ./build/tests/fuzz/mutation_tests \
 	    --together "$(emulated)/emulation_engine_tests" \
 	    "OMP_WAIT_POLICY=passive SIEVE_CUDA_EMULATION_SEED=1 SIEVE_CUDA_EMULATION_DEFERRED=1 $(emulated)/emulation_tests --devices=cuda -ts=device" \
 	    "OMP_WAIT_POLICY=passive SIEVE_CUDA_EMULATION_SEED=2 $(emulated)/emulation_tests --devices=cuda -ts=device"
@@ -67,10 +74,31 @@ test-gpu: programs
 bundle: corpus
 	@./tools/make_bundle.sh
 
+test-full: programs
+	@./tools/install_packages.sh clang clang-tidy libomp-dev cppcheck gcovr || true
+	@cmake --build build -j $(JOBS) --target sieve_tests
+	@./tests/reliability.sh
+
 sanitize: packages
-	@cmake -S . -B build/sanitize -G Ninja -DSIEVE_CUDA=OFF -DSIEVE_SANITIZE=ON > /dev/null
-	@cmake --build build/sanitize -j $(JOBS) --target sieve_tests
-	@./build/sanitize/sieve_tests
+	@JOBS=$(JOBS) ./tests/sanitize.sh
+
+tsan: packages
+	@JOBS=$(JOBS) ./tests/tsan.sh
+
+coverage: packages
+	@JOBS=$(JOBS) ./tests/coverage.sh
+
+mutants: packages
+	@JOBS=$(JOBS) ./tests/mutation_check.sh
+
+cppcheck:
+	@./tests/cppcheck.sh
+
+SECONDS ?= 20
+fuzz: packages
+	@cmake -S . -B build/fuzz -G Ninja -DSIEVE_CUDA=OFF -DSIEVE_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ > /dev/null
+	@cmake --build build/fuzz -j $(JOBS) --target fuzz_targets
+	@./tests/fuzz/run.sh build/fuzz/tests/fuzz $(SECONDS)
 
 format:
 	@git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs clang-format -i

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "framework/core/error.h"
+#include "models/parameter_count.h"
 
 namespace sieve {
 
@@ -37,6 +38,7 @@ void require_rate(const char* key, double value) {
 }
 
 std::string divisors_of(int64_t n) {
+    if (n > 1 << 16) return "1, or another divisor of it";  // to find all would take long
     std::vector<std::string> divisors;
     for (int64_t i = 1; i <= n; ++i)
         if (n % i == 0) divisors.push_back(std::to_string(i));
@@ -49,16 +51,22 @@ void check_kv_heads(const ModelConfig& c) {
                                c.n_heads, divisors_of(c.n_heads)));
 }
 
+// The multiple of 2 n_heads nearest to d_model, the larger one of two.
+int64_t good_width(const ModelConfig& c) {
+    const int64_t step = 2 * c.n_heads, below = c.d_model / step * step;
+    return below > 0 && c.d_model - below < step / 2 ? below : below + step;
+}
+
 void check_heads(const ModelConfig& c) {
     if (c.d_model % c.n_heads != 0)
         fail_usage(
             fmt::format("d_model: {} is not divisible by n_heads {}; choose d_model = {} or another n_heads",
-                        c.d_model, c.n_heads, (c.d_model / c.n_heads + 1) * c.n_heads));
+                        c.d_model, c.n_heads, good_width(c)));
     if (c.d_model / c.n_heads % 2 != 0)
         fail_usage(fmt::format(
             "d_model / n_heads: {} / {} = {} is odd; RoPE rotates pairs, so the head size must be "
-            "even",
-            c.d_model, c.n_heads, c.d_model / c.n_heads));
+            "even; choose d_model = {} or another n_heads",
+            c.d_model, c.n_heads, c.d_model / c.n_heads, good_width(c)));
 }
 
 void check_latent(const ModelConfig& c) {
@@ -83,6 +91,21 @@ void check_indexer_precision(const ModelConfig& c) {
             fmt::format("indexer_dim: {}, want a power of two with indexer_precision fp8, which rotates "
                         "rows by a Hadamard matrix; choose {}, or bf16 or int8",
                         c.indexer_dim, std::bit_ceil(static_cast<uint64_t>(c.indexer_dim))));
+}
+
+// The indexers count in a classic model too: one configuration makes both.
+void check_size(ModelConfig c) {
+    c.attention = AttentionKind::sparse;
+    const int64_t count = parameter_count(c).total();
+    if (count <= most_parameters) return;
+    throw Error(
+        ErrorKind::usage,
+        fmt::format("the model would have {:.1e} parameters (d_model {}, n_layers {}, {} experts of d_ff {}, "
+                    "vocab_size {}), want at most {:.1e}; lower the width of the model, the number of "
+                    "layers or experts, or the width of the experts",
+                    static_cast<double>(count), c.d_model, c.n_layers, c.num_experts, c.d_ff, c.vocab_size,
+                    static_cast<double>(most_parameters)),
+        {SizeKind::width, SizeKind::layers, SizeKind::experts, SizeKind::expert_width});
 }
 
 }  // namespace
@@ -125,6 +148,7 @@ void validate(const ModelConfig& c) {
     if (!(c.init_std > 0)) fail_usage(fmt::format("init_std: {}, want more than 0", c.init_std));
     if (!std::isfinite(c.indexer_scale))
         fail_usage(fmt::format("indexer_scale: {}, want a number", c.indexer_scale));
+    check_size(c);
 }
 
 SelectorConfig selector_config(const ModelConfig& c, int64_t layer) {

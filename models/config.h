@@ -83,6 +83,10 @@ struct ModelConfig {
     int64_t kv_heads() const { return attention_type == AttentionType::gqa ? n_kv_heads : n_heads; }
 };
 
+// The most parameters that a model may have, with its indexers: 4 TiB in float32. So no product of sizes
+// overflows.
+inline constexpr int64_t most_parameters = int64_t{1} << 40;
+
 // Throws a usage error that names the key, its value and the remedy.
 void validate(const ModelConfig& config);
 

@@ -123,7 +123,8 @@ class ModelGraph {
         }
         b_.enter("head");
         const std::string logits = b_.node("Gemm", {rms_norm(h, "norm"), embed}, {{"transB", int64_t{1}}});
-        b_.graph.nodes.push_back({"Reshape", {logits, batch_shape({c_.vocab_size})}, {"logits"}, {}});
+        b_.graph.nodes.push_back(
+            {"Reshape", {logits, batch_shape({c_.vocab_size})}, {"logits"}, {{"allowzero", int64_t{1}}}});
         b_.check_complete();
         return std::move(b_.graph);
     }
@@ -164,10 +165,11 @@ class ModelGraph {
         return {rounded(b_.node("Cos", {angles})), rounded(b_.node("Sin", {angles}))};
     }
 
-    // [batch, sequence, rest...]
+    // [batch, sequence, rest...]. A batch or sequence of 0 is one, and not the place of a dim to copy
+    // (allowzero).
     std::string batch_shape(const Ints& rest) { return b_.concat({batch_, length_, b_.ints(rest)}, 0); }
     std::string batch_reshape(const std::string& x, const Ints& rest) {
-        return b_.node("Reshape", {x, batch_shape(rest)});
+        return b_.node("Reshape", {x, batch_shape(rest)}, {{"allowzero", int64_t{1}}});
     }
 
     // Rows [N, heads * dim] -> [B, heads, S, dim]

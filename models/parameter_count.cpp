@@ -1,40 +1,64 @@
 #include "models/parameter_count.h"
 
+#include <limits>
+
 namespace sieve {
 namespace {
 
-int64_t of_attention(const ModelConfig& c) {
-    const int64_t d = c.d_model, H = c.n_heads;
+// A whole number of at least 0 that stays at the largest one where a sum or a product would pass it.
+struct Count {
+    int64_t value;
+    Count(int64_t v) : value(v) {}  // not explicit: sizes are plain numbers
+};
+constexpr int64_t largest = std::numeric_limits<int64_t>::max();
+Count operator+(Count a, Count b) {
+    int64_t sum = 0;
+    return __builtin_add_overflow(a.value, b.value, &sum) ? largest : sum;
+}
+Count operator*(Count a, Count b) {
+    int64_t product = 0;
+    return __builtin_mul_overflow(a.value, b.value, &product) ? largest : product;
+}
+
+Count of_attention(const ModelConfig& c) {
+    const Count d = c.d_model, H = c.n_heads;
     if (c.attention_type != AttentionType::mla) {
-        const int64_t qkv = (H + 2 * c.kv_heads()) * (d / H);
+        const Count qkv = (H + Count(2) * c.kv_heads()) * (c.d_model / c.n_heads);
         return qkv * d + d * d;
     }
-    const int64_t N = c.qk_nope_head_dim, R = c.qk_rope_head_dim, V = c.v_head_dim, C = c.kv_lora_rank;
-    const int64_t q_rank = c.q_lora_rank, q_width = H * (N + R);
-    const int64_t queries = q_rank ? d * q_rank + q_rank + q_rank * q_width : d * q_width;  // with their norm
-    const int64_t keys_and_values = d * (C + R) + C + C * H * (N + V);                      // likewise
+    const Count N = c.qk_nope_head_dim, R = c.qk_rope_head_dim, V = c.v_head_dim, C = c.kv_lora_rank;
+    const Count q_rank = c.q_lora_rank, q_width = H * (N + R);
+    const Count queries =
+        c.q_lora_rank ? d * q_rank + q_rank + q_rank * q_width : d * q_width;  // with their norm
+    const Count keys_and_values = d * (C + R) + C + C * H * (N + V);           // likewise
     return queries + keys_and_values + H * V * d;
 }
 
-int64_t of_experts(const ModelConfig& c) {
-    const int64_t matrices = c.ffn == FeedForwardKind::swiglu ? 3 : 2, expert = matrices * c.d_model * c.d_ff;
-    return c.d_model * c.num_experts + (c.num_experts + c.shared_experts) * expert;  // with the router
+Count of_experts(const ModelConfig& c) {
+    const Count matrices = c.ffn == FeedForwardKind::swiglu ? 3 : 2, experts = c.num_experts;
+    const Count expert = matrices * c.d_model * c.d_ff;
+    return experts * c.d_model + (experts + c.shared_experts) * expert;  // with the router
 }
 
-int64_t of_indexer(const ModelConfig& c) {
+Count of_indexer(const ModelConfig& c) {
     const bool deepseek = c.indexer == IndexerKind::deepseek;
-    const int64_t q =
-        (c.indexer_reads_latent() ? c.q_lora_rank : c.d_model) * c.indexer_heads * c.indexer_dim;
-    const int64_t k = c.d_model * c.indexer_dim + (deepseek ? 2 * c.indexer_dim : 0);  // with its LayerNorm
-    return q + k + c.d_model * c.indexer_heads;
+    const Count d = c.d_model, heads = c.indexer_heads, dim = c.indexer_dim;
+    const Count q = (c.indexer_reads_latent() ? Count(c.q_lora_rank) : d) * heads * dim;
+    const Count k = d * dim + (deepseek ? Count(2) * dim : Count(0));  // with its LayerNorm
+    return q + k + d * heads;
 }
 
 }  // namespace
 
+int64_t ParameterCount::total() const {
+    return (Count(main) + indexer).value;
+}
+
 ParameterCount parameter_count(const ModelConfig& c) {
-    const int64_t block = 2 * c.d_model + of_attention(c) + of_experts(c);
-    return {.main = c.vocab_size * c.d_model + c.n_layers * block + c.d_model,
-            .indexer = c.has_indexer() ? c.n_layers * of_indexer(c) : 0};
+    const Count d = c.d_model, layers = c.n_layers;
+    const Count block = Count(2) * d + of_attention(c) + of_experts(c);
+    return {.main = (Count(c.vocab_size) * d + layers * block + d).value,
+            .indexer = c.has_indexer() ? (layers * of_indexer(c)).value : 0};
 }
 
 }  // namespace sieve

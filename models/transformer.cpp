@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+#include <cstring>
 #include <map>
 #include <optional>
 
@@ -81,6 +83,70 @@ std::map<std::string, Tensor> by_name(const NamedTensors& tensors) {
     return result;
 }
 
+// Where an element stands: "embed.weight[3,5]".
+std::string element_name(const std::string& tensor, const Shape& shape, int64_t element) {
+    std::string text;
+    for (int d = shape.rank() - 1; d >= 0; --d) {
+        text = std::to_string(element % shape.dim(d)) + (text.empty() ? "" : ",") + text;
+        element /= shape.dim(d);
+    }
+    return fmt::format("{}[{}]", tensor, text);
+}
+
+// The first element for which `is_wrong`, or none.
+template <class IsWrong>
+std::optional<int64_t> first_element(const Tensor& tensor, IsWrong&& is_wrong) {
+    for (int64_t i = 0; i < tensor.numel(); ++i)
+        if (is_wrong(i)) return i;
+    return std::nullopt;
+}
+
+template <class T>
+void refuse_non_finite(const std::string& name, const Tensor& tensor, const std::string& source) {
+    const T* values = tensor.data<T>();
+    if (const auto at = first_element(tensor, [&](int64_t i) { return !std::isfinite(values[i]); }))
+        fail_bad_file(fmt::format("{}: {} is {}; a model with such a weight cannot be used", source,
+                                  element_name(name, tensor.shape(), *at), values[*at]));
+}
+
+void refuse_non_finite(const std::string& name, const Tensor& tensor, const std::string& source) {
+    if (tensor.dtype() == DType::float32) refuse_non_finite<float>(name, tensor, source);
+    if (tensor.dtype() == DType::float64) refuse_non_finite<double>(name, tensor, source);
+}
+
+void refuse_difference(const NamedTensor& a, const NamedTensor& b, const std::string& source) {
+    const size_t size = size_of(a.tensor.dtype());
+    const char *first = static_cast<const char*>(a.tensor.raw()),
+               *second = static_cast<const char*>(b.tensor.raw());
+    const auto at = first_element(a.tensor, [&](int64_t i) {
+        const auto place = static_cast<size_t>(i) * size;
+        return std::memcmp(first + place, second + place, size) != 0;
+    });
+    if (!at) return;
+    const auto value = [&](const Tensor& t) { return t.alias({t.numel()}).rows(*at, *at + 1).item(); };
+    fail_bad_file(
+        fmt::format("{}: {} and {} are one tensor in this model (tied weights) but differ, first in "
+                    "{}: {} and {}; leave out the one that is not meant",
+                    source, a.name, b.name, element_name(a.name, a.tensor.shape(), *at), value(a.tensor),
+                    value(b.tensor)));
+}
+
+// Throws when the model cannot hold the values: one is not finite in its dtype, or two names that are one
+// tensor of the model (tied weights) have different ones.
+void check_values(const NamedTensors& given, const std::map<std::string, Tensor>& wanted,
+                  const std::string& source) {
+    std::map<const void*, NamedTensor> holders;
+    for (const auto& [name, tensor] : given) {
+        const Tensor& target = wanted.at(name);
+        const NamedTensor value{name, tensor.to(Device{}).to(target.dtype())};
+        const auto [holder, is_first] = holders.emplace(target.raw(), value);
+        if (is_first)
+            refuse_non_finite(name, value.tensor, source);
+        else
+            refuse_difference(holder->second, value, source);
+    }
+}
+
 Tensor sum_of(const Tensor& total, const Tensor& term) {
     return total.defined() ? add(total, term) : term;
 }
@@ -112,6 +178,22 @@ Transformer::Transformer(const ModelConfig& config, const ParameterInit& init)
     add_child("norm", norm_);
 }
 
+// The attention of one block, its norm included.
+Tensor Transformer::attend(int64_t layer, const Tensor& h, const ForwardOptions& options,
+                           AttentionTrace& trace) const {
+    const Block& block = *blocks_[static_cast<size_t>(layer)];
+    AttentionCache* cache = options.cache ? &(*options.cache)[static_cast<size_t>(layer)] : nullptr;
+    try {
+        const Tensor attended =
+            block.attention(block.norm1(h), options.stage, options.indexer_loss, trace, cache);
+        if (options.observe) options.observe(layer, trace);
+        return attended;
+    } catch (const Error& e) {
+        if (e.kind() != ErrorKind::diverged) throw;
+        throw Error(e.kind(), fmt::format("blocks.{}.attention: {}", layer, e.what()));
+    }
+}
+
 ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& options) const {
     if (tokens.rank() != 2) fail("forward: tokens are " + to_string(tokens.shape()) + ", want [B,T]");
     const int64_t B = tokens.dim(0), T = tokens.dim(1);
@@ -119,15 +201,17 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
     const Shape rows{B * T, config_.d_model}, cube{B, T, config_.d_model};
     ModelOutput output;
     const MemoryScope scope(activation_memory);
+    const auto watch = [&](int64_t block, const char* part, const Tensor& made) {
+        if (options.watch) options.watch(fmt::format("blocks.{}.{}", block, part), made);
+    };
     Tensor h = embed_(tokens);
+    if (options.watch) options.watch("embed", h);
     int64_t layer = 0;
     for (const auto& block : blocks_) {
         AttentionTrace trace;
         std::optional<MemoryScope> part(std::in_place, attention_memory);
-        AttentionCache* cache = options.cache ? &(*options.cache)[static_cast<size_t>(layer)] : nullptr;
-        const Tensor attended =
-            block->attention(block->norm1(h), options.stage, options.indexer_loss, trace, cache);
-        if (options.observe) options.observe(layer, trace);
+        const Tensor attended = attend(layer, h, options, trace);
+        watch(layer, "attention", attended);
         if (trace.indexer_loss.defined())
             output.indexer_loss = sum_of(output.indexer_loss, trace.indexer_loss);
         h = add_residual(h, attended, config_.dropout, options.rng);
@@ -135,6 +219,7 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
         part.emplace(expert_memory);
         const MixtureOfExpertsOutput experts =
             block->feed_forward(reshape(block->norm2(h), rows), options.rng);
+        watch(layer, "feed_forward", experts.y);
         output.load_balancing = sum_of(output.load_balancing, experts.load_balancing);
         output.assignments.push_back(experts.assignments);
         h = add_residual(h, reshape(experts.y, cube), config_.dropout, options.rng);
@@ -145,6 +230,7 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
     const MemoryScope head(logits_memory);
     const TimedPart part(step_part::head);
     if (options.logits) output.logits = linear(reshape(norm_(h), rows), embed_.weight());
+    if (options.watch && options.logits) options.watch("lm_head", output.logits);
     return output;
 }
 
@@ -199,6 +285,7 @@ void Transformer::load_state(const NamedTensors& tensors, const std::string& sou
         if (!wanted.count(name))
             fail_bad_file(fmt::format("{}: holds {}, which this {} model does not have", source, name,
                                       name_of(config_.attention)));
+    check_values(tensors, wanted, source);
     for (const auto& [name, value] : given) wanted.at(name).copy_from(value);
 }
 

@@ -34,6 +34,9 @@ struct ForwardOptions {
     std::vector<AttentionCache>* cache = nullptr;
     // Called after each layer's attention.
     std::function<void(int64_t layer, const AttentionTrace&)> observe;
+    // Called with the output of each part: "embed", "blocks.0.attention", "blocks.0.feed_forward", ...,
+    // "lm_head".
+    std::function<void(const std::string& part, const Tensor& output)> watch;
 };
 
 struct ModelOutput {
@@ -47,6 +50,8 @@ class Transformer : public Module {
   public:
     // Throws a usage error for a configuration that is not valid, before it takes any memory.
     Transformer(const ModelConfig& config, const ParameterInit& init);
+    // Throws as the ops do; an Error(diverged) of a layer's attention (its scores are NaN) says which
+    // layer's.
     ModelOutput forward(const Tensor& tokens /* int32 [B,T] */, const ForwardOptions& options) const;
     const ModelConfig& config() const { return config_; }
     Device device() const { return embed_.weight().device(); }  // where the weights are and tokens must be
@@ -61,12 +66,15 @@ class Transformer : public Module {
     NamedTensors main_parameters() const;     // all but the indexers'
     NamedTensors indexer_parameters() const;  // empty in a classic model
     // Copies values by name. Every tensor must be present with its shape, and nothing else, unless
-    // `allow_missing_indexer`: then a classic model's weights may start a sparse model. Throws a bad_file
-    // error that begins with `source`.
+    // `allow_missing_indexer`: then a classic model's weights may start a sparse model. All values must be
+    // finite, and those of two names that are one tensor here (tied weights) the same bits. Throws a bad_file
+    // error that begins with `source`; then the model is as it was.
     void load_state(const NamedTensors& tensors, const std::string& source,
                     bool allow_missing_indexer = false) const;
 
   private:
+    Tensor attend(int64_t layer, const Tensor& h, const ForwardOptions& options, AttentionTrace& trace) const;
+
     ModelConfig config_;
     Embedding embed_;
     std::vector<std::unique_ptr<Block>> blocks_;

@@ -3,7 +3,6 @@
 // scaling` measures how a step grows along each axis of the configuration; `bench indexer` compares the
 // precisions of the indexer, on random data or in the layers of a trained model.
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -14,12 +13,13 @@
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
+#include "framework/data/token_array.h"
 #include "framework/io/json_file.h"
 #include "framework/io/marked_section.h"
-#include "framework/io/npy.h"
 #include "framework/io/pt.h"
 #include "framework/measure/flops.h"
 #include "framework/measure/precision_report.h"
+#include "framework/measure/process_memory.h"
 #include "framework/measure/scaling.h"
 #include "framework/measure/step_timing.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
@@ -46,11 +46,11 @@ struct Arguments {
 };
 
 Tensor read_tokens(const std::string& path, const ExperimentConfig& c) {
-    const Tensor tokens = read_npy(path);
+    Tensor tokens = read_token_array(path, c.model.vocab_size);
     if (tokens.shape() != Shape{c.batch_size, c.model.max_seq_len})
         fail_bad_file(fmt::format("{}: shape {}, want [{},{}]: batch_size and seq_len", path,
                                   to_string(tokens.shape()), c.batch_size, c.model.max_seq_len));
-    return tokens.to(DType::int32);
+    return tokens;
 }
 
 // Fresh random tokens for each step, or the same given ones.
@@ -71,13 +71,8 @@ Json first_losses(const Transformer& model, const Batch& batch, double load_bala
     Json losses{{"lm", cross_entropy(out.logits, targets.alias({targets.numel()})).item()},
                 {"load_balancing", load_balancing_weight * out.load_balancing.item()}};
     if (out.indexer_loss.defined()) losses["indexer_kl"] = out.indexer_loss.item();
+    for (Json& loss : losses) loss = json_number(loss.get<double>());
     return losses;
-}
-
-int64_t peak_process_bytes() {
-    rusage usage{};
-    ::getrusage(RUSAGE_SELF, &usage);
-    return usage.ru_maxrss * 1024;
 }
 
 struct Timing {
@@ -195,7 +190,7 @@ void bench_scaling(const Arguments& a) {
     check_page(a, "scaling");
     const int all_threads = thread_count();
     const auto seconds_of_step = [&](const ExperimentConfig& config) {
-        set_thread_count(config.threads ? static_cast<int>(config.threads) : all_threads);
+        set_thread_count(config.threads ? config.threads : all_threads);
         return time_steps(
                    config, "", [&](int64_t step) { return random_batch(config, step); }, 3)
             .spread.median;
@@ -240,7 +235,7 @@ void bench_random_indexer(const Arguments& a, std::vector<PrecisionComparison>& 
     const PerLayer lengths = per_layer_from_text("seq_lengths", a.seq_lengths);
     for (const int64_t length : lengths.values()) {
         m.max_seq_len = length;
-        validate(m);
+        validate(config);
         const IndexerOperands operands{random_operand({1, length, m.indexer_heads, m.indexer_dim}, 0),
                                        random_operand({1, length, m.indexer_dim}, 1),
                                        random_operand({1, length, m.indexer_heads}, 2),
@@ -322,7 +317,7 @@ int main_of(int argc, char** argv) {
     command.option("precision", a.precision, "on a GPU: fp32, tf32 or bf16");
     command.option("checkpoint", a.checkpoint,
                    "state dict to start from, of the kind --attention; of indexer: a trained model's file");
-    command.option("tokens", a.tokens, "tokens.npy, integers [B,T], for every step; empty: random ones");
+    command.option("tokens", a.tokens, "tokens.npy, integers [B,T], for every step; without it random ones");
     command.option("targets", a.targets, "targets.npy, integers [B,T]");
     command.option("seq_lengths", a.seq_lengths, "of indexer: tokens, one length or several (1024,4096)");
     command.option("text", a.text, "of indexer: what the trained model reads");
@@ -333,7 +328,7 @@ int main_of(int argc, char** argv) {
     command.option("json", a.json, "print one JSON object");
     if (!command.parse(argc, argv)) return 0;
     if (a.steps < 1) fail_usage(fmt::format("steps: {}, want at least 1", a.steps));
-    if (a.threads) set_thread_count(static_cast<int>(a.threads));
+    if (a.threads) set_thread_count(a.threads);
     if (a.attention != "both" && !value_named<AttentionKind>(a.attention))
         fail_usage(fmt::format("attention: '{}', want classic, sparse or both", a.attention));
     if (a.what == "step")

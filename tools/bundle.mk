@@ -21,7 +21,7 @@ programs := $(basename $(wildcard experiments/*.cpp tools/*.cpp))
 objects := $(library:%.cpp=build/%.o)
 ifneq ($(NVCC),)
 objects += $(patsubst %.cu,build/%.cu.o,$(shell find framework -name '*.cu'))
-LIBRARIES += -L$(dir $(NVCC))../lib64 -Wl,-rpath,$(abspath $(dir $(NVCC))../lib64) -lcublas -lcudart_static -lrt -lpthread
+LIBRARIES += -L$(dir $(NVCC))../lib64 -Wl,-rpath,$(abspath $(dir $(NVCC))../lib64) -lcudart_static -lrt -lpthread
 endif
 
 .PHONY: all test test-gpu

@@ -15,7 +15,10 @@ int main_of(int argc, char** argv) {
     ToolCommand command(
         "export_model",
         "Writes a trained model in the format that the output's name ends in:\n"
-        "  .onnx         a graph from tokens to logits, any batch and length (ONNX Runtime)\n"
+        "  .onnx         a graph from tokens to logits, any batch and length (ONNX Runtime); a plain "
+        "indexer's keys\n"
+        "                of equal tokens tie, and another program's rounding may rank them otherwise "
+        "(docs/method.md)\n"
         "  .safetensors  weights; configuration and tokenizer as metadata\n"
         "  .pt           weights; configuration and tokenizer beside them (PyTorch, these tools)");
     command.group("Files");
@@ -28,6 +31,13 @@ int main_of(int argc, char** argv) {
     check_model_format(output);
     const FinalModel trained = read_model(checkpoint);
     write_model(output, trained);
+    const ModelConfig& model = trained.config.model;
+    if (std::filesystem::path(output).extension() == ".onnx" && model.has_indexer() &&
+        model.indexer == IndexerKind::plain)
+        fmt::print(stderr,
+                   "note: where equal tokens follow each other, keys of the plain indexer tie; ONNX Runtime "
+                   "may select "
+                   "others of them than Sieve (docs/method.md)\n");
     fmt::print("wrote {}: {} model, {:.1f} MB\n", output, name_of(trained.config.model.attention),
                static_cast<double>(std::filesystem::file_size(output)) / 1e6);
     return 0;

@@ -116,7 +116,7 @@ int main_of(int argc, char** argv) {
     if (!command.parse(argc, argv)) return 0;
     check(a);
     a.sampling.seed = static_cast<uint64_t>(a.seed);
-    if (a.threads) set_thread_count(static_cast<int>(a.threads));
+    if (a.threads) set_thread_count(a.threads);
     return run(a);
 }
 

@@ -7,6 +7,7 @@
 
 #include "framework/autograd/autograd.h"
 #include "framework/core/error.h"
+#include "framework/data/token_array.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/json_file.h"
 #include "framework/io/npy.h"
@@ -36,13 +37,6 @@ AttentionStage parse_stage(const std::string& name) {
     fail_usage(fmt::format("stage: '{}', want dense or sparse", name));
 }
 
-Tensor read_tokens(const std::string& path) {
-    const Tensor tokens = read_npy(path);
-    if (tokens.rank() != 2)
-        fail_bad_file(fmt::format("{}: shape {}, want [B,T]", path, to_string(tokens.shape())));
-    return tokens.to(DType::int32);
-}
-
 // The selection as a [B,T,T] mask.
 Tensor mask_of(const Selection& selection) {
     const int64_t B = selection.indices.dim(0), T = selection.indices.dim(1),
@@ -63,9 +57,10 @@ NamedTensors gradients_of(const NamedTensors& parameters) {
 
 void run(const Arguments& a) {
     const ExperimentConfig config = config_from_json(read_json(a.config), a.config, true);
+    check_config(config, a.config);
     const Transformer model(config.model, ParameterInit{.dtype = parse_dtype(a.dtype)});
     model.load_state(read_pt(a.checkpoint).tensors, a.checkpoint);
-    const Tensor tokens = read_tokens(a.tokens);
+    const Tensor tokens = read_token_array(a.tokens, config.model.vocab_size);
     const bool sparse = config.model.is_sparse();
     make_folder(a.out);
 
@@ -80,17 +75,20 @@ void run(const Arguments& a) {
               out.logits.alias({tokens.dim(0), tokens.dim(1), config.model.vocab_size}));
 
     const Tensor balance = scale(out.load_balancing, config.load_balancing_weight);
-    nlohmann::ordered_json losses{{"stage", a.stage}, {"load_balancing", balance.item()}};
+    nlohmann::ordered_json losses{{"stage", a.stage}, {"load_balancing", json_number(balance.item())}};
     Tensor total = balance;
     if (!a.targets.empty()) {
-        const Tensor targets = read_tokens(a.targets);
+        const Tensor targets = read_token_array(a.targets, config.model.vocab_size);
+        if (targets.shape() != tokens.shape())
+            fail_bad_file(fmt::format("{}: shape {}, want that of the tokens, {}", a.targets,
+                                      to_string(targets.shape()), to_string(tokens.shape())));
         const Tensor lm = cross_entropy(out.logits, targets.alias({targets.numel()}));
-        losses["lm"] = lm.item();
+        losses["lm"] = json_number(lm.item());
         total = add(lm, balance);
     }
     // The two losses reach disjoint parameters: one backward over their sum gives both gradients.
     if (out.indexer_loss.defined()) {
-        losses["indexer_kl"] = out.indexer_loss.item();
+        losses["indexer_kl"] = json_number(out.indexer_loss.item());
         total = add(total, out.indexer_loss);
     }
     backward(total);

@@ -7,6 +7,7 @@
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
 #include "framework/program/command_line.h"
+#include "framework/program/progress.h"
 #include "framework/report/inspect.h"
 #include "framework/report/report.h"
 #include "framework/runs/experiment.h"
@@ -139,7 +140,7 @@ int main_of(int argc, char** argv) {
                    "write report.html from the JSON and PNG files in the folder; draws nothing");
     command.option(
         "out", given.out,
-        "folder to write; empty: comparison beside the model's folder (in the folder "
+        "folder to write; without it comparison beside the model's folder (in the folder "
         "of the experiment with --report), and in it text or sample{N} for other texts and windows");
     if (!command.parse(argc, argv)) return 0;
     if (given.results.empty())

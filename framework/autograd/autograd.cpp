@@ -79,20 +79,27 @@ void run(const std::shared_ptr<Node>& node, NodeQueue& queue) {
 
 }  // namespace
 
-// A long chain of nodes must not be freed by recursion: each node hands its inputs' nodes to a list instead.
+// A long chain of nodes must not be freed by recursion: each node hands those of its inputs' nodes that
+// nobody else holds to a list instead. The list is made of the nodes: this also runs where there is no more
+// memory.
 Node::~Node() {
-    std::vector<std::shared_ptr<Node>> pending;
-    const auto take_inputs = [&pending](Node& node) {
-        for (Edge& edge : node.inputs)
-            if (edge.node) pending.push_back(std::move(edge.node));
+    std::shared_ptr<Node> freed;
+    const auto take_inputs = [&freed](Node& node) {
+        node.backward = nullptr;  // what it saved may hold the inputs' nodes, which the edges still keep
+        for (Edge& edge : node.inputs) {
+            if (edge.node.use_count() == 1) {
+                edge.node->next_freed = std::move(freed);
+                freed = std::move(edge.node);
+            }
+            edge.node = nullptr;
+        }
         node.inputs.clear();
-        node.backward = nullptr;
     };
     take_inputs(*this);
-    while (!pending.empty()) {
-        const std::shared_ptr<Node> node = std::move(pending.back());
-        pending.pop_back();
-        if (node.use_count() == 1) take_inputs(*node);
+    while (freed) {
+        const std::shared_ptr<Node> node = std::move(freed);
+        freed = std::move(node->next_freed);
+        take_inputs(*node);
     }
 }
 

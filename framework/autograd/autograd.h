@@ -39,6 +39,7 @@ struct Node {
     std::vector<Shape> output_shapes;
     std::vector<Tensor> output_grads;  // filled while backward() runs
     BackwardFunction backward;         // empty once used
+    std::shared_ptr<Node> next_freed;  // of ~Node's list
 
     ~Node();
 };

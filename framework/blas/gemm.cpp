@@ -200,18 +200,23 @@ class Product {
     std::atomic<int64_t> next_{0};
 };
 
-template <class T>
-void multiply(const GemmKernels<T>& kernels, const Gemm<T>& g, bool lower_only) {
-    if (g.m == 0 || g.n == 0) return;
-    if (g.k == 0) scale_c(g, 0, g.m, 0, g.n);
+// Calls f(part) for the parts of B, one after the other.
+template <class T, class F>
+void for_each_part(const GemmKernels<T>& kernels, const Gemm<T>& g, const F& f) {
     const int64_t steps_each = std::min(g.k, 16 * k_block);
     for (int64_t step = 0; step < g.k; step += steps_each) {
         const int64_t steps = std::min(steps_each, g.k - step);
         const int64_t columns_each = round_up(buffer_elements / steps, kernels.tile_columns);
         for (int64_t column = 0; column < g.n; column += columns_each)
-            Product<T>(kernels, g, {column, std::min(columns_each, g.n - column), step, steps}, lower_only)
-                .run();
+            f(Part{column, std::min(columns_each, g.n - column), step, steps});
     }
+}
+
+template <class T>
+void multiply(const GemmKernels<T>& kernels, const Gemm<T>& g, bool lower_only) {
+    if (g.m == 0 || g.n == 0) return;
+    if (g.k == 0) scale_c(g, 0, g.m, 0, g.n);
+    for_each_part(kernels, g, [&](const Part& part) { Product<T>(kernels, g, part, lower_only).run(); });
 }
 
 template <class T>
@@ -268,6 +273,13 @@ void gemm(const Gemm<T>& g) {
 }
 
 template <class T>
+void reserve_gemm(const Gemm<T>& g) {
+    if (g.m == 0 || g.n == 0) return;
+    const GemmKernels<T>& kernels = best_kernels<T>();
+    for_each_part(kernels, g, [&](const Part& part) { Product<T>(kernels, g, part, false); });
+}
+
+template <class T>
 void gemm_symmetric(const Gemm<T>& g) {
     if (g.m != g.n)
         fail("gemm_symmetric: C is [" + std::to_string(g.m) + "," + std::to_string(g.n) + "], want a square");
@@ -298,6 +310,7 @@ std::string gemm_backend() {
     template std::vector<const GemmKernels<T>*> supported_gemm_kernels<T>(); \
     template void gemm_with(const GemmKernels<T>&, const Gemm<T>&);          \
     template void gemm(const Gemm<T>&);                                      \
+    template void reserve_gemm(const Gemm<T>&);                              \
     template void gemm_symmetric(const Gemm<T>&);                            \
     template void gemm_batched(const Gemm<T>&, const GemmBatch&);
 SIEVE_INSTANTIATE(float)

@@ -44,6 +44,11 @@ namespace cpu {
 template <class T>  // float, double
 void gemm(const Gemm<T>& g);
 
+// Takes the scratch that this product will need on this thread: where memory does not suffice, gemm itself
+// will not fail.
+template <class T>
+void reserve_gemm(const Gemm<T>& g);
+
 // The same for a product that the caller knows to be symmetric (m == n, op(B) = op(A)^T or A, B symmetric and
 // commuting; C symmetric too when beta != 0), at little more than half the cost: the part on and below the
 // diagonal has the bits that gemm gives it, the part above is its mirror image.

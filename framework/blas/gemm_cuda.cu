@@ -1,10 +1,9 @@
 // Matrix products by cuBLAS. It stores by columns, so the row-major C = op(A) op(B) is asked for as C^T =
 // op(B)^T op(A)^T, which needs no data to move.
-#include <cublas_v2.h>
-
 #include <algorithm>
 #include <limits>
 
+#include "framework/blas/cublas.cuh"
 #include "framework/blas/gemm.h"
 #include "framework/core/cuda/check.cuh"
 
@@ -12,7 +11,7 @@ namespace sieve::cuda {
 namespace {
 
 void check_blas(cublasStatus_t status, const std::string& call) {
-    if (status != CUBLAS_STATUS_SUCCESS) fail_call(call, cublasGetStatusString(status));
+    if (status != CUBLAS_STATUS_SUCCESS) fail_call(call, cublas().status_string(status));
 }
 
 // The workspace is given, because cuBLAS may not allocate one while a graph is recorded; and one workspace in
@@ -21,13 +20,13 @@ cublasHandle_t handle() {
     static cublasHandle_t the_handle = [] {
         constexpr int64_t workspace_bytes = 32 << 20;  // what NVIDIA recommends for Hopper
         cublasHandle_t h = nullptr;
-        check_blas(cublasCreate(&h), "cublasCreate");
-        check_blas(cublasSetStream(h, stream()), "cublasSetStream");
+        check_blas(cublas().create(&h), "cublasCreate");
+        check_blas(cublas().set_stream(h, stream()), "cublasSetStream");
         void* workspace = device_malloc(workspace_bytes);
         if (!workspace)
             throw Error(ErrorKind::out_of_memory,
                         "out of memory: the device has no 32 MiB left for the workspace of cuBLAS");
-        check_blas(cublasSetWorkspace(h, workspace, workspace_bytes), "cublasSetWorkspace");
+        check_blas(cublas().set_workspace(h, workspace, workspace_bytes), "cublasSetWorkspace");
         return h;
     }();
     return the_handle;
@@ -78,10 +77,10 @@ template <class T>
 void gemm(const Gemm<T>& g) {
     if (g.m == 0 || g.n == 0) return;
     check_sizes(g);
-    check_blas(cublasGemmEx(handle(), operation(g.transpose_b), operation(g.transpose_a),
-                            static_cast<int>(g.n), static_cast<int>(g.m), static_cast<int>(g.k), &g.alpha,
-                            g.b, data_type<T>, leading(g.ldb), g.a, data_type<T>, leading(g.lda), &g.beta,
-                            g.c, data_type<T>, leading(g.ldc), compute_type<T>(), CUBLAS_GEMM_DEFAULT),
+    check_blas(cublas().gemm_ex(handle(), operation(g.transpose_b), operation(g.transpose_a),
+                                static_cast<int>(g.n), static_cast<int>(g.m), static_cast<int>(g.k), &g.alpha,
+                                g.b, data_type<T>, leading(g.ldb), g.a, data_type<T>, leading(g.lda), &g.beta,
+                                g.c, data_type<T>, leading(g.ldc), compute_type<T>(), CUBLAS_GEMM_DEFAULT),
                describe(g));
 }
 
@@ -89,7 +88,7 @@ template <class T>
 void gemm_batched(const Gemm<T>& g, const GemmBatch& batch) {
     if (g.m == 0 || g.n == 0 || batch.count == 0) return;
     check_sizes(g);
-    check_blas(cublasGemmStridedBatchedEx(
+    check_blas(cublas().gemm_strided_batched_ex(
                    handle(), operation(g.transpose_b), operation(g.transpose_a), static_cast<int>(g.n),
                    static_cast<int>(g.m), static_cast<int>(g.k), &g.alpha, g.b, data_type<T>, leading(g.ldb),
                    batch.stride_b, g.a, data_type<T>, leading(g.lda), batch.stride_a, &g.beta, g.c,

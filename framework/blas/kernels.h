@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "framework/blas/gemm.h"
+#include "framework/core/vectors.h"  // for kernels_inl.h, which has no includes
 
 namespace sieve::cpu {
 

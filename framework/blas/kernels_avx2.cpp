@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "framework/blas/kernels.h"
+#include "framework/core/vectors.h"
 
 // After the headers: whatever they define inline must stay runnable everywhere.
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)

@@ -2,6 +2,9 @@
 #include <type_traits>
 
 #include "framework/blas/kernels.h"
+#include "framework/core/vectors.h"
+
+// After the headers, as in the other two files.
 #include "framework/blas/kernels_inl.h"
 
 namespace sieve::cpu {

@@ -103,8 +103,8 @@ struct KernelSet {
             Vector y[lanes];
 #pragma GCC unroll 16
             for (int i = 0; i < lanes / 2; ++i) {
-                y[2 * i] = __builtin_shuffle(x[i], x[i + lanes / 2], low);
-                y[2 * i + 1] = __builtin_shuffle(x[i], x[i + lanes / 2], high);
+                shuffle(x[i], x[i + lanes / 2], low, y[2 * i]);
+                shuffle(x[i], x[i + lanes / 2], high, y[2 * i + 1]);
             }
 #pragma GCC unroll 16
             for (int i = 0; i < lanes; ++i) x[i] = y[i];

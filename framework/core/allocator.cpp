@@ -20,6 +20,7 @@ namespace {
 
 constexpr int64_t alignment = 64;
 constexpr int64_t huge_page = 2 << 20;
+constexpr int64_t most_bytes = int64_t{1} << 56;  // beyond any machine; roundings of less do not overflow
 constexpr int common_pool = 0;
 
 thread_local MemoryUse current_use{"other tensors", {SizeKind::batch, SizeKind::length}};
@@ -68,18 +69,18 @@ class CachingAllocator {
 
     void* allocate(int64_t bytes) {
         const std::lock_guard lock(mutex_);
+        if (bytes > most_bytes) throw_out_of_memory(bytes);
         const int64_t size = rounded(bytes);
         const int pool = pool_of(system_.device);
         if (fail_after_ > 0 && --fail_after_ == 0) throw_out_of_memory(bytes);
         std::vector<void*>& cached = free_[{pool, size}];
-        void* pointer = nullptr;
-        if (!cached.empty()) {
-            pointer = cached.back();
-            cached.pop_back();
-        } else {
-            pointer = allocate_from_system(size, bytes);
+        if (cached.empty()) {
+            cached.reserve(1);
+            cached.push_back(allocate_from_system(size, bytes));
         }
-        live_[pointer] = {bytes, pool, current_use};
+        void* pointer = cached.back();
+        live_[pointer] = {bytes, pool, current_use};  // may throw: the block is in the cache until then
+        cached.pop_back();
         stats_.live_bytes += bytes;
         stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.live_bytes);
         return pointer;
@@ -89,11 +90,12 @@ class CachingAllocator {
         const std::lock_guard lock(mutex_);
         stats_.live_bytes -= bytes;
         const int64_t size = rounded(bytes);
+        const auto block = live_.find(pointer);
+        const int pool = block->second.pool;
+        live_.erase(block);
         try {
-            const auto block = live_.find(pointer);
-            free_[{block->second.pool, size}].push_back(pointer);
-            live_.erase(block);
-        } catch (...) {
+            free_[{pool, size}].push_back(pointer);
+        } catch (...) {  // no memory to remember the block by
             system_.give_back(pointer);
             stats_.reserved_bytes -= size;
         }

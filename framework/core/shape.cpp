@@ -16,7 +16,13 @@ void Shape::append(int64_t dim) {
 
 int64_t Shape::numel() const {
     int64_t n = 1;
-    for (int64_t d : *this) n *= d;
+    bool overflow = false, empty = false;
+    for (const int64_t d : *this) {
+        overflow |= __builtin_mul_overflow(n, d, &n);
+        empty |= d == 0;
+    }
+    if (empty) return 0;
+    if (overflow) fail("shape: " + to_string(*this) + " has 2^63 elements or more");
     return n;
 }
 

@@ -16,7 +16,7 @@ class Shape {
     Shape(std::initializer_list<int64_t> dims);
 
     int rank() const { return rank_; }
-    int64_t numel() const;
+    int64_t numel() const;  // throws when int64 cannot hold it
     // Negative i counts from the end: dim(-1) is the innermost. Throws when out of range.
     int64_t dim(int i) const;
     int64_t operator[](int i) const { return dim(i); }

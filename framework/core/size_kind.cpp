@@ -22,6 +22,8 @@ const char* name_of(SizeKind size) {
             return "the vocabulary";
         case SizeKind::selected_keys:
             return "the number of selected keys";
+        case SizeKind::text:
+            return "the amount of text";
     }
     return "nothing";
 }

@@ -1,5 +1,5 @@
-// The sizes of a computation that its user chooses. An error names those that would mend it by being lower; what
-// they are called on a command line is a program's to say (program/command_line.h).
+// The sizes of a computation that its user chooses. An error names those that would mend it by being lower;
+// what they are called on a command line is a program's to say (program/command_line.h).
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,8 @@ enum class SizeKind : uint8_t {
     experts,
     expert_width,
     vocabulary,
-    selected_keys
+    selected_keys,
+    text
 };
 
 const char* name_of(SizeKind size);  // "the batch", "the length of the sequences"

@@ -1,6 +1,7 @@
 #include "framework/core/tensor.h"
 
 #include <cstring>
+#include <limits>
 
 #include "framework/core/allocator.h"
 #include "framework/core/cuda/runtime.h"
@@ -71,8 +72,11 @@ const TensorImpl& Tensor::impl() const {
 }
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
+    int64_t bytes = 0;
+    if (__builtin_mul_overflow(shape.numel(), static_cast<int64_t>(size_of(dtype)), &bytes))
+        bytes = std::numeric_limits<int64_t>::max();  // which no allocator has
     auto impl = std::make_shared<TensorImpl>();
-    impl->storage = std::make_shared<Storage>(shape.numel() * static_cast<int64_t>(size_of(dtype)), device);
+    impl->storage = std::make_shared<Storage>(bytes, device);
     impl->shape = shape;
     impl->dtype = dtype;
     return Tensor(std::move(impl));
@@ -128,7 +132,11 @@ T* Tensor::data() const {
 double Tensor::item() const {
     if (numel() != 1) fail("tensor: item() needs one element, has shape " + to_string(shape()));
     double value = 0;
-    with_type(dtype(), [&]<class T>(T*) { value = static_cast<double>(to_vector<T>()[0]); });
+    with_type(dtype(), [&]<class T>(T*) {
+        T element;
+        copy_bytes(&element, Device{}, data<T>(), device(), sizeof(T));
+        value = static_cast<double>(element);
+    });
     return value;
 }
 

@@ -9,10 +9,11 @@ namespace {
 int configured_threads = 0;  // 0: as many as OpenMP offers
 }
 
-void set_thread_count(int threads) {
-    if (threads < 1) fail_usage("threads: " + std::to_string(threads) + "; want at least 1");
-    configured_threads = threads;
-    omp_set_num_threads(threads);
+void set_thread_count(int64_t threads) {
+    if (threads < 1 || threads > most_threads)
+        fail_usage("threads: " + std::to_string(threads) + "; want 1 to " + std::to_string(most_threads));
+    configured_threads = static_cast<int>(threads);
+    omp_set_num_threads(configured_threads);
 }
 
 int thread_count() {

@@ -9,7 +9,8 @@
 
 namespace sieve {
 
-void set_thread_count(int threads);  // >= 1; throws a usage error otherwise
+inline constexpr int64_t most_threads = 1024;
+void set_thread_count(int64_t threads);  // 1 to most_threads; throws a usage error otherwise
 int thread_count();
 
 // Calls body(begin, end) on disjoint contiguous parts of [0, n), at most one part a thread, none shorter than

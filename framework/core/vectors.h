@@ -50,6 +50,17 @@ SIEVE_INLINE void store_anywhere(T* pointer, const Vector<T, width>& x) {
     *reinterpret_cast<typename VectorTypes<T, width>::Loose*>(pointer) = x;
 }
 
+// Lane l of `result` becomes lane lanes[l] of a and b, laid end to end.
+template <class Vector, class Integers>
+SIEVE_INLINE void shuffle(const Vector& a, const Vector& b, const Integers& lanes, Vector& result) {
+#if defined(__clang__)  // has no shuffle by lanes in a variable
+    constexpr int width = sizeof(lanes) / sizeof(lanes[0]);
+    for (int l = 0; l < width; ++l) result[l] = lanes[l] < width ? a[lanes[l]] : b[lanes[l] - width];
+#else
+    result = __builtin_shuffle(a, b, lanes);
+#endif
+}
+
 // One step of a width x width transpose: swaps the off-diagonal blocks of `block` lanes of rows a and b.
 template <class T, int width, int block>
 SIEVE_INLINE void exchange(Vector<T, width>& a, Vector<T, width>& b) {
@@ -58,9 +69,11 @@ SIEVE_INLINE void exchange(Vector<T, width>& a, Vector<T, width>& b) {
         low[l] = (l & block) ? width + l - block : l;
         high[l] = (l & block) ? width + l : l + block;
     }
-    const Vector<T, width> a_new = __builtin_shuffle(a, b, low);
-    b = __builtin_shuffle(a, b, high);
+    Vector<T, width> a_new, b_new;
+    shuffle(a, b, low, a_new);
+    shuffle(a, b, high, b_new);
     a = a_new;
+    b = b_new;
 }
 
 // rows[0][l] = sum of the lanes of rows[l], in an order that does not depend on l. Destroys the other rows.

@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <new>
+
 #include "framework/core/error.h"
-#include "framework/data/hash.h"
+#include "framework/core/hash.h"
 
 namespace sieve {
 namespace {
@@ -60,7 +62,7 @@ Tokenizer make_tokenizer(const DataConfig& config, const Corpus& corpus, const D
 Corpus find_corpus(const DataConfig& config, const DataLog& log) {
     check_window_settings(config.seq_len, config.val_fraction);
     const fs::path source = config.data.empty() ? default_source(log) : fs::path(config.data);
-    return load_corpus(source, config.num_documents);
+    return load_corpus(source, config.num_documents, log);
 }
 
 }  // namespace
@@ -82,8 +84,13 @@ Dataset::Dataset(const DataConfig& config, const DataLog& log, const Corpus& cor
       protocol_(describe_protocol(config, windows())) {}
 
 Dataset load_dataset(const DataConfig& config, const DataLog& log) {
-    return Dataset(
-        config, log ? log : [](const std::string&) {});
+    try {
+        return Dataset(config, log);
+    } catch (const std::bad_alloc&) {
+        throw Error(ErrorKind::out_of_memory,
+                    "out of memory while the text was read and encoded; lower the amount of text",
+                    {SizeKind::text});
+    }
 }
 
 }  // namespace sieve

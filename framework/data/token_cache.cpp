@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "framework/core/error.h"
-#include "framework/data/hash.h"
+#include "framework/core/hash.h"
 #include "framework/io/atomic_file.h"
 
 namespace sieve {
@@ -113,23 +113,29 @@ std::vector<std::string_view> leading_text(const Corpus& corpus, double fraction
 
 }  // namespace
 
-std::vector<int32_t> encode_corpus(const Corpus& corpus, const Tokenizer& tokenizer, int64_t max_tokens) {
+std::vector<int32_t> encode_corpus(const Corpus& corpus, const Tokenizer& tokenizer, int64_t max_tokens,
+                                   const DataLog& log) {
     if (max_tokens < 0) fail_usage(fmt::format("max_tokens: {}; want 0 (all) or more", max_tokens));
     const int32_t end = tokenizer.added_token_id(end_of_text);
     const size_t limit = max_tokens > 0 ? static_cast<size_t>(max_tokens) : SIZE_MAX;
     std::vector<int32_t> tokens;
+    const int64_t total = corpus.bytes();
+    int64_t done = 0;
+    const auto report = [&](int64_t bytes) { log.progress("encoding " + corpus.name, done + bytes, total); };
     for (const std::string& document : corpus.documents) {
         if (tokens.size() >= limit) break;
         tokenizer.encode_append(document, tokens,
-                                max_tokens > 0 ? static_cast<int64_t>(limit - tokens.size()) : 0);
+                                max_tokens > 0 ? static_cast<int64_t>(limit - tokens.size()) : 0, report);
         if (end >= 0 && tokens.size() < limit) tokens.push_back(end);
+        done += static_cast<int64_t>(document.size());
     }
+    log.progress("encoding " + corpus.name, total, total);
     return tokens;
 }
 
 std::vector<int32_t> cached_tokens(const fs::path& folder, const Corpus& corpus, const Tokenizer& tokenizer,
                                    int64_t max_tokens, const DataLog& log) {
-    const auto make = [&] { return encode_corpus(corpus, tokenizer, max_tokens); };
+    const auto make = [&] { return encode_corpus(corpus, tokenizer, max_tokens, log); };
     if (folder.empty()) return make();
     ContentHash hash;
     hash.add(encoding_version)
@@ -145,7 +151,10 @@ std::vector<int32_t> cached_tokens(const fs::path& folder, const Corpus& corpus,
 Tokenizer cached_tokenizer(const fs::path& folder, const Corpus& corpus, int vocab_size,
                            double train_fraction, const DataLog& log) {
     const std::vector<std::string_view> texts = leading_text(corpus, train_fraction);
-    const auto make = [&] { return Tokenizer::train(texts, vocab_size); };
+    const auto progress = [&](const char* what, int64_t done, int64_t total) {
+        log.progress(fmt::format("{} of {}", what, corpus.name), done, total);
+    };
+    const auto make = [&] { return Tokenizer::train(texts, vocab_size, progress); };
     if (folder.empty()) return make();
     ContentHash hash;
     hash.add(encoding_version).add(vocab_size);

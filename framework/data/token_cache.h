@@ -9,21 +9,20 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "framework/data/corpus.h"
+#include "framework/data/data_log.h"
 #include "framework/data/tokenizer.h"
 
 namespace sieve {
 
-using DataLog = std::function<void(const std::string& line)>;
-
 // Every document followed by <|endoftext|>, where the tokenizer has that token. Stops at `max_tokens` (0: no
 // limit).
-std::vector<int32_t> encode_corpus(const Corpus& corpus, const Tokenizer& tokenizer, int64_t max_tokens);
+std::vector<int32_t> encode_corpus(const Corpus& corpus, const Tokenizer& tokenizer, int64_t max_tokens,
+                                   const DataLog& log = {});
 
 // An empty `folder` switches the cache off.
 std::vector<int32_t> cached_tokens(const std::filesystem::path& folder, const Corpus& corpus,

@@ -7,8 +7,9 @@
 #include <limits>
 #include <queue>
 
+#include "framework/core/available_memory.h"
 #include "framework/core/error.h"
-#include "framework/data/hash.h"
+#include "framework/core/hash.h"
 #include "framework/data/word_table.h"
 #include "framework/io/atomic_file.h"
 
@@ -33,6 +34,20 @@ struct Candidate {
     }
 };
 
+// Merging takes tens of bytes for each byte of a word, which matters for a text without any space.
+void check_word(size_t bytes) {
+    constexpr size_t harmless = 16 << 20, each = 40;
+    if (bytes <= harmless) return;
+    if (bytes > static_cast<size_t>(std::numeric_limits<int32_t>::max()) ||
+        bytes * each > static_cast<size_t>(available_memory()))
+        throw Error(
+            ErrorKind::out_of_memory,
+            fmt::format(
+                "tokenizer: one word of {} MiB takes about {} MiB to split into tokens; is it a text, "
+                "with spaces between its words?",
+                bytes >> 20, bytes * each >> 20));
+}
+
 using CandidateHeap = std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>>;
 
 }  // namespace
@@ -48,6 +63,15 @@ class Tokenizer::Words {
     std::vector<Span> spans;
     std::vector<int32_t> pool;
     std::deque<std::string> prefixed;  // pieces that got a space in front: the table's words point into them
+    const std::function<void(int64_t bytes)>* progress = nullptr;
+    int64_t bytes_done = 0;
+
+    void note_done(size_t bytes) {
+        constexpr int64_t between = 1 << 20;
+        const int64_t before = bytes_done;
+        bytes_done += static_cast<int64_t>(bytes);
+        if (progress && *progress && before / between != bytes_done / between) (*progress)(bytes_done);
+    }
 };
 
 void Tokenizer::index() {
@@ -81,6 +105,7 @@ void Tokenizer::encode_word(std::string_view word, std::vector<int32_t>& ids) co
             return;
         }
     }
+    check_word(word.size());
     const auto n = static_cast<int32_t>(word.size());
     std::vector<Symbol> symbols(word.size());
     for (int32_t i = 0; i < n; ++i) {
@@ -134,6 +159,7 @@ void Tokenizer::encode_piece(std::string_view piece, Words& words, std::vector<i
         }
         const Words::Span span = words.spans[found.index];
         for (size_t i = span.begin; i < span.end; ++i) ids.push_back(words.pool[i]);
+        words.note_done(end - at);
         at = end;
     }
 }
@@ -158,10 +184,12 @@ const Tokenizer::AddedToken* Tokenizer::added_token_at(std::string_view text, si
     return longest;
 }
 
-void Tokenizer::encode_append(std::string_view text, std::vector<int32_t>& ids, int64_t max_tokens) const {
+void Tokenizer::encode_append(std::string_view text, std::vector<int32_t>& ids, int64_t max_tokens,
+                              const std::function<void(int64_t bytes)>& progress) const {
     const size_t limit =
         max_tokens > 0 ? ids.size() + static_cast<size_t>(max_tokens) : std::numeric_limits<size_t>::max();
     Words words;
+    words.progress = &progress;
     size_t plain_from = 0;
     for (size_t at = 0; at < text.size();) {
         const AddedToken* token = added_token_at(text, at);

@@ -27,8 +27,9 @@ namespace sieve {
 
 inline constexpr std::string_view end_of_text = "<|endoftext|>";
 
-// Called now and then while training, and at its end, with the tokens made so far and the number wanted.
-using TokenizerProgress = std::function<void(int made, int wanted)>;
+// Called now and then while training, and at the end of its two parts: "counting the words" (done: bytes) and
+// "making the tokens" (those made, and those wanted).
+using TokenizerProgress = std::function<void(const char* what, int64_t done, int64_t total)>;
 
 class Tokenizer {
   public:
@@ -58,8 +59,10 @@ class Tokenizer {
     std::string to_json() const;
 
     std::vector<int32_t> encode(std::string_view text) const;
-    // Stops as soon as `max_tokens` are there (0: no limit).
-    void encode_append(std::string_view text, std::vector<int32_t>& ids, int64_t max_tokens = 0) const;
+    // Stops as soon as `max_tokens` are there (0: no limit). `progress` is called about once a mebibyte with
+    // the bytes of the text that are done.
+    void encode_append(std::string_view text, std::vector<int32_t>& ids, int64_t max_tokens = 0,
+                       const std::function<void(int64_t bytes)>& progress = {}) const;
     // The bytes of the tokens joined; not always valid UTF-8, as a token may end inside a character.
     std::string decode(std::span<const int32_t> ids) const;
 

@@ -1,4 +1,4 @@
-// tokenizer.json, both ways. The one file of framework/data that includes the JSON library.
+// tokenizer.json, both ways. The JSON library is included here and in json_lines.cpp alone.
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -6,17 +6,17 @@
 #include "framework/core/error.h"
 #include "framework/data/byte_alphabet.h"
 #include "framework/data/tokenizer.h"
+#include "framework/io/json_file.h"
 
 namespace sieve {
 
-using nlohmann::json;
-using nlohmann::ordered_json;
+using json = nlohmann::ordered_json;
 
 class TokenizerJson {
   public:
     TokenizerJson(const json& root, const std::string& source) : root_(root), source_(source) {}
     Tokenizer read();
-    static ordered_json write(const Tokenizer& tokenizer);
+    static json write(const Tokenizer& tokenizer);
 
   private:
     [[noreturn]] void refuse(const std::string& what) const { fail_bad_file(source_ + ": " + what); }
@@ -28,6 +28,7 @@ class TokenizerJson {
     void read_digits(const json& value);
     void read_added_tokens();
     void read_vocabulary(const json& vocabulary);
+    int64_t integer(const json& value) const;
     void set_token(int64_t id, std::string bytes, const std::string& name);
     void read_merges(const json& merges);
     void add_merge(size_t rank, const std::string& left, const std::string& right);
@@ -36,6 +37,8 @@ class TokenizerJson {
     const json& root_;
     const std::string& source_;
     Tokenizer tokenizer_;
+    size_t most_tokens_ = 0;  // that the file can have
+    int64_t highest_id_ = -1;
     std::vector<bool> given_;
     std::unordered_map<std::string, int32_t> ids_;  // by the name in the file
 };
@@ -65,14 +68,14 @@ void TokenizerJson::refuse_unless_off(const json& object, const char* key) const
     if (is_null(object, key)) return;
     const json& value = object[key];
     if (value == false || value == 0.0 || value == json("")) return;
-    refuse(fmt::format("\"{}\": {} is not supported", key, value.dump()));
+    refuse(fmt::format("\"{}\": {} is not supported", key, shown(value)));
 }
 
 void TokenizerJson::check_surroundings() const {
     if (!root_.is_object() || is_null(root_, "model")) refuse("not a tokenizer.json: it has no \"model\"");
     if (!is_null(root_, "normalizer")) {
         const json& normalizer = root_["normalizer"];
-        const bool empty = type_of(normalizer) == "Sequence" && normalizer["normalizers"].empty();
+        const bool empty = type_of(normalizer) == "Sequence" && normalizer.at("normalizers").empty();
         if (!empty) refuse("the normalizer " + type_of(normalizer) + " is not supported; only none is");
     }
     if (is_null(root_, "decoder") || type_of(root_["decoder"]) == "ByteLevel") return;
@@ -113,17 +116,24 @@ void TokenizerJson::read_pre_tokenizer(const json& value) {
     read_byte_level(steps.back());
 }
 
+int64_t TokenizerJson::integer(const json& value) const {
+    if (!value.is_number_integer()) refuse(fmt::format("an id is {}, want a whole number", shown(value)));
+    return value.get<int64_t>();
+}
+
 void TokenizerJson::set_token(int64_t id, std::string bytes, const std::string& name) {
     constexpr int64_t most = 1 << 24;
     if (id < 0 || id >= most)
-        refuse(fmt::format("token {:?} has the id {}, want 0 to {}", name, id, most - 1));
+        refuse(fmt::format("token {:?} has the id {}, want 0 to {}", shortened(name), id, most - 1));
     const auto slot = static_cast<size_t>(id);
+    highest_id_ = std::max(highest_id_, id);
+    if (slot >= most_tokens_) return;  // then a lower id is missing, which is found when all are read
     if (slot >= given_.size()) {
         given_.resize(slot + 1);
         tokenizer_.tokens_.resize(slot + 1);
     }
     if (given_[slot] && tokenizer_.tokens_[slot] != bytes) {
-        refuse(fmt::format("token {:?} has the id {}, which another token has too", name, id));
+        refuse(fmt::format("token {:?} has the id {}, which another token has too", shortened(name), id));
     }
     given_[slot] = true;
     tokenizer_.tokens_[slot] = std::move(bytes);
@@ -136,21 +146,22 @@ void TokenizerJson::read_added_tokens() {
         const std::string content = token.at("content").get<std::string>();
         if (content.empty()) refuse("an added token is empty");
         for (const char* key : {"lstrip", "rstrip", "single_word"}) refuse_unless_off(token, key);
-        set_token(token.at("id").get<int64_t>(), content, content);
+        set_token(integer(token.at("id")), content, content);
         tokenizer_.added_.push_back({ids_[content], content, flag(token, "special", false)});
     }
 }
 
 void TokenizerJson::read_vocabulary(const json& vocabulary) {
     for (const auto& [name, id] : vocabulary.items()) {
-        const bool added = tokenizer_.added_token_id(name) >= 0;
+        const bool added = ids_.contains(name);  // which has the added tokens so far, and each name here once
         std::optional<std::string> bytes = added ? name : from_byte_alphabet(name);
-        if (!bytes) refuse(fmt::format("token {:?} is not in the byte-level alphabet", name));
-        set_token(id.get<int64_t>(), std::move(*bytes), name);
+        if (!bytes) refuse(fmt::format("token {:?} is not in the byte-level alphabet", shortened(name)));
+        set_token(integer(id), std::move(*bytes), name);
     }
-    for (size_t id = 0; id < given_.size(); ++id) {
-        if (!given_[id])
-            refuse(fmt::format("no token has the id {}, though ids go up to {}", id, given_.size() - 1));
+    for (int64_t id = 0; id <= highest_id_; ++id) {
+        const auto slot = static_cast<size_t>(id);
+        if (slot >= given_.size() || !given_[slot])
+            refuse(fmt::format("no token has the id {}, though ids go up to {}", id, highest_id_));
     }
 }
 
@@ -176,7 +187,7 @@ void TokenizerJson::read_merges(const json& merges) {
         const std::string text = merge.is_string() ? merge.get<std::string>() : "";
         const size_t space = text.find(' ');
         if (space == std::string::npos) {
-            refuse(fmt::format("merge {}: {} is neither \"a b\" nor [\"a\", \"b\"]", rank, merge.dump()));
+            refuse(fmt::format("merge {}: {} is neither \"a b\" nor [\"a\", \"b\"]", rank, shown(merge)));
         }
         add_merge(rank, text.substr(0, space), text.substr(space + 1));
     }
@@ -198,6 +209,8 @@ Tokenizer TokenizerJson::read() {
     check_model(model);
     if (is_null(root_, "pre_tokenizer")) refuse("it has no pre-tokenizer; want ByteLevel");
     read_pre_tokenizer(root_["pre_tokenizer"]);
+    most_tokens_ = model.at("vocab").size();
+    if (!is_null(root_, "added_tokens")) most_tokens_ += root_["added_tokens"].size();
     read_added_tokens();
     read_vocabulary(model.at("vocab"));
     read_merges(model.at("merges"));
@@ -209,40 +222,40 @@ Tokenizer TokenizerJson::read() {
 
 namespace {
 
-ordered_json write_pre_tokenizer(const PreTokenizer& pre) {
-    ordered_json byte_level = {{"type", "ByteLevel"},
-                               {"add_prefix_space", pre.add_prefix_space},
-                               {"trim_offsets", true},
-                               {"use_regex", pre.use_regex}};
+json write_pre_tokenizer(const PreTokenizer& pre) {
+    json byte_level = {{"type", "ByteLevel"},
+                       {"add_prefix_space", pre.add_prefix_space},
+                       {"trim_offsets", true},
+                       {"use_regex", pre.use_regex}};
     if (pre.digits == Digits::with_regex) return byte_level;
-    const ordered_json digits = {{"type", "Digits"}, {"individual_digits", pre.digits == Digits::single}};
-    return {{"type", "Sequence"}, {"pretokenizers", ordered_json::array({digits, byte_level})}};
+    const json digits = {{"type", "Digits"}, {"individual_digits", pre.digits == Digits::single}};
+    return {{"type", "Sequence"}, {"pretokenizers", json::array({digits, byte_level})}};
 }
 
-ordered_json write_added_token(const Tokenizer::AddedToken& token) {
+json write_added_token(const Tokenizer::AddedToken& token) {
     return {{"id", token.id},  {"content", token.content}, {"single_word", false},    {"lstrip", false},
             {"rstrip", false}, {"normalized", false},      {"special", token.special}};
 }
 
 }  // namespace
 
-ordered_json TokenizerJson::write(const Tokenizer& tokenizer) {
+json TokenizerJson::write(const Tokenizer& tokenizer) {
     std::vector<std::string> names;
-    for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
-        const bool added = std::any_of(tokenizer.added_.begin(), tokenizer.added_.end(),
-                                       [&](const auto& token) { return token.id == id; });
-        names.push_back(name_of_token(tokenizer.tokens_[static_cast<size_t>(id)], added));
-    }
+    std::vector<bool> is_added(tokenizer.tokens_.size(), false);
+    for (const Tokenizer::AddedToken& token : tokenizer.added_)
+        is_added[static_cast<size_t>(token.id)] = true;
+    for (size_t id = 0; id < tokenizer.tokens_.size(); ++id)
+        names.push_back(name_of_token(tokenizer.tokens_[id], is_added[id]));
     const auto name = [&](int32_t id) { return names[static_cast<size_t>(id)]; };
-    ordered_json vocabulary = ordered_json::object(), merges = ordered_json::array();
-    auto& entries = vocabulary.get_ref<ordered_json::object_t&>();  // appended to directly: [] would search
+    json vocabulary = json::object(), merges = json::array();
+    auto& entries = vocabulary.get_ref<json::object_t&>();  // appended to directly: [] would search
     for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) entries.emplace_back(name(id), id);
     for (const Tokenizer::Merge& m : tokenizer.merges_) merges.push_back(name(m.left) + " " + name(m.right));
-    ordered_json added = ordered_json::array();
+    json added = json::array();
     for (const Tokenizer::AddedToken& token : tokenizer.added_) added.push_back(write_added_token(token));
-    ordered_json unknown;  // null
+    json unknown;  // null
     if (tokenizer.unknown_id_ >= 0) unknown = name(tokenizer.unknown_id_);
-    const ordered_json byte_level = {
+    const json byte_level = {
         {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
     return {{"version", "1.0"},
             {"truncation", nullptr},
@@ -271,10 +284,12 @@ std::string Tokenizer::to_json() const {
 
 Tokenizer Tokenizer::from_json(std::string_view text, const std::string& source) {
     try {
-        const json root = json::parse(text);
+        // A token takes far more memory than its letters do.
+        MemoryBudget budget(8 * text.size(), source);
+        const json root = parse_json(text, source, budget);
         return TokenizerJson(root, source).read();
     } catch (const json::exception& e) {
-        fail_bad_file(source + ": not a tokenizer.json: " + e.what());
+        fail_bad_file(source + ": not a tokenizer.json: " + json_reason(e.what()));
     }
 }
 

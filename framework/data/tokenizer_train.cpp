@@ -3,6 +3,7 @@
 // that has fallen since, and are put back with the true one when they surface.
 #include <fmt/format.h>
 
+#include <limits>
 #include <queue>
 
 #include "framework/core/error.h"
@@ -45,7 +46,8 @@ struct Word {
 
 class Trainer {
   public:
-    Trainer(std::span<const std::string_view> texts, const std::array<int32_t, 256>& byte_ids);
+    Trainer(std::span<const std::string_view> texts, const std::array<int32_t, 256>& byte_ids,
+            const TokenizerProgress& progress);
 
     // The pair to merge next; false when no pair is left that occurs often enough.
     bool next(Pair& pair);
@@ -69,15 +71,25 @@ class Trainer {
     std::vector<Pair> grown_;  // pairs that gained occurrences since the last push
 };
 
-Trainer::Trainer(std::span<const std::string_view> texts, const std::array<int32_t, 256>& byte_ids) {
+Trainer::Trainer(std::span<const std::string_view> texts, const std::array<int32_t, 256>& byte_ids,
+                 const TokenizerProgress& progress) {
     WordTable table;
     std::vector<int64_t> counts;
+    int64_t total = 0, done = 0;
+    for (const std::string_view text : texts) total += static_cast<int64_t>(text.size());
+    const auto report = [&](int64_t bytes) {
+        constexpr int64_t between = 1 << 20;
+        if (progress && (done / between != (done + bytes) / between || done + bytes == total))
+            progress("counting the words", done + bytes, total);
+        done += bytes;
+    };
     for (const std::string_view text : texts) {
         for (size_t at = 0; at < text.size();) {
             const size_t end = word_end(text, at);
             const WordTable::Found found = table.find_or_add(text.substr(at, end - at));
             if (found.is_new) counts.push_back(0);
             ++counts[found.index];
+            report(static_cast<int64_t>(end - at));
             at = end;
         }
     }
@@ -86,6 +98,9 @@ Trainer::Trainer(std::span<const std::string_view> texts, const std::array<int32
 }
 
 void Trainer::add_word(std::string_view text, int64_t count, const std::array<int32_t, 256>& byte_ids) {
+    if (symbols_.size() + text.size() > std::numeric_limits<uint32_t>::max())
+        fail_bad_file(
+            "tokenizer: the different words of the text have more than 2^32 bytes together; is it a text?");
     const auto index = static_cast<uint32_t>(words_.size());
     words_.push_back({static_cast<uint32_t>(symbols_.size()), static_cast<uint32_t>(text.size()), count});
     for (size_t i = 0; i < text.size(); ++i) {
@@ -185,7 +200,7 @@ Tokenizer Tokenizer::train(std::span<const std::string_view> texts, int vocab_si
         tokenizer.tokens_.emplace_back(1, byte);
     }
 
-    Trainer trainer(texts, byte_ids);
+    Trainer trainer(texts, byte_ids, progress);
     Pair pair{};
     while (tokenizer.vocab_size() < vocab_size && trainer.next(pair)) {
         const std::string token = tokenizer.token_bytes(pair.left) + tokenizer.token_bytes(pair.right);
@@ -194,9 +209,10 @@ Tokenizer Tokenizer::train(std::span<const std::string_view> texts, int vocab_si
         if (is_new) tokenizer.tokens_.push_back(token);
         tokenizer.merges_.push_back({pair.left, pair.right, found->second});
         trainer.merge(pair, found->second);
-        if (progress && tokenizer.vocab_size() % 256 == 0) progress(tokenizer.vocab_size(), vocab_size);
+        if (progress && tokenizer.vocab_size() % 64 == 0)
+            progress("making the tokens", tokenizer.vocab_size(), vocab_size);
     }
-    if (progress) progress(tokenizer.vocab_size(), vocab_size);
+    if (progress) progress("making the tokens", vocab_size, vocab_size);
     tokenizer.index();
     return tokenizer;
 }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "framework/core/error.h"
+#include "framework/io/file_steps.h"
 
 namespace sieve {
 namespace {
@@ -19,7 +20,7 @@ namespace {
 }  // namespace
 
 AppendFile::AppendFile(const std::filesystem::path& path)
-    : path_(path), fd_(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666)) {
+    : path_(path), fd_(file_steps::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT)) {
     if (fd_ < 0) fail_with_errno(path_);
 }
 
@@ -28,12 +29,13 @@ AppendFile::~AppendFile() {
 }
 
 void AppendFile::append(std::string_view record) {
-    while (!record.empty()) {
-        const ssize_t written = ::write(fd_, record.data(), record.size());
-        if (written < 0 && errno == EINTR) continue;
-        if (written < 0) fail_with_errno(path_);
-        record.remove_prefix(static_cast<size_t>(written));
-    }
+    const off_t end = ::lseek(fd_, 0, SEEK_END);
+    if (file_steps::write(fd_, record)) return;
+    const int code = errno;
+    // A part that was written would stand before the next record.
+    [[maybe_unused]] const bool removed = end >= 0 && ::ftruncate(fd_, end) == 0;
+    errno = code;
+    fail_with_errno(path_);
 }
 
 }  // namespace sieve

@@ -8,20 +8,13 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "framework/core/error.h"
+#include "framework/io/file_steps.h"
 
 namespace sieve {
 namespace {
-
-std::atomic<int64_t> steps_until_failure{0};
-
-// True when the test hook wants this step to fail.
-bool step_fails() {
-    if (steps_until_failure.load() <= 0 || steps_until_failure.fetch_sub(1) != 1) return false;
-    errno = EIO;
-    return true;
-}
 
 [[noreturn]] void fail_with_errno(const std::string& action, const std::filesystem::path& path) {
     const int code = errno;
@@ -37,11 +30,7 @@ class FileDescriptor {
     FileDescriptor(const FileDescriptor&) = delete;
     FileDescriptor& operator=(const FileDescriptor&) = delete;
     int get() const { return fd_; }
-    bool close() {
-        const int fd = fd_;
-        fd_ = -1;
-        return ::close(fd) == 0;
-    }
+    bool close() { return file_steps::close(std::exchange(fd_, -1)); }
 
   private:
     int fd_;
@@ -60,8 +49,7 @@ class TemporaryFile {
 
     const char* name() const { return path_.c_str(); }
     void take_final_name() {
-        if (step_fails() || ::rename(path_.c_str(), final_path_.c_str()) != 0)
-            fail_with_errno("write", final_path_);
+        if (!file_steps::rename(path_.c_str(), final_path_.c_str())) fail_with_errno("write", final_path_);
         renamed_ = true;
     }
 
@@ -86,16 +74,6 @@ bool is_temporary(const std::string& name) {
            rest.find_first_not_of("0123456789-") == std::string::npos;
 }
 
-bool write_all(int fd, std::string_view bytes) {
-    while (!bytes.empty()) {
-        const ssize_t written = step_fails() ? -1 : ::write(fd, bytes.data(), bytes.size());
-        if (written < 0 && errno == EINTR) continue;
-        if (written < 0) return false;
-        bytes.remove_prefix(static_cast<size_t>(written));
-    }
-    return true;
-}
-
 // Makes the rename itself durable. Some file systems cannot do it and the file is whole either way, so a
 // failure here is no error.
 void flush_folder_of(const std::filesystem::path& path) {
@@ -106,29 +84,23 @@ void flush_folder_of(const std::filesystem::path& path) {
 
 }  // namespace
 
-void fail_file_step_after(int64_t n) {
-    steps_until_failure = n;
-}
-
 void write_file_atomic(const std::filesystem::path& path, std::string_view bytes) {
     write_file_atomic(path, std::span<const std::string_view>(&bytes, 1));
 }
 
 void write_file_atomic(const std::filesystem::path& path, std::span<const std::string_view> pieces) {
     TemporaryFile temporary(path);
-    FileDescriptor fd(
-        step_fails() ? -1 : ::open(temporary.name(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    FileDescriptor fd(file_steps::open(temporary.name(), O_WRONLY | O_CREAT | O_TRUNC));
     if (fd.get() < 0) fail_with_errno("write", path);
     for (const std::string_view piece : pieces)
-        if (!write_all(fd.get(), piece)) fail_with_errno("write", path);
-    if (step_fails() || ::fsync(fd.get()) != 0) fail_with_errno("write", path);
-    if (step_fails() || !fd.close()) fail_with_errno("write", path);
+        if (!file_steps::write(fd.get(), piece)) fail_with_errno("write", path);
+    if (!file_steps::fsync(fd.get()) || !fd.close()) fail_with_errno("write", path);
     temporary.take_final_name();
     flush_folder_of(path);
 }
 
 void replace_file(const std::filesystem::path& from, const std::filesystem::path& to) {
-    if (step_fails() || ::rename(from.c_str(), to.c_str()) != 0) fail_with_errno("write", to);
+    if (!file_steps::rename(from.c_str(), to.c_str())) fail_with_errno("write", to);
     flush_folder_of(to);
 }
 
@@ -163,7 +135,26 @@ void remove_temporary_files(const std::filesystem::path& folder, std::chrono::se
     }
 }
 
+namespace {
+
+void resize_for(std::string& bytes, size_t size, const std::filesystem::path& path) {
+    try {
+        bytes.resize(size);
+    } catch (const std::exception&) {  // no memory, or more than a string can hold
+        throw Error(ErrorKind::out_of_memory,
+                    path.string() + ": cannot read: memory cannot hold " + std::to_string(size) + " bytes");
+    }
+}
+
+bool is_folder(const std::filesystem::path& path) {
+    struct stat info {};
+    return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+}  // namespace
+
 std::string read_file(const std::filesystem::path& path) {
+    constexpr size_t longest_stream = size_t{256} << 20;
     const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (fd.get() < 0) fail_with_errno("read", path);
     struct stat info {};
@@ -171,10 +162,12 @@ std::string read_file(const std::filesystem::path& path) {
     if (S_ISDIR(info.st_mode)) fail_bad_file(path.string() + ": cannot read: it is a folder");
     std::string bytes;
     // The reported size is a hint only (it is 0 for pipes and /proc): read until the end.
-    bytes.resize(static_cast<size_t>(info.st_size) + 1);
+    resize_for(bytes, static_cast<size_t>(info.st_size) + 1, path);
     size_t filled = 0;
     while (true) {
-        if (filled == bytes.size()) bytes.resize(2 * bytes.size());
+        if (!S_ISREG(info.st_mode) && filled >= longest_stream)
+            fail_bad_file(path.string() + ": cannot read: no end after 256 MiB, and it is no regular file");
+        if (filled == bytes.size()) resize_for(bytes, 2 * bytes.size(), path);
         const ssize_t got = ::read(fd.get(), bytes.data() + filled, bytes.size() - filled);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) fail_with_errno("read", path);
@@ -186,11 +179,15 @@ std::string read_file(const std::filesystem::path& path) {
 }
 
 void make_folder(const std::filesystem::path& path) {
-    std::error_code code;
-    std::filesystem::create_directories(path, code);
-    if (code) fail_bad_file(path.string() + ": cannot make this folder: " + code.message());
-    if (!std::filesystem::is_directory(path, code))
-        fail_bad_file(path.string() + ": cannot make this folder: a file of this name is in the way");
+    std::filesystem::path folder;
+    for (const std::filesystem::path& part : path) {
+        folder /= part;
+        if (is_folder(folder) || file_steps::mkdir(folder.c_str())) continue;
+        const int code = errno;
+        if (code == EEXIST && is_folder(folder)) continue;  // another program was faster
+        errno = code == EEXIST ? ENOTDIR : code;
+        fail_with_errno("make this folder", path);
+    }
     if (::access(path.c_str(), W_OK | X_OK) != 0) fail_with_errno("write into this folder", path);
 }
 

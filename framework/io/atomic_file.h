@@ -4,6 +4,7 @@
 // system's reason.
 #pragma once
 
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -18,6 +19,8 @@ void write_file_atomic(const std::filesystem::path& path, std::string_view bytes
 // The pieces one after the other: large payloads need not be copied into one string first.
 void write_file_atomic(const std::filesystem::path& path, std::span<const std::string_view> pieces);
 
+// Throws Error(out_of_memory) for what memory cannot hold. What has no end of its own, such as a pipe, is
+// read up to 256 MiB.
 std::string read_file(const std::filesystem::path& path);
 
 // Makes the folder and its parents; throws unless files can be created in it.
@@ -31,12 +34,19 @@ void remove_file(const std::filesystem::path& path);
 void remove_folder(const std::filesystem::path& path);
 // The names of what is in a folder, in order; none when there is no such folder.
 std::vector<std::string> names_in(const std::filesystem::path& folder);
-// Removes what a program that was killed while it wrote left in the folder: files that were not written to for that
-// long, since other programs may be writing there.
+// Removes what a program that was killed while it wrote left in the folder: files that were not written to
+// for that long, since other programs may be writing there.
 void remove_temporary_files(const std::filesystem::path& folder,
                             std::chrono::seconds untouched = std::chrono::seconds(0));
 
-// Test hook: the n-th step of writing a file from now fails with EIO (1: the next one; 0: none).
-void fail_file_step_after(int64_t n);
+// Test hook: the n-th step of writing files or making folders from now fails (1: the next one; 0: none).
+enum class FileStep { any, open, write, fsync, close, rename, mkdir };
+struct FileFault {
+    FileStep step = FileStep::any;  // what fails; other steps are not counted
+    int error = EIO;
+    // A write that fails has taken half of the bytes; with error 0 it does not fail, but takes no more.
+    bool torn = false;
+};
+void fail_file_step_after(int64_t n, const FileFault& fault = {});
 
 }  // namespace sieve

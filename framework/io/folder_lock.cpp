@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "framework/core/error.h"
+#include "framework/io/file_steps.h"
 
 namespace sieve {
 namespace {
@@ -46,14 +47,14 @@ bool still_named(int fd, const fs::path& path) {
 }
 
 int open_lock(const fs::path& path) {
-    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    const int fd = file_steps::open(path.c_str(), O_RDWR | O_CREAT);
     if (fd < 0) fail_bad_file(path.string() + ": cannot write: " + std::strerror(errno));
     return fd;
 }
 
 }  // namespace
 
-FolderLock::FolderLock(fs::path folder) : path_(folder / ".lock") {
+FolderLock::FolderLock(const fs::path& folder) : path_(folder / ".lock") {
     while (true) {
         fd_ = open_lock(path_);
         if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {

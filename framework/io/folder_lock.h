@@ -11,7 +11,7 @@ class FolderLock {
     // The folder exists. Throws Error(failure) with a sentence that names the other process: `results/sparse:
     // in use by process 4711 (./experiments/exp4, since 2026-11-29 10:35:12); wait for its end or use another
     // folder`. Where the file system has no locks, says so on stderr and goes on.
-    explicit FolderLock(std::filesystem::path folder);
+    explicit FolderLock(const std::filesystem::path& folder);
     ~FolderLock();
     FolderLock(FolderLock&& other) noexcept;
     FolderLock(const FolderLock&) = delete;

@@ -1,11 +1,15 @@
 #include "framework/io/npy.h"
 
 #include <charconv>
+#include <limits>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/little_endian.h"
+#include "framework/io/memory_budget.h"
 #include "framework/io/tensor_bytes.h"
 #include "framework/io/zip.h"
 
@@ -133,16 +137,74 @@ class HeaderParser {
     bool has_shape_ = false;
 };
 
-DType dtype_from(const std::string& type, const std::string& path) {
-    if (type == "<f4") return DType::float32;
-    if (type == "<f8") return DType::float64;
-    if (type == "<i4") return DType::int32;
-    if (type == "<i8") return DType::int64;
-    if (type == "|u1" || type == "|b1") return DType::uint8;
-    fail_bad_file(path + ": its elements are '" + type + "'; read are <f4, <f8, <i4, <i8, |u1 and |b1");
+// A type of element that is read.
+struct ElementType {
+    const char* name;
+    int64_t bytes;
+    DType dtype;  // of the tensor
+    enum { as_it_is, int8, int16, uint16, uint32, uint64 } stored = as_it_is;
+};
+
+constexpr ElementType element_types[] = {
+    {"<f4", 4, DType::float32},
+    {"<f8", 8, DType::float64},
+    {"<i4", 4, DType::int32},
+    {"<i8", 8, DType::int64},
+    {"|u1", 1, DType::uint8},
+    {"|b1", 1, DType::uint8},
+    {"|i1", 1, DType::int32, ElementType::int8},
+    {"<i2", 2, DType::int32, ElementType::int16},
+    {"<u2", 2, DType::int32, ElementType::uint16},
+    {"<u4", 4, DType::int64, ElementType::uint32},
+    {"<u8", 8, DType::int64, ElementType::uint64},
+};
+
+const ElementType& element_type(const std::string& name, const std::string& path) {
+    for (const ElementType& type : element_types)
+        if (name == type.name) return type;
+    fail_bad_file(path + ": its elements are '" + shortened(name) +
+                  "'; read are <f4, <f8, whole numbers of 8 to 64 bits (little-endian) and |b1");
 }
 
-Tensor parse_npy(std::string_view bytes, const std::string& path) {
+template <class Stored, class Wider>
+Tensor widened(std::string_view payload, const Shape& shape, const std::string& path) {
+    std::vector<Wider> values(payload.size() / sizeof(Stored));
+    for (size_t i = 0; i < values.size(); ++i) {
+        const auto value = number_at<Stored>(payload, i * sizeof(Stored));
+        if (std::cmp_greater(value, std::numeric_limits<Wider>::max()))
+            fail_bad_file(path + ": element " + std::to_string(i) + " is " + std::to_string(value) +
+                          ", want less than 2^63");
+        values[i] =
+            static_cast<Wider>(value);  // NOLINT(bugprone-signed-char-misuse): numbers, not characters
+    }
+    return Tensor::from(values, shape);
+}
+
+Tensor tensor_of(std::string_view payload, const Shape& shape, const ElementType& type,
+                 const std::string& path) {
+    switch (type.stored) {
+        case ElementType::as_it_is:
+            break;
+        case ElementType::int8:
+            return widened<int8_t, int32_t>(payload, shape, path);
+        case ElementType::int16:
+            return widened<int16_t, int32_t>(payload, shape, path);
+        case ElementType::uint16:
+            return widened<uint16_t, int32_t>(payload, shape, path);
+        case ElementType::uint32:
+            return widened<uint32_t, int64_t>(payload, shape, path);
+        case ElementType::uint64:
+            return widened<uint64_t, int64_t>(payload, shape, path);
+    }
+    return tensor_from_bytes(payload, shape, type.dtype);
+}
+
+struct NpyArray {
+    Tensor tensor;
+    std::string type;
+};
+
+NpyArray parse_npy(std::string_view bytes, const std::string& path) {
     const auto truncated = [&] { fail_bad_file(path + ": not an .npy array (truncated or another format)"); };
     if (bytes.size() < 12 || !bytes.starts_with(magic)) truncated();
     const auto major = number_at<uint8_t>(bytes, 6);
@@ -153,15 +215,15 @@ Tensor parse_npy(std::string_view bytes, const std::string& path) {
     if (size > bytes.size() - start) truncated();
     HeaderParser header(bytes.substr(start, size), path);
     header.parse();
-    const DType dtype = dtype_from(header.type, path);
-    int64_t wanted = static_cast<int64_t>(size_of(dtype));
+    const ElementType& type = element_type(header.type, path);
+    int64_t wanted = type.bytes;
     bool overflow = false;
     for (const int64_t dim : header.shape) overflow |= __builtin_mul_overflow(wanted, dim, &wanted);
     const std::string_view payload = bytes.substr(start + size);
     if (overflow || static_cast<int64_t>(payload.size()) != wanted)
         fail_bad_file(path + ": " + std::to_string(payload.size()) + " bytes for an array " +
                       to_string(header.shape) + " of '" + header.type + "'");
-    return tensor_from_bytes(payload, header.shape, dtype);
+    return {tensor_of(payload, header.shape, type, path), header.type};
 }
 
 }  // namespace
@@ -173,7 +235,15 @@ void write_npy(const std::string& path, const Tensor& tensor, NpyBool as_bool) {
 }
 
 Tensor read_npy(const std::string& path) {
-    return parse_npy(read_file(path), path);
+    return parse_npy(read_file(path), path).tensor;
+}
+
+Tensor read_npy_integers(const std::string& path) {
+    const NpyArray array = parse_npy(read_file(path), path);
+    if (array.type == "|b1" || array.type == "<f4" || array.type == "<f8")
+        fail_bad_file(path + ": its elements are '" + array.type + "' (" +
+                      (array.type == "|b1" ? "truth values" : "floats") + "), want whole numbers");
+    return array.tensor.to(DType::int64);
 }
 
 void write_npz(const std::string& path, const NamedTensors& tensors, NpyBool as_bool) {
@@ -185,12 +255,14 @@ void write_npz(const std::string& path, const NamedTensors& tensors, NpyBool as_
 
 NamedTensors read_npz(const std::string& path) {
     const std::string bytes = read_file(path);
+    MemoryBudget budget(bytes.size(), path);
     NamedTensors result;
     for (const ZipMember& member : read_zip(bytes, path, ".npz archive")) {
-        if (!member.name.ends_with(".npy"))
-            fail_bad_file(path + ": member " + member.name + " is no .npy array");
-        result.push_back({member.name.substr(0, member.name.size() - 4),
-                          parse_npy(member.payload, path + ": " + member.name)});
+        const std::string name = shortened(member.name);
+        if (!member.name.ends_with(".npy")) fail_bad_file(path + ": member " + name + " is no .npy array");
+        budget.take(tensor_overhead + member.name.size() + member.payload.size());
+        result.push_back({std::string(member.name.substr(0, member.name.size() - 4)),
+                          parse_npy(member.payload, path + ": " + name).tensor});
     }
     return result;
 }

@@ -42,18 +42,23 @@ const char* name_of(Kind kind) {
 
 namespace {
 
-constexpr const char* ordered_dict = "collections.OrderedDict";
-constexpr const char* rebuild_tensor = "torch._utils._rebuild_tensor_v2";
-constexpr const char* rebuild_parameter = "torch._utils._rebuild_parameter";
-constexpr const char* allowed_globals[] = {
+constexpr std::string_view ordered_dict = "collections.OrderedDict";
+constexpr std::string_view rebuild_tensor = "torch._utils._rebuild_tensor_v2";
+constexpr std::string_view rebuild_parameter = "torch._utils._rebuild_parameter";
+constexpr std::string_view allowed_globals[] = {
     ordered_dict,          rebuild_tensor,      rebuild_parameter,       "torch.FloatStorage",
     "torch.DoubleStorage", "torch.HalfStorage", "torch.BFloat16Storage", "torch.LongStorage",
     "torch.IntStorage",    "torch.ByteStorage", "torch.BoolStorage"};
 
+// What things take in memory: a pointer in a vector that doubles as it grows and keeps the old half until it
+// has; the block of a vector, beside its elements; an entry of the memo.
+constexpr uint64_t growing_pointer = 3 * sizeof(void*), block = 24, memo_entry = 48;
+
 // The stack machine. `stack_` holds values; `marks_` the stack's heights at each MARK.
 class Machine {
   public:
-    Machine(std::string_view bytes, const std::string& path) : bytes_(bytes), path_(path) {}
+    Machine(std::string_view bytes, const std::string& path, MemoryBudget& budget)
+        : bytes_(bytes), path_(path), budget_(budget) {}
 
     Pickle run() {
         if (take<uint8_t>() != 0x80) damaged();
@@ -91,18 +96,27 @@ class Machine {
         return number_at<T>(take_bytes(sizeof(T)), 0);
     }
 
-    std::string take_line() {
+    std::string_view take_line() {
         const size_t end = bytes_.find('\n', at_);
         if (end == std::string_view::npos) damaged();
-        const std::string line(take_bytes(end - at_));
+        const std::string_view line = take_bytes(end - at_);
         ++at_;
         return line;
     }
 
-    PickleValue* push(PickleValue value) {
+    void push(PickleValue value) {
+        const size_t items = value.items.size();
+        budget_.take(sizeof value + (items ? block + items * sizeof(void*) : 0));
         pickle_.values.push_back(std::move(value));
-        stack_.push_back(&pickle_.values.back());
-        return stack_.back();
+        push_again(&pickle_.values.back());
+    }
+
+    void push_again(PickleValue* value) {
+        if (stack_.size() == highest_) {
+            budget_.take(growing_pointer);
+            ++highest_;
+        }
+        stack_.push_back(value);
     }
 
     // The stack above the last mark belongs to the container that is being built.
@@ -160,7 +174,7 @@ class Machine {
                 push({.kind = Kind::real, .real = take_big_endian_double()});
                 return true;
             case 'X':
-                push({.kind = Kind::string, .text = std::string(take_bytes(take<uint32_t>()))});
+                push({.kind = Kind::string, .text = take_bytes(take<uint32_t>())});
                 return true;
             case 'c':
                 push_global();
@@ -187,21 +201,21 @@ class Machine {
     }
 
     void push_global() {
-        const std::string module = take_line(), name = module + "." + take_line();
-        if (std::find(std::begin(allowed_globals), std::end(allowed_globals), name) ==
-            std::end(allowed_globals))
+        const std::string module = shortened(take_line()), name = module + "." + shortened(take_line());
+        const auto known = std::find(std::begin(allowed_globals), std::end(allowed_globals), name);
+        if (known == std::end(allowed_globals))
             fail_bad_file(path_ + ": refers to " + name +
                           ", which this reader does not accept (it executes nothing)");
-        push({.kind = Kind::global, .text = name});
+        push({.kind = Kind::global, .text = *known});
     }
 
     bool use_memo(uint8_t opcode) {
         switch (opcode) {
             case 'q':
-                memo_[take<uint8_t>()] = top();
+                memoize(take<uint8_t>());
                 return true;
             case 'r':
-                memo_[take<uint32_t>()] = top();
+                memoize(take<uint32_t>());
                 return true;
             case 'h':
                 recall(take<uint8_t>());
@@ -214,15 +228,21 @@ class Machine {
         }
     }
 
+    void memoize(uint32_t index) {
+        budget_.take(memo_entry);
+        memo_[index] = top();
+    }
+
     void recall(uint32_t index) {
         const auto found = memo_.find(index);
         if (found == memo_.end()) damaged();
-        stack_.push_back(found->second);
+        push_again(found->second);
     }
 
     bool build_container(uint8_t opcode) {
         switch (opcode) {
             case '(':
+                budget_.take(growing_pointer);
                 marks_.push_back(stack_.size());
                 return true;
             case '}':
@@ -275,6 +295,7 @@ class Machine {
     void append(Kind kind, const std::vector<const PickleValue*>& values) {
         PickleValue* container = top();
         if (container->kind != kind || (kind == Kind::dict && values.size() % 2 != 0)) damaged();
+        budget_.take(growing_pointer * values.size());
         container->items.insert(container->items.end(), values.begin(), values.end());
     }
 
@@ -293,15 +314,16 @@ class Machine {
         const PickleValue* arguments = pop();
         const PickleValue* callee = pop();
         if (callee->kind != Kind::global || arguments->kind != Kind::tuple) damaged();
-        const auto& items = arguments->items;
+        const std::vector<const PickleValue*>& items = arguments->items;
         if (callee->text == ordered_dict && items.empty()) {
             push({.kind = Kind::dict});
         } else if (callee->text == rebuild_tensor && items.size() >= 4 && items[0]->kind == Kind::storage) {
-            push({.kind = Kind::tensor, .items = items});
+            push({.kind = Kind::tensor, .items = {items.begin(), items.begin() + 4}});
         } else if (callee->text == rebuild_parameter && !items.empty() && items[0]->kind == Kind::tensor) {
-            push(*items[0]);
+            push({.kind = Kind::tensor, .items = items[0]->items});
         } else {
-            fail_bad_file(path_ + ": calls " + callee->text + " in a way that this reader does not accept");
+            fail_bad_file(path_ + ": calls " + std::string(callee->text) +
+                          " in a way that this reader does not accept");
         }
     }
 
@@ -314,17 +336,19 @@ class Machine {
 
     std::string_view bytes_;
     const std::string& path_;
+    MemoryBudget& budget_;
     size_t at_ = 0;
     Pickle pickle_;
     std::vector<PickleValue*> stack_;
+    size_t highest_ = 0;  // that the stack has been
     std::vector<size_t> marks_;
     std::unordered_map<uint32_t, PickleValue*> memo_;
 };
 
 }  // namespace
 
-Pickle read_pickle(std::string_view bytes, const std::string& path) {
-    return Machine(bytes, path).run();
+Pickle read_pickle(std::string_view bytes, const std::string& path, MemoryBudget& budget) {
+    return Machine(bytes, path, budget).run();
 }
 
 }  // namespace sieve

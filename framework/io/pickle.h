@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "framework/io/memory_budget.h"
+
 namespace sieve {
 
 struct PickleValue {
@@ -16,10 +18,10 @@ struct PickleValue {
     Kind kind = Kind::none;
     int64_t integer = 0;  // of a boolean or integer
     double real = 0;
-    std::string text;                       // of a string; a global's dotted name
+    std::string_view text;                  // of a string; a global's dotted name
     std::vector<const PickleValue*> items;  // of a list or tuple; a dict's keys and values in turn;
                                             // a storage: {"storage", its type, key, location, element count};
-                                            // a tensor: {storage, offset, sizes, strides, ...}
+                                            // a tensor: {storage, offset, sizes, strides}
 };
 
 const char* name_of(PickleValue::Kind kind);
@@ -30,7 +32,8 @@ struct Pickle {
     const PickleValue* root = nullptr;
 };
 
-// Throws Error(bad_file), with a sentence that begins with `path`.
-Pickle read_pickle(std::string_view bytes, const std::string& path);
+// What it returns points into `bytes`, and stays within the budget. Throws Error(bad_file), with a sentence
+// that begins with `path`.
+Pickle read_pickle(std::string_view bytes, const std::string& path, MemoryBudget& budget);
 
 }  // namespace sieve

@@ -1,6 +1,10 @@
 #include "framework/io/pt.h"
 
+#include <algorithm>
+#include <cstring>
+#include <functional>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <tuple>
@@ -146,8 +150,8 @@ struct ElementType {
     std::optional<HalfFormat> half;
 };
 
-ElementType element_type(const std::string& storage_type, const std::string& path) {
-    static const std::unordered_map<std::string, ElementType> types = {
+ElementType element_type(std::string_view storage_type, const std::string& path) {
+    static const std::unordered_map<std::string_view, ElementType> types = {
         {"torch.FloatStorage", {DType::float32, 4, {}}},
         {"torch.DoubleStorage", {DType::float64, 8, {}}},
         {"torch.IntStorage", {DType::int32, 4, {}}},
@@ -157,7 +161,8 @@ ElementType element_type(const std::string& storage_type, const std::string& pat
         {"torch.HalfStorage", {DType::float32, 2, HalfFormat::float16}},
         {"torch.BFloat16Storage", {DType::float32, 2, HalfFormat::bfloat16}}};
     const auto found = types.find(storage_type);
-    if (found == types.end()) fail_bad_file(path + ": a tensor has the storage type " + storage_type);
+    if (found == types.end())
+        fail_bad_file(path + ": a tensor has the storage type " + std::string(storage_type));
     return found->second;
 }
 
@@ -166,44 +171,85 @@ struct View {
     int64_t offset = 0;
     std::vector<int64_t> sizes, strides;
     auto operator<=>(const View&) const = default;  // NOLINT(modernize-use-nullptr): a false alarm
+
+    int64_t numel() const {
+        return std::accumulate(sizes.begin(), sizes.end(), int64_t{1}, std::multiplies<>());
+    }
+    Shape shape() const {
+        Shape shape;
+        for (const int64_t size : sizes) shape.append(size);
+        return shape;
+    }
+    // Calls f(where) for each element in row-major order. The view has been checked.
+    template <class F>
+    void for_each(F&& f) const {
+        std::vector<int64_t> index(sizes.size(), 0);
+        int64_t at = offset;
+        for (int64_t i = 0, count = numel(); i < count; ++i) {
+            f(static_cast<size_t>(at));
+            for (size_t d = index.size(); d-- > 0;) {
+                if (sizes[d] == 1) continue;  // whose stride may be any number
+                if (++index[d] < sizes[d]) {
+                    at += strides[d];
+                    break;
+                }
+                at -= (sizes[d] - 1) * strides[d];
+                index[d] = 0;
+            }
+        }
+    }
+    bool is_contiguous() const {
+        if (numel() == 0) return true;
+        int64_t stride = 1;
+        for (size_t d = sizes.size(); d-- > 0; stride *= sizes[d])
+            if (sizes[d] != 1 && strides[d] != stride) return false;
+        return true;
+    }
 };
 
 class CheckpointReader {
   public:
-    CheckpointReader(std::string_view bytes, const std::string& path) : path_(path) {
-        for (const ZipMember& member : read_zip(bytes, path, "PyTorch zip checkpoint"))
-            members_[member.name] = member.payload;
+    CheckpointReader(std::string_view bytes, const std::string& path)
+        : path_(path),
+          budget_(bytes.size(), path),
+          members_(read_zip(bytes, path, "PyTorch zip checkpoint")) {
+        std::sort(members_.begin(), members_.end(),
+                  [](const ZipMember& a, const ZipMember& b) { return a.name < b.name; });
         folder_ = archive_folder();
-        const auto byte_order = members_.find(folder_ + "byteorder");
-        if (byte_order != members_.end() && byte_order->second != "little")
-            fail_bad_file(path + ": written with byte order " + std::string(byte_order->second) +
+        const ZipMember* byte_order = find("byteorder");
+        if (byte_order && byte_order->payload != "little")
+            fail_bad_file(path + ": written with byte order " + shortened(byte_order->payload) +
                           ", want little");
-        pickle_ = read_pickle(members_.at(folder_ + "data.pkl"), path);
+        pickle_ = read_pickle(find("data.pkl")->payload, path_, budget_);
     }
 
     NamedTensors tensors() {
         const PickleValue* dict = state_dict();
         NamedTensors result;
-        std::set<std::string> names;
+        std::set<std::string_view> names;
         for (size_t i = 0; i < dict->items.size(); i += 2) {
             const PickleValue *key = dict->items[i], *value = dict->items[i + 1];
             if (key->kind != Kind::string)
                 fail_bad_file(path_ + ": a key of the state dict is " + name_of(key->kind) + ", want a str");
             if (value->kind != Kind::tensor)
-                fail_bad_file(path_ + ": entry \"" + key->text + "\" of the state dict is " +
+                fail_bad_file(path_ + ": entry \"" + shortened(key->text) + "\" of the state dict is " +
                               name_of(value->kind) + ", want a tensor");
             if (!names.insert(key->text).second)
-                fail_bad_file(path_ + ": entry \"" + key->text + "\" appears twice");
-            result.push_back({key->text, tensor(key->text, *value)});
+                fail_bad_file(path_ + ": entry \"" + shortened(key->text) + "\" appears twice");
+            budget_.take(tensor_overhead + key->text.size());
+            result.push_back({std::string(key->text), tensor(shortened(key->text), *value)});
         }
         return result;
     }
 
-    std::map<std::string, std::string> extra() const {
+    std::map<std::string, std::string> extra() {
         const std::string prefix = folder_ + extra_folder;
         std::map<std::string, std::string> result;
-        for (const auto& [name, payload] : members_)
-            if (name.starts_with(prefix)) result[name.substr(prefix.size())] = std::string(payload);
+        for (const auto& [name, payload] : members_) {
+            if (!name.starts_with(prefix)) continue;
+            budget_.take(payload.size());
+            result.emplace(name.substr(prefix.size()), payload);
+        }
         return result;
     }
 
@@ -213,9 +259,17 @@ class CheckpointReader {
         for (const auto& [name, payload] : members_) {
             const size_t slash = name.find('/');
             if (slash == std::string::npos || name.substr(slash + 1) != "data.pkl") continue;
-            return name.substr(0, slash + 1);
+            return std::string(name.substr(0, slash + 1));
         }
         fail_bad_file(path_ + ": not a PyTorch zip checkpoint (it has no member data.pkl)");
+    }
+
+    // A member of the folder, or null.
+    const ZipMember* find(const std::string& name) const {
+        const std::string whole = folder_ + name;
+        const auto at = std::lower_bound(members_.begin(), members_.end(), whole,
+                                         [](const ZipMember& m, const std::string& n) { return m.name < n; });
+        return at != members_.end() && at->name == whole ? &*at : nullptr;
     }
 
     const PickleValue* state_dict() const {
@@ -236,6 +290,9 @@ class CheckpointReader {
 
     std::vector<int64_t> integers(const std::string& name, const PickleValue& tuple) const {
         if (tuple.kind != Kind::tuple) bad_tensor(name);
+        if (tuple.items.size() > Shape::max_rank)
+            fail_bad_file(path_ + ": tensor \"" + name + "\" has " + std::to_string(tuple.items.size()) +
+                          " dims, at most " + std::to_string(Shape::max_rank) + " are supported");
         std::vector<int64_t> values;
         for (const PickleValue* item : tuple.items) {
             if (item->kind != Kind::integer || item->integer < 0) bad_tensor(name);
@@ -247,9 +304,6 @@ class CheckpointReader {
     // Throws unless every element of the view lies in a storage of `count` elements.
     void check_view(const std::string& name, const View& view, int64_t count) const {
         if (view.sizes.size() != view.strides.size()) bad_tensor(name);
-        if (view.sizes.size() > Shape::max_rank)
-            fail_bad_file(path_ + ": tensor \"" + name + "\" has " + std::to_string(view.sizes.size()) +
-                          " dims, at most " + std::to_string(Shape::max_rank) + " are supported");
         int64_t last = view.offset, numel = 1;
         bool overflow = false;
         for (size_t i = 0; i < view.sizes.size(); ++i) {
@@ -265,57 +319,61 @@ class CheckpointReader {
 
     Tensor tensor(const std::string& name, const PickleValue& value) {
         const PickleValue& storage = *value.items[0];
-        const std::string &type = storage.items[1]->text, &key = storage.items[2]->text;
+        const std::string_view type = storage.items[1]->text;
+        const std::string key = "data/" + std::string(storage.items[2]->text);
         if (value.items[1]->kind != Kind::integer || value.items[1]->integer < 0) bad_tensor(name);
         const View view{value.items[1]->integer, integers(name, *value.items[2]),
                         integers(name, *value.items[3])};
         const ElementType element = element_type(type, path_);
-        const auto member = members_.find(folder_ + "data/" + key);
-        if (member == members_.end())
-            fail_bad_file(path_ + ": member data/" + key + " of tensor \"" + name + "\" is missing");
-        const std::string_view payload = member->second;
+        const ZipMember* member = find(key);
+        if (!member)
+            fail_bad_file(path_ + ": member " + shortened(key) + " of tensor \"" + name + "\" is missing");
+        const std::string_view payload = member->payload;
         const int64_t count = storage.items[4]->integer;
         if (count != static_cast<int64_t>(payload.size() / element.bytes) ||
             payload.size() % element.bytes != 0)
-            fail_bad_file(path_ + ": member data/" + key + " has " + std::to_string(payload.size()) +
-                          " bytes for " + std::to_string(count) + " elements of " + type);
+            fail_bad_file(path_ + ": member " + shortened(key) + " has " + std::to_string(payload.size()) +
+                          " bytes for " + std::to_string(count) + " elements of " + std::string(type));
         check_view(name, view, count);
-        const auto [at, is_new] = read_.try_emplace(std::make_tuple(key, type, view));
-        if (is_new) at->second = gather(payload, view, element);
+        const auto [at, is_new] = read_.try_emplace(std::make_tuple(payload.data(), type, view));
+        if (is_new) {
+            // Views of one storage that overlap are told apart here, and take memory each.
+            budget_.take(static_cast<uint64_t>(view.numel()) * element.bytes);
+            at->second = gather(payload, view, element);
+        }
         return at->second;
     }
 
     static Tensor gather(std::string_view payload, const View& view, const ElementType& element) {
-        Shape shape;
-        for (const int64_t size : view.sizes) shape.append(size);
-        const std::string bytes = gather_bytes(payload, view, shape.numel(), element.bytes);
-        return element.half ? tensor_from_halves(bytes, shape, *element.half)
-                            : tensor_from_bytes(bytes, shape, element.dtype);
-    }
-
-    // The elements of the view in row-major order.
-    static std::string gather_bytes(std::string_view payload, const View& view, int64_t numel,
-                                    size_t element) {
-        std::string bytes;
-        bytes.reserve(static_cast<size_t>(numel) * element);
-        std::vector<int64_t> index(view.sizes.size(), 0);
-        int64_t at = view.offset;
-        for (int64_t i = 0; i < numel; ++i) {
-            bytes.append(payload, static_cast<size_t>(at) * element, element);
-            for (size_t d = index.size(); d-- > 0;) {
-                at += view.strides[d];
-                if (++index[d] < view.sizes[d]) break;
-                at -= index[d] * view.strides[d];
-                index[d] = 0;
-            }
+        const size_t bytes = element.bytes;
+        if (view.is_contiguous()) {
+            const auto numel = static_cast<size_t>(view.numel());
+            if (numel > 0) payload = payload.substr(static_cast<size_t>(view.offset) * bytes, numel * bytes);
+            payload = payload.substr(0, numel * bytes);
+            return element.half ? tensor_from_halves(payload, view.shape(), *element.half)
+                                : tensor_from_bytes(payload, view.shape(), element.dtype);
         }
-        return bytes;
+        const Tensor tensor = Tensor::empty(view.shape(), element.dtype);
+        if (element.half) {
+            float* to = tensor.data<float>();
+            view.for_each([&](size_t at) {
+                *to++ = float_from_half(number_at<uint16_t>(payload, at * bytes), *element.half);
+            });
+        } else {
+            char* to = static_cast<char*>(tensor.raw());
+            view.for_each([&](size_t at) {
+                std::memcpy(to, payload.data() + at * bytes, bytes);
+                to += bytes;
+            });
+        }
+        return tensor;
     }
 
     std::string path_, folder_;
-    std::map<std::string, std::string_view> members_;
+    MemoryBudget budget_;
+    std::vector<ZipMember> members_;  // by name
     Pickle pickle_;
-    std::map<std::tuple<std::string, std::string, View>, Tensor> read_;
+    std::map<std::tuple<const char*, std::string_view, View>, Tensor> read_;  // by storage
 };
 
 }  // namespace

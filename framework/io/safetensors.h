@@ -4,6 +4,17 @@
 //            strings
 //   rest     the elements, little-endian, C order
 // Reading is as strict as the README: no holes, no overlaps, no repeated names, no trailing bytes.
+//
+// The format has no checksums. Files of ours have them as one more text of the metadata, which other readers
+// ignore:
+//
+//   "sieve.checksums": "sieve-xxh3 HHHHHHHHHHHHHHHH TTTTTTTTTTTTTTTT ..."    16 hexadecimal digits each
+//
+// H is of the first 8 + N bytes with its own digits as zeros; a T for each tensor, in the order of the
+// header, of its name, its dtype, its shape as text ("[2,3]") and its elements. Both are XXH3-64 over the
+// parts, each after its length as 8 bytes. So every flipped bit and every truncation is found on reading; a
+// tensor is named. A file without checksums is read as it is. A program that changes tensors and keeps the
+// metadata must drop this text.
 #pragma once
 
 #include <map>
@@ -14,11 +25,12 @@
 namespace sieve {
 
 struct SafetensorsFile {
-    NamedTensors tensors;  // in the order of their elements in the file
-    std::map<std::string, std::string> metadata;
+    NamedTensors tensors;                         // in the order of their elements in the file
+    std::map<std::string, std::string> metadata;  // without the checksums
 };
 
-// Tied tensors are written once for each name: the format cannot share. Writes atomically.
+// Tied tensors are written once for each name: the format cannot share. Writes atomically. Adds the
+// checksums.
 void write_safetensors(const std::string& path, const NamedTensors& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

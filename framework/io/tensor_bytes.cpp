@@ -26,6 +26,10 @@ float float_from_bfloat16(uint16_t bits) {
 
 }  // namespace
 
+float float_from_half(uint16_t bits, HalfFormat format) {
+    return format == HalfFormat::float16 ? float_from_float16(bits) : float_from_bfloat16(bits);
+}
+
 std::string_view bytes_of(const Tensor& tensor) {
     if (!tensor.device().is_cpu())
         fail("io: a tensor on " + to_string(tensor.device()) +
@@ -47,10 +51,8 @@ Tensor tensor_from_halves(std::string_view bytes, const Shape& shape, HalfFormat
     if (static_cast<int64_t>(bytes.size()) != 2 * tensor.numel())
         fail("io: " + std::to_string(bytes.size()) + " bytes for a 16-bit tensor " + to_string(shape));
     float* data = tensor.data<float>();
-    for (int64_t i = 0; i < tensor.numel(); ++i) {
-        const auto bits = number_at<uint16_t>(bytes, static_cast<size_t>(2 * i));
-        data[i] = format == HalfFormat::float16 ? float_from_float16(bits) : float_from_bfloat16(bits);
-    }
+    for (int64_t i = 0; i < tensor.numel(); ++i)
+        data[i] = float_from_half(number_at<uint16_t>(bytes, static_cast<size_t>(2 * i)), format);
     return tensor;
 }
 

@@ -1,6 +1,7 @@
 #include "framework/io/zip.h"
 
-#include <set>
+#include <algorithm>
+#include <string>
 
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
@@ -18,61 +19,89 @@ constexpr uint64_t limit32 = 0xFFFFFFFFu, limit16 = 0xFFFFu;
 constexpr uint16_t version_needed = 20, date_1980 = 0x21;
 constexpr uint16_t utf8_names = 1 << 11, encrypted = 1;
 constexpr uint16_t padding_field = 0x4246;  // "FB", as PyTorch's own writer names it
+constexpr uint64_t alignment = 64;          // of payloads
+
+// What an archive of ours says of a member.
+struct Described {
+    std::string_view name;
+    uint32_t crc = 0, size = 0;
+    uint32_t offset = 0;  // of its local header
+};
 
 // The part that a local header and a directory entry have in common.
-std::string common_fields(const std::string& name, uint32_t crc, uint32_t size, uint16_t extra_size) {
+std::string common_fields(const Described& member, uint16_t extra_size) {
     std::string bytes;
     append_number(bytes, version_needed);
     append_number(bytes, utf8_names);
     append_number(bytes, uint16_t{0});  // stored
     append_number(bytes, uint16_t{0});  // time
     append_number(bytes, date_1980);
-    append_number(bytes, crc);
-    append_number(bytes, size);
-    append_number(bytes, size);
-    append_number(bytes, static_cast<uint16_t>(name.size()));
+    append_number(bytes, member.crc);
+    append_number(bytes, member.size);
+    append_number(bytes, member.size);
+    append_number(bytes, static_cast<uint16_t>(member.name.size()));
     append_number(bytes, extra_size);
     return bytes;
 }
 
-}  // namespace
-
-ZipWriter::ZipWriter(std::filesystem::path path, uint32_t alignment)
-    : path_(std::move(path)), alignment_(alignment) {}
-
-void ZipWriter::add(const std::string& name, std::string_view payload) {
-    if (name.size() > limit16) fail("zip: a member name of " + std::to_string(name.size()) + " bytes");
+// Padded so that the payload that follows begins at a multiple of `alignment`.
+std::string local_header(const Described& member) {
     // An extra field has 4 bytes of its own before its padding.
-    const uint64_t unpadded = offset_ + local_size + name.size() + 4;
-    const auto padding = static_cast<uint16_t>((alignment_ - unpadded % alignment_) % alignment_);
-    const auto offset = static_cast<uint32_t>(offset_);
-    const uint64_t after = unpadded + padding + payload.size();
-    if (after > limit32 || members_ == limit16 - 1)
-        fail_bad_file(path_.string() + ": cannot write: more than 4 GiB or 65534 members in one zip archive");
-    const uint32_t crc = crc32_of(payload);
-    const auto size = static_cast<uint32_t>(payload.size());
-
+    const uint64_t unpadded = member.offset + local_size + member.name.size() + 4;
+    const auto padding = static_cast<uint16_t>((alignment - unpadded % alignment) % alignment);
     std::string header;
     append_number(header, local_signature);
-    header += common_fields(name, crc, size, static_cast<uint16_t>(4 + padding)) + name;
+    header += common_fields(member, static_cast<uint16_t>(4 + padding));
+    header += member.name;
     append_number(header, padding_field);
     append_number(header, padding);
     header.append(padding, 'Z');
-    owned_.push_back(std::move(header));
+    return header;
+}
+
+std::string directory_entry(const Described& member) {
+    std::string entry;
+    append_number(entry, directory_signature);
+    append_number(entry, version_needed);  // made by
+    entry += common_fields(member, 0);
+    entry.append(10, '\0');  // no comment, disk 0, no attributes
+    append_number(entry, member.offset);
+    entry += member.name;
+    return entry;
+}
+
+std::string end_record(uint64_t members, uint64_t directory_size, uint64_t directory_offset) {
+    std::string end;
+    append_number(end, end_signature);
+    append_number(end, uint32_t{0});  // this disk, the directory's disk
+    append_number(end, static_cast<uint16_t>(members));
+    append_number(end, static_cast<uint16_t>(members));
+    append_number(end, static_cast<uint32_t>(directory_size));
+    append_number(end, static_cast<uint32_t>(directory_offset));
+    append_number(end, uint16_t{0});  // no comment
+    return end;
+}
+
+}  // namespace
+
+ZipWriter::ZipWriter(std::filesystem::path path) : path_(std::move(path)) {}
+
+void ZipWriter::add(std::string_view name, std::string_view payload) {
+    if (name.size() > limit16) fail("zip: a member name of " + std::to_string(name.size()) + " bytes");
+    const uint64_t most = local_size + name.size() + 4 + alignment + payload.size();
+    if (offset_ + most > limit32 || members_ == limit16 - 1)
+        fail_bad_file(path_.string() + ": cannot write: more than 4 GiB or 65534 members in one zip archive");
+    const Described member{name, crc32_of(payload), static_cast<uint32_t>(payload.size()),
+                           static_cast<uint32_t>(offset_)};
+    owned_.push_back(local_header(member));
     pieces_.push_back(owned_.back());
     pieces_.push_back(payload);
-
-    append_number(directory_, directory_signature);
-    append_number(directory_, version_needed);  // made by
-    directory_ += common_fields(name, crc, size, 0);
-    directory_.append(10, '\0');  // no comment, disk 0, no attributes
-    append_number(directory_, offset);
-    directory_ += name;
-    offset_ = after;
+    directory_ += directory_entry(member);
+    offset_ += owned_.back().size() + payload.size();
     ++members_;
 }
 
-void ZipWriter::add_owned(const std::string& name, std::string payload) {
+void ZipWriter::add_owned(std::string_view name, std::string payload) {
     owned_.push_back(std::move(payload));
     add(name, owned_.back());
 }
@@ -80,14 +109,7 @@ void ZipWriter::add_owned(const std::string& name, std::string payload) {
 void ZipWriter::write() {
     if (offset_ + directory_.size() > limit32)
         fail_bad_file(path_.string() + ": cannot write: more than 4 GiB in one zip archive");
-    std::string end;
-    append_number(end, end_signature);
-    append_number(end, uint32_t{0});  // this disk, the directory's disk
-    append_number(end, static_cast<uint16_t>(members_));
-    append_number(end, static_cast<uint16_t>(members_));
-    append_number(end, static_cast<uint32_t>(directory_.size()));
-    append_number(end, static_cast<uint32_t>(offset_));
-    append_number(end, uint16_t{0});  // no comment
+    const std::string end = end_record(members_, directory_.size(), offset_);
     std::vector<std::string_view> pieces = pieces_;
     pieces.push_back(directory_);
     pieces.push_back(end);
@@ -102,9 +124,12 @@ struct Directory {
 };
 
 struct Entry {
-    std::string name;
+    std::string_view name;
     uint32_t crc = 0;
     uint64_t size = 0, stored_size = 0, offset = 0;
+    std::string_view raw, header, payload;  // its part of the directory, its local header, what it holds
+
+    uint64_t end() const { return offset + header.size() + payload.size(); }
 };
 
 class ZipParser {
@@ -114,22 +139,82 @@ class ZipParser {
 
     std::vector<ZipMember> members() {
         const Directory directory = find_directory();
-        std::vector<ZipMember> result;
-        std::set<std::string> names;
+        if (directory.members > directory.size / directory_entry_size) not_this_format();
+        std::vector<Entry> entries;
+        entries.reserve(directory.members);
         uint64_t at = directory.offset;
         for (uint64_t i = 0; i < directory.members; ++i) {
-            const Entry entry = parse_entry(at);
-            if (!names.insert(entry.name).second)
-                fail_bad_file(path_ + ": member " + entry.name + " appears twice");
-            result.push_back({entry.name, payload_of(entry, directory.offset)});
+            entries.push_back(parse_entry(at));
+            find_payload(entries.back(), directory.offset);
         }
         if (at != directory.offset + directory.size) not_this_format();
+        check_names(entries);
+        check_overlaps(entries);
+        check_as_written(entries, directory);
+        std::vector<ZipMember> result;
+        result.reserve(entries.size());
+        for (const Entry& entry : entries) {
+            if (crc32_of(entry.payload) != entry.crc)
+                fail_bad_file(member(entry) + " is damaged (its CRC-32 does not match)");
+            result.push_back({entry.name, entry.payload});
+        }
         return result;
     }
 
   private:
     [[noreturn]] void not_this_format() const {
         fail_bad_file(path_ + ": not a " + format_ + " (truncated or another format)");
+    }
+
+    std::string member(const Entry& entry) const { return path_ + ": member " + shortened(entry.name); }
+
+    void check_names(const std::vector<Entry>& entries) const {
+        std::vector<std::string_view> names;
+        names.reserve(entries.size());
+        for (const Entry& entry : entries) names.push_back(entry.name);
+        std::sort(names.begin(), names.end());
+        const auto equal = std::adjacent_find(names.begin(), names.end());
+        if (equal != names.end()) fail_bad_file(path_ + ": member " + shortened(*equal) + " appears twice");
+    }
+
+    // Members that share bytes would let a small file stand for a large one.
+    void check_overlaps(const std::vector<Entry>& entries) const {
+        std::vector<const Entry*> sorted;
+        sorted.reserve(entries.size());
+        for (const Entry& entry : entries) sorted.push_back(&entry);
+        std::sort(sorted.begin(), sorted.end(),
+                  [](const Entry* a, const Entry* b) { return a->offset < b->offset; });
+        for (size_t i = 1; i < sorted.size(); ++i)
+            if (sorted[i]->offset < sorted[i - 1]->end())
+                fail_bad_file(member(*sorted[i]) + " overlaps " + shortened(sorted[i - 1]->name));
+    }
+
+    // A CRC covers payloads alone. What is around a payload of ours is known, and stands in two places: where
+    // one of them is exactly as ZipWriter writes it, the other must be too. Members of which neither is were
+    // added by another program.
+    bool is_as_written(const Entry& entry) const {
+        if (entry.offset > limit32 || entry.size > limit32) return false;
+        const Described ours{entry.name, entry.crc, static_cast<uint32_t>(entry.size),
+                             static_cast<uint32_t>(entry.offset)};
+        const bool in_directory = entry.raw == directory_entry(ours),
+                   at_payload = entry.header == local_header(ours);
+        if (in_directory != at_payload)
+            fail_bad_file(member(entry) + " is damaged (its header is not what was written)");
+        return in_directory;
+    }
+
+    void check_as_written(const std::vector<Entry>& entries, const Directory& directory) const {
+        bool all = !entries.empty();
+        uint64_t at = 0;
+        for (const Entry& entry : entries) {
+            all &= is_as_written(entry);
+            if (all && entry.offset != at) not_this_format();
+            at = entry.end();
+        }
+        const uint64_t end = directory.offset + directory.size;
+        if (all &&
+            (directory.offset != at || bytes_.substr(end) != end_record(entries.size(), directory.size, at)))
+            fail_bad_file(path_ + ": damaged (its directory is not what was written)");
     }
 
     // The number at `at`, inside the file.
@@ -186,11 +271,11 @@ class ZipParser {
         require(at, directory_entry_size + uint64_t{name_size} + extra_size + comment_size);
         entry.name = bytes_.substr(at + directory_entry_size, name_size);
         read_zip64_sizes(entry, extra_at, extra_at + extra_size);
-        if (flags & encrypted) fail_bad_file(path_ + ": member " + entry.name + " is encrypted");
-        if (method != 0)
-            fail_bad_file(path_ + ": member " + entry.name + " is compressed; only stored members are read");
+        if (flags & encrypted) fail_bad_file(member(entry) + " is encrypted");
+        if (method != 0) fail_bad_file(member(entry) + " is compressed; only stored members are read");
         if (entry.size != entry.stored_size) not_this_format();
-        at = extra_at + extra_size + comment_size;
+        entry.raw = bytes_.substr(at, extra_at + extra_size + comment_size - at);
+        at += entry.raw.size();
         return entry;
     }
 
@@ -213,7 +298,7 @@ class ZipParser {
         }
     }
 
-    std::string_view payload_of(const Entry& entry, uint64_t directory_offset) const {
+    void find_payload(Entry& entry, uint64_t directory_offset) const {
         require(entry.offset, local_size);
         if (number<uint32_t>(entry.offset) != local_signature) not_this_format();
         const auto name_size = number<uint16_t>(entry.offset + 26),
@@ -222,10 +307,8 @@ class ZipParser {
         if (bytes_.substr(entry.offset + local_size, name_size) != entry.name) not_this_format();
         const uint64_t start = entry.offset + local_size + name_size + extra_size;
         if (start > directory_offset || entry.size > directory_offset - start) not_this_format();
-        const std::string_view payload = bytes_.substr(start, entry.size);
-        if (crc32_of(payload) != entry.crc)
-            fail_bad_file(path_ + ": member " + entry.name + " is damaged (its CRC-32 does not match)");
-        return payload;
+        entry.header = bytes_.substr(entry.offset, start - entry.offset);
+        entry.payload = bytes_.substr(start, entry.size);
     }
 
     std::string_view bytes_;

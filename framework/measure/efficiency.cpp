@@ -72,27 +72,48 @@ double flop_bound(const EfficiencyPlan& plan, int64_t length, StepKind kind) {
            flops_of(plan.config_of(AttentionVariant::sparse, length), kind);
 }
 
-double speedup_of(const EfficiencyResults& results, AttentionVariant over, int64_t length, StepKind kind) {
+std::optional<Quartiles> speedup_of(const EfficiencyResults& results, AttentionVariant over, int64_t length,
+                                    StepKind kind) {
     const StepMeasurement* dense = results.find(over, length, kind);
     const StepMeasurement* sparse = results.find(AttentionVariant::sparse, length, kind);
-    if (!dense || !sparse) return NAN;
-    return time_spread_of(dense->seconds).median / time_spread_of(sparse->seconds).median;
+    if (!dense || !sparse || dense->seconds.empty() || sparse->seconds.empty()) return std::nullopt;
+    const size_t pairs = std::min(dense->seconds.size(), sparse->seconds.size());
+    if (dense->in_turns && sparse->in_turns)
+        return PairedSteps{{dense->seconds.begin(), dense->seconds.begin() + static_cast<int64_t>(pairs)},
+                           {sparse->seconds.begin(), sparse->seconds.begin() + static_cast<int64_t>(pairs)}}
+            .speedup();
+    const Quartiles a = quartiles_of(dense->seconds), b = quartiles_of(sparse->seconds);
+    return Quartiles{a.lower / b.upper, a.median / b.median, a.upper / b.lower};
 }
 
-Crossover crossover_of(const std::vector<int64_t>& lengths, const std::vector<double>& speedups) {
-    std::vector<std::pair<double, double>> points;  // length, speed-up
+Crossover crossover_of(const std::vector<int64_t>& lengths,
+                       const std::vector<std::optional<Quartiles>>& speedups) {
+    std::vector<std::pair<double, Quartiles>> points;  // length, speed-up
     for (size_t i = 0; i < lengths.size(); ++i)
-        if (std::isfinite(speedups[i])) points.emplace_back(static_cast<double>(lengths[i]), speedups[i]);
+        if (speedups[i]) points.emplace_back(static_cast<double>(lengths[i]), *speedups[i]);
     if (points.empty()) return {{}, "not measured"};
-    const auto slower = [](const auto& point) { return point.second <= 1; };
-    const auto last_slower = std::find_if(points.rbegin(), points.rend(), slower);
-    if (last_slower == points.rbegin())
-        return {{}, fmt::format("none up to {:.0f} tokens", points.back().first)};
-    if (last_slower == points.rend())
-        return {{}, fmt::format("faster at every length, from {:.0f} tokens on", points.front().first)};
+    const auto faster = [](const auto& point) { return point.second.lower > 1; };
+    const auto slower = [](const auto& point) { return point.second.upper < 1; };
+    // From the end: the lengths at which sparse is faster, those that do not decide, one at which it is
+    // slower.
+    const auto last_other = std::find_if_not(points.rbegin(), points.rend(), faster);
+    const auto last_slower = std::find_if(last_other, points.rend(), slower);
+    const double first = points.front().first, last = points.back().first;
+    if (last_other == points.rend())
+        return {{}, fmt::format("faster at every length, from {:.0f} tokens on", first)};
+    if (last_slower == points.rbegin()) return {{}, fmt::format("none up to {:.0f} tokens", last)};
+    if (last_other == points.rbegin() || last_slower == points.rend() || last_other != last_slower) {
+        const double from = last_slower == points.rend() ? first : last_slower->first;
+        const double to = last_other == points.rbegin() ? last : std::prev(last_other)->first;
+        return {{},
+                from == to
+                    ? fmt::format("not seen at {:.0f} tokens, the only length", from)
+                    : fmt::format("not seen between {:.0f} and {:.0f} tokens: the times spread too far", from,
+                                  to)};
+    }
     const auto [x0, s0] = *last_slower;
     const auto [x1, s1] = *std::prev(last_slower);
-    const double share = -std::log(s0) / (std::log(s1) - std::log(s0));
+    const double share = -std::log(s0.median) / (std::log(s1.median) - std::log(s0.median));
     const double length = std::exp(std::log(x0) + share * (std::log(x1) - std::log(x0)));
     return {length, fmt::format("at about {:.0f} tokens", length)};
 }
@@ -141,6 +162,8 @@ class Measuring {
             measure_length(length);
             write_efficiency(plan_, results_);
         }
+        // Had the machine been busy at the start, its steps would seem faster than its matrix products.
+        results_.gemm_rate = std::max(results_.gemm_rate, measured_gemm_rate(plan_.device));
         results_.interrupted = interrupted() != 0;
         set_memory_limit(0, plan_.device);
         return std::move(results_);
@@ -216,7 +239,7 @@ class Measuring {
                 for (const StepKind kind : plan_.stages) {
                     if (!running.model || interrupted()) continue;
                     say_round(round);
-                    attempt(running, [&] { run_step(running, kind, round); });
+                    attempt(running, [&] { run_step(running, kind, round, all.size() > 1); });
                 }
         for (const Running& running : all)
             if (running.model) say_measured(*running.point);
@@ -226,7 +249,7 @@ class Measuring {
 
     int64_t rounds() const { return plan_.untimed_steps + plan_.steps + plan_.part_steps; }
 
-    void run_step(Running& running, StepKind kind, int64_t round) {
+    void run_step(Running& running, StepKind kind, int64_t round, bool in_turns) {
         const double flops = flops_of(running.point->config, kind);
         if (round >= plan_.untimed_steps + plan_.steps) {
             running.point->steps[kind].steps_in_parts.push_back(running.model->run_in_parts(kind));
@@ -234,13 +257,14 @@ class Measuring {
             const TimedStep step = running.model->run(kind);
             peaks_[{running.point, kind}] = std::max(peaks_[{running.point, kind}], step.peak_bytes);
             if (round >= plan_.untimed_steps)
-                note(running.point->steps[kind], step, peaks_[{running.point, kind}]);
+                note(running.point->steps[kind], step, peaks_[{running.point, kind}], in_turns);
         }
         flops_done_ += flops;
     }
 
-    static void note(StepMeasurement& measurement, const TimedStep& step, int64_t peak_bytes) {
+    static void note(StepMeasurement& measurement, const TimedStep& step, int64_t peak_bytes, bool in_turns) {
         measurement.seconds.push_back(step.seconds);
+        measurement.in_turns = in_turns;
         measurement.system_calls += step.system_calls;
         measurement.peak_bytes = peak_bytes;
         measurement.loss = step.loss;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "framework/measure/step_timing.h"
+#include "framework/train/paired_steps.h"
 
 namespace sieve {
 
@@ -48,6 +49,7 @@ double sum_of(const std::vector<PartSeconds>& parts);
 // What was measured of one kind of step.
 struct StepMeasurement {
     std::vector<double> seconds;                           // of each timed step
+    bool in_turns = false;                                 // with the other variants, step by step
     std::vector<std::vector<PartSeconds>> steps_in_parts;  // of each further step
     int64_t peak_bytes = 0;
     int64_t system_calls = 0;  // in all timed steps together
@@ -80,17 +82,22 @@ struct EfficiencyResults {
 double flops_of(const ExperimentConfig& config, StepKind kind);
 // Classic FLOPs over sparse FLOPs: the speed-up that would be seen if all FLOPs took the same time.
 double flop_bound(const EfficiencyPlan& plan, int64_t length, StepKind kind);
-// Median of `over` divided by the median of sparse; NaN when one is missing.
-double speedup_of(const EfficiencyResults& results, AttentionVariant over, int64_t length, StepKind kind);
+// Time of `over` over that of sparse, step by step where the two took turns, else from the quartiles of each;
+// nothing when one is missing.
+std::optional<Quartiles> speedup_of(const EfficiencyResults& results, AttentionVariant over, int64_t length,
+                                    StepKind kind);
 
-// The length from which on the speed-up stays above 1, interpolated between its neighbours (both
+// The length from which on sparse is faster: where the middle half of the speed-ups lies wholly below 1 at
+// one measured length, and wholly above it from the next one on. Interpolated between the two medians (both
 // logarithmic).
 struct Crossover {
     std::optional<double> length;
-    std::string text;  // "at about 1530 tokens", "none up to 4096 tokens", ...
+    std::string
+        text;  // "at about 1530 tokens", "none up to 4096 tokens", "not seen between 512 and 2048 tokens", ...
 };
+// Nothing: not measured at that length.
 Crossover crossover_of(const std::vector<int64_t>& lengths,
-                       const std::vector<double>& speedups /* NaN: none */);
+                       const std::vector<std::optional<Quartiles>>& speedups);
 
 // The command line of profile_efficiency; nothing when --help was printed. Throws usage errors.
 std::optional<EfficiencyPlan> parse_efficiency(int argc, char** argv);

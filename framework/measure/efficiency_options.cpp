@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "framework/core/available_memory.h"
 #include "framework/core/cuda/runtime.h"
 #include "framework/core/error.h"
 #include "framework/measure/efficiency.h"
@@ -66,26 +67,9 @@ int64_t parse_bytes(const std::string& key, const std::string& text) {
     return static_cast<int64_t>(value * static_cast<double>(int64_t{1} << (10 * power)));
 }
 
-// The number that follows `key` in a file of the system; -1 when there is none.
-int64_t number_in(const char* path, const std::string& key) {
-    std::ifstream file(path);
-    for (std::string line; std::getline(file, line);) {
-        if (line.compare(0, key.size(), key) != 0) continue;
-        int64_t value = -1;
-        std::istringstream rest(line.substr(key.size()));
-        return rest >> value ? value : -1;
-    }
-    return -1;
-}
-
-// What may be used without the system running out: nine tenths of what is free, also in this control group.
+// What may be used without the system running out: nine tenths of what is free.
 int64_t usable_memory(Device device) {
-    if (!device.is_cpu()) return cuda::device_info().total_bytes / 10 * 9;
-    int64_t available = number_in("/proc/meminfo", "MemAvailable:") << 10;
-    const int64_t group_limit = number_in("/sys/fs/cgroup/memory.max", "");
-    const int64_t group_used = number_in("/sys/fs/cgroup/memory.current", "");
-    if (group_limit > 0 && group_used >= 0) available = std::min(available, group_limit - group_used);
-    return std::max<int64_t>(available, 0) / 10 * 9;
+    return (device.is_cpu() ? available_memory() : cuda::device_info().total_bytes) / 10 * 9;
 }
 
 // The model's own keys, which all variants share; seq_lengths and top_k take the place of two of them.
@@ -136,7 +120,7 @@ std::optional<EfficiencyPlan> parse_efficiency(int argc, char** argv) {
     command.option("untimed_steps", plan.untimed_steps, "steps before those (on a GPU at least 3)");
     command.option("part_steps", plan.part_steps, "further steps, whose time by part is measured; 0: none");
     command.option("memory_limit", limit,
-                   "skip what needs more tensor memory, such as 8G; empty: nine tenths of what is free");
+                   "skip what needs more tensor memory, such as 8G; without it nine tenths of what is free");
     command.group("Running");
     command.option("device", config.device, "auto, cpu or cuda");
     command.option("precision", config.precision,

@@ -22,8 +22,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json number(double value) {
-    return std::isfinite(value) ? Json(value) : Json(nullptr);
+// null: it was not measured.
+Json measured(double value) {
+    return std::isnan(value) ? Json() : json_number(value);
 }
 
 StepFlops step_flops(const ExperimentConfig& c, StepKind kind) {
@@ -66,12 +67,12 @@ Json step_json(const EfficiencyResults& results, const EfficiencyPoint& point, S
               {"upper_quartile", t.upper_quartile},
               {"slowest", t.slowest},
               {"all_seconds", m.seconds},
-              {"loss", number(m.loss)},
+              {"loss", json_number(m.loss)},
               {"peak_tensor_bytes", m.peak_bytes},
               {"allocator_misses", m.system_calls},
               {"flops", flops_of(point.config, kind)},
-              {"bound_seconds", bound},
-              {"ratio_to_bound", bound / t.median},
+              {"bound_seconds", json_number(bound)},
+              {"ratio_to_bound", json_number(bound / t.median)},
               {"parts", nullptr},
               {"parts_seconds", nullptr},
               {"parts_over_seconds", nullptr}};
@@ -79,7 +80,7 @@ Json step_json(const EfficiencyResults& results, const EfficiencyPoint& point, S
     if (parts.empty()) return json;
     json["parts"] = parts_json(point, kind, parts);
     json["parts_seconds"] = sum_of(parts);
-    json["parts_over_seconds"] = sum_of(parts) / t.median;
+    json["parts_over_seconds"] = json_number(sum_of(parts) / t.median);
     return json;
 }
 
@@ -100,9 +101,30 @@ Json point_json(const EfficiencyPlan& plan, const EfficiencyResults& results, co
     return json;
 }
 
+using Speedups = std::vector<std::optional<Quartiles>>;  // one a length; nothing where it was not measured
+
 struct Comparison {
-    std::vector<double> over_classic, over_materialised, bound;  // one a length; NaN where not measured
+    Speedups over_classic, over_materialised;
+    std::vector<double> bound;
+
+    // The bounds as speed-ups without a spread.
+    Speedups by_flops() const {
+        Speedups exact;
+        for (const double b : bound) exact.push_back(Quartiles{b, b, b});
+        return exact;
+    }
 };
+
+double median_of(const std::optional<Quartiles>& speedup) {
+    return speedup ? speedup->median : NAN;
+}
+
+// The measured speed-up as a share of what the FLOPs allow; NaN when its middle half is wider than a fifth of
+// it: such a number would say more of the machine's other work than of the model.
+double share_of(const std::optional<Quartiles>& speedup, double bound) {
+    const bool known = speedup && speedup->upper - speedup->lower <= 0.2 * speedup->median;
+    return known ? speedup->median / bound : NAN;
+}
 
 Comparison compare(const EfficiencyPlan& plan, const EfficiencyResults& results, StepKind kind) {
     Comparison c;
@@ -114,7 +136,11 @@ Comparison compare(const EfficiencyPlan& plan, const EfficiencyResults& results,
     return c;
 }
 
-Json crossover_json(const std::vector<int64_t>& lengths, const std::vector<double>& speedups) {
+Json quartiles_json(const std::optional<Quartiles>& speedup) {
+    return speedup ? Json{json_number(speedup->lower), json_number(speedup->upper)} : Json();
+}
+
+Json crossover_json(const std::vector<int64_t>& lengths, const Speedups& speedups) {
     const Crossover crossover = crossover_of(lengths, speedups);
     return {{"length", crossover.length ? Json(*crossover.length) : Json()}, {"text", crossover.text}};
 }
@@ -124,14 +150,16 @@ Json comparison_json(const EfficiencyPlan& plan, const EfficiencyResults& result
     Json lengths = Json::array();
     for (size_t i = 0; i < plan.lengths.size(); ++i)
         lengths.push_back({{"length", plan.lengths[i]},
-                           {"speedup_over_classic", number(c.over_classic[i])},
-                           {"speedup_over_materialised", number(c.over_materialised[i])},
-                           {"bound_by_flops", c.bound[i]},
-                           {"share_of_bound", number(c.over_classic[i] / c.bound[i])}});
+                           {"speedup_over_classic", measured(median_of(c.over_classic[i]))},
+                           {"speedup_over_classic_quartiles", quartiles_json(c.over_classic[i])},
+                           {"speedup_over_materialised", measured(median_of(c.over_materialised[i]))},
+                           {"speedup_over_materialised_quartiles", quartiles_json(c.over_materialised[i])},
+                           {"bound_by_flops", json_number(c.bound[i])},
+                           {"share_of_bound", measured(share_of(c.over_classic[i], c.bound[i]))}});
     return {{"by_length", lengths},
             {"crossover", crossover_json(plan.lengths, c.over_classic)},
             {"crossover_with_materialised", crossover_json(plan.lengths, c.over_materialised)},
-            {"crossover_by_flops", crossover_json(plan.lengths, c.bound)}};
+            {"crossover_by_flops", crossover_json(plan.lengths, c.by_flops())}};
 }
 
 // The points by length, then by variant.
@@ -175,7 +203,7 @@ Json to_json(const EfficiencyPlan& plan, const EfficiencyResults& results) {
 }
 
 std::string cell(double value) {
-    return std::isfinite(value) ? fmt::format("{:.9g}", value) : "";
+    return std::isnan(value) ? "" : fmt::format("{:.9g}", value);
 }
 
 std::string csv_header() {
@@ -207,9 +235,10 @@ std::string csv_line(const EfficiencyPlan& plan, const EfficiencyResults& result
     line += fmt::format(",{},{},{},{}", measured ? std::to_string(m.peak_bytes) : "", point.estimated_bytes,
                         point.state_bytes ? std::to_string(point.state_bytes) : "",
                         measured ? std::to_string(m.system_calls) : "");
-    for (const double value : {flops_of(point.config, kind), bound, bound / t.median,
-                               sparse ? NAN : speedup_of(results, point.variant, point.length(), kind),
-                               sparse ? NAN : flop_bound(plan, point.length(), kind)})
+    for (const double value :
+         {flops_of(point.config, kind), bound, bound / t.median,
+          sparse ? NAN : median_of(speedup_of(results, point.variant, point.length(), kind)),
+          sparse ? NAN : flop_bound(plan, point.length(), kind)})
         line += "," + cell(value);
     const std::vector<PartSeconds> parts = m.parts();
     for (const char* part : step_part::all)
@@ -275,6 +304,12 @@ std::string dash_or(double value, double factor, const char* format) {
     return std::isfinite(value) ? fmt::format(fmt::runtime(format), factor * value) : "-";
 }
 
+// "1.12 (1.05 to 1.20)": the median and the middle half.
+std::string spread_text(const std::optional<Quartiles>& speedup) {
+    return speedup ? fmt::format("{:.2f} ({:.2f} to {:.2f})", speedup->median, speedup->lower, speedup->upper)
+                   : "-";
+}
+
 double median_of(const EfficiencyResults& results, AttentionVariant variant, int64_t length, StepKind kind) {
     const StepMeasurement* m = results.find(variant, length, kind);
     return m ? time_spread_of(m->seconds).median : NAN;
@@ -286,19 +321,19 @@ std::string speed_table(const EfficiencyPlan& plan, const EfficiencyResults& res
         fmt::format("{}\n{:>8}", kind == StepKind::train ? "training step" : "forward alone", "length");
     for (const AttentionVariant variant : plan.variants)
         text += fmt::format("{:>16}", name_of(variant) + std::string(" ms"));
-    text += fmt::format("{:>10}{:>10}{:>10}{:>19}\n", "speed-up", "by FLOPs", "share", "over materialised");
+    text += fmt::format("{:>21}{:>10}{:>10}{:>19}\n", "speed-up", "by FLOPs", "share", "over materialised");
     for (size_t i = 0; i < plan.lengths.size(); ++i) {
         text += fmt::format("{:>8}", plan.lengths[i]);
         for (const AttentionVariant variant : plan.variants)
             text += fmt::format("{:>16}",
                                 dash_or(median_of(results, variant, plan.lengths[i], kind), 1e3, "{:.2f}"));
-        text += fmt::format("{:>10}{:>10.2f}{:>10}{:>19}\n", dash_or(c.over_classic[i], 1, "{:.2f}"),
-                            c.bound[i], dash_or(c.over_classic[i] / c.bound[i], 100, "{:.0f} %"),
-                            dash_or(c.over_materialised[i], 1, "{:.2f}"));
+        text += fmt::format("{:>21}{:>10.2f}{:>10}{:>19}\n", spread_text(c.over_classic[i]), c.bound[i],
+                            dash_or(share_of(c.over_classic[i], c.bound[i]), 100, "{:.0f} %"),
+                            dash_or(median_of(c.over_materialised[i]), 1, "{:.2f}"));
     }
     return text + fmt::format("sparse is faster than classic: {}; by FLOPs: {}\n",
                               crossover_of(plan.lengths, c.over_classic).text,
-                              crossover_of(plan.lengths, c.bound).text);
+                              crossover_of(plan.lengths, c.by_flops()).text);
 }
 
 // Of the longest length whose parts were measured.
@@ -431,10 +466,10 @@ std::string efficiency_markdown(const EfficiencyPlan& plan, const EfficiencyResu
         std::vector<std::string> row{std::to_string(plan.lengths[i])};
         for (const AttentionVariant variant : plan.variants)
             row.push_back(time_cell(results, point_of(results, variant, plan.lengths[i]), kind));
-        row.push_back(number_cell(c.over_classic[i], "{:.2f}"));
+        row.push_back(number_cell(median_of(c.over_classic[i]), "{:.2f}"));
         row.push_back(number_cell(c.bound[i], "{:.2f}"));
-        row.push_back(number_cell(100 * c.over_classic[i] / c.bound[i], "{:.0f} %"));
-        row.push_back(number_cell(c.over_materialised[i], "{:.2f}"));
+        row.push_back(number_cell(100 * share_of(c.over_classic[i], c.bound[i]), "{:.0f} %"));
+        row.push_back(number_cell(median_of(c.over_materialised[i]), "{:.2f}"));
         for (const AttentionVariant variant : plan.variants)
             row.push_back(peak_cell(point_of(results, variant, plan.lengths[i]), kind));
         table += markdown_row(row);

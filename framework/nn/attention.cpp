@@ -68,15 +68,14 @@ Tensor SelfAttention::attend_to_cache(AttentionStage stage, AttentionTrace& t,
                                       const AttentionCache& cache) const {
     const bool select = selector_ && stage == AttentionStage::sparse;
     if (select) t.selection = cache.select_next(*selector_, *t.selector_state);
-    const AttentionOutput attention =
-        decode_attention(t.q, cache.k(), cache.v(), cache.length(), t.scale, select ? &t.selection : nullptr);
-    t.lse = attention.lse;
-    return attention.out;
+    return decode_attention(t.q, cache.k(), cache.v(), cache.length(), t.scale,
+                            select ? &t.selection : nullptr)
+        .out;
 }
 
-AttentionOutput SelfAttention::attend_densely(const AttentionTrace& t) const {
-    return materialised_ ? AttentionOutput{materialised_attention(t.q, t.k, t.v, t.scale), {}}
-                         : dense_attention(t.q, t.k, t.v, t.scale);
+Tensor SelfAttention::attend_densely(const AttentionTrace& t) const {
+    return materialised_ ? materialised_attention(t.q, t.k, t.v, t.scale)
+                         : dense_attention(t.q, t.k, t.v, t.scale).out;
 }
 
 Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& t) const {
@@ -87,17 +86,16 @@ Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, Atten
     }
     const TimedPart part(step_part::attention);
     SelectedWeights weights;
-    const AttentionOutput attention =
-        select ? sparse_attention(t.q, t.k, t.v, t.selection, t.scale, SparseMethod::automatic,
-                                  with_indexer_loss ? &weights : nullptr)
-               : attend_densely(t);
-    t.lse = attention.lse;
+    const Tensor out = select ? sparse_attention(t.q, t.k, t.v, t.selection, t.scale, SparseMethod::automatic,
+                                                 with_indexer_loss ? &weights : nullptr)
+                                    .out
+                              : attend_densely(t);
     if (selector_ && with_indexer_loss) {
         const TimedPart loss_part(step_part::alignment_loss);
         t.indexer_loss = selector_->alignment_loss(*t.selector_state, t.main_attention(),
                                                    select ? &t.selection : nullptr, weights);
     }
-    return attention.out;
+    return out;
 }
 
 }  // namespace sieve

@@ -1,5 +1,5 @@
-// Causal self-attention with RoPE. With a selector (selector.h) it reads the keys that this chooses, without one
-// all earlier ones.
+// Causal self-attention with RoPE. With a selector (selector.h) it reads the keys that this chooses, without
+// one all earlier ones.
 #pragma once
 
 #include <memory>
@@ -36,14 +36,13 @@ enum class AttentionStage {
 // Everything that one attention layer computed on the way, for losses, evaluation and pictures.
 struct AttentionTrace {
     Tensor q, k, v;  // [B,H,T,dh], [B,G,T,dh], [B,G,T,dv], after RoPE
-    Tensor lse;      // [B,H,T], over the keys that attention read; undefined when it was materialised
     double scale = 0;
     const Selector* selector = nullptr;  // null: none, and nothing below
     std::shared_ptr<const SelectorState> selector_state;
     Selection selection;  // sparse stage only
     Tensor indexer_loss;  // scalar; only when asked for, of a selector that learns
 
-    MainAttention main_attention() const { return {q, k, lse, scale}; }
+    MainAttention main_attention() const { return {q, k, scale}; }
     // What the selector would choose, whatever the stage.
     Selection select() const { return selector->select(*selector_state); }
     const IndexerOperands* indexer_operands() const {  // null: no lightning indexer
@@ -62,7 +61,7 @@ class SelfAttention : public Module {
 
   private:
     Tensor attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace) const;
-    AttentionOutput attend_densely(const AttentionTrace& trace) const;
+    Tensor attend_densely(const AttentionTrace& trace) const;
     Tensor attend_to_cache(AttentionStage stage, AttentionTrace& trace, const AttentionCache& cache) const;
 
     bool selector_reads_latent_, materialised_;

@@ -22,6 +22,7 @@ std::string prefix_of(const std::string& child) {
 }  // namespace
 
 Tensor ParameterInit::normal(const std::string& full_name, const Shape& shape) const {
+    if (std == 0) return constant(shape, 0);
     const MemoryScope scope(parameter_memory);
     const Tensor numbers = Tensor::empty(shape, DType::float64);
     double* data = numbers.data<double>();

@@ -19,7 +19,8 @@ struct ParameterInit {
     DType dtype = DType::float32;
     Device device = {};
 
-    // Normal with mean 0 and the given standard deviation; the stream is a hash of `full_name`.
+    // Normal with mean 0 and the given standard deviation; the stream is a hash of `full_name`. With std 0,
+    // for a model whose weights are read, zeros at no cost.
     Tensor normal(const std::string& full_name, const Shape& shape) const;
     Tensor constant(const Shape& shape, double value) const;
 };

@@ -35,15 +35,21 @@ void AdamW::prepare(double learning_rate) {
 }
 
 void AdamW::apply(const Tensor& guard) {
-    if (slots_.empty()) return;
+    plan(guard)();
+}
+
+std::function<void()> AdamW::plan(const Tensor& guard) {
+    if (slots_.empty()) return [] {};
     const double* pointer = guard_pointer(op, guard, {"the first parameter", slots_[0].parameter.tensor});
-    apply_as<float>(pointer);
-    apply_as<double>(pointer);
+    return [of_float = plan_as<float>(pointer), of_double = plan_as<double>(pointer)] {
+        of_float();
+        of_double();
+    };
 }
 
 // The parameters of dtype T that have a gradient.
 template <class T>
-void AdamW::apply_as(const double* guard) {
+std::function<void()> AdamW::plan_as(const double* guard) {
     std::vector<AdamWTensor<T>> tensors;
     for (const Slot& slot : slots_) {
         const Tensor &p = slot.parameter.tensor, grad = p.grad();
@@ -55,16 +61,19 @@ void AdamW::apply_as(const double* guard) {
                            .steps = slot.steps.data<int64_t>(),
                            .count = p.numel()});
     }
-    if (tensors.empty()) return;
-    launch(op, device_, cpu::adamw_step<T>, cuda::adamw_step<T>,
-           AdamWStep<T>{.tensors = tensors.data(),
-                        .count = static_cast<int64_t>(tensors.size()),
-                        .learning_rate = learning_rate_.data<double>(),
-                        .guard = guard,
-                        .beta1 = config_.beta1,
-                        .beta2 = config_.beta2,
-                        .eps = config_.eps,
-                        .weight_decay = config_.weight_decay});
+    if (tensors.empty()) return [] {};
+    return [tensors = std::move(tensors), device = device_, rate = learning_rate_.data<double>(), guard,
+            config = config_] {
+        launch(op, device, cpu::adamw_step<T>, cuda::adamw_step<T>,
+               AdamWStep<T>{.tensors = tensors.data(),
+                            .count = static_cast<int64_t>(tensors.size()),
+                            .learning_rate = rate,
+                            .guard = guard,
+                            .beta1 = config.beta1,
+                            .beta2 = config.beta2,
+                            .eps = config.eps,
+                            .weight_decay = config.weight_decay});
+    };
 }
 
 NamedTensors AdamW::state() const {

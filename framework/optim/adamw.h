@@ -11,6 +11,7 @@
 // recorded CUDA graph may hold apply(): it reads the learning rate and counts the steps on the device.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "framework/core/named_tensor.h"
@@ -29,6 +30,9 @@ class AdamW {
     void step(double learning_rate);  // both halves
     void prepare(double learning_rate);
     void apply(const Tensor& guard = {});  // core/guard.h
+    // apply() in two: what can fail is done here, and calling the result cannot (on the CPU). So an update
+    // that changes more than this can be all or nothing.
+    std::function<void()> plan(const Tensor& guard = {});
 
     // Per parameter: <name>.exp_avg, <name>.exp_avg_sq, <name>.step (int64 scalar, t); themselves, not
     // copies.
@@ -42,7 +46,7 @@ class AdamW {
         Tensor exp_avg, exp_avg_sq, steps;  // steps: a view of one element of steps_
     };
     template <class T>
-    void apply_as(const double* guard);
+    std::function<void()> plan_as(const double* guard);
 
     AdamWConfig config_;
     Device device_;

@@ -35,8 +35,14 @@ void HybridOptimizer::prepare(double learning_rate) {
 }
 
 void HybridOptimizer::apply(const Tensor& guard) {
-    muon_.apply(guard);
-    adamw_.apply(guard);
+    plan(guard)();
+}
+
+std::function<void()> HybridOptimizer::plan(const Tensor& guard) {
+    return [of_muon = muon_.plan(guard), of_adamw = adamw_.plan(guard)] {
+        of_muon();
+        of_adamw();
+    };
 }
 
 void HybridOptimizer::zero_grad() const {

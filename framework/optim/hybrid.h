@@ -23,6 +23,7 @@ class HybridOptimizer {
     // The halves of a step (adamw.h).
     void prepare(double learning_rate);
     void apply(const Tensor& guard = {});
+    std::function<void()> plan(const Tensor& guard = {});
     void zero_grad() const;  // leaves every gradient undefined
 
     // The entries of both (muon.h, adamw.h). Loading them goes on bit for bit where they were taken.

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "framework/core/cuda/twin.h"
+#include "framework/core/tensor.h"
 
 namespace sieve {
 
@@ -43,6 +45,9 @@ struct MuonStep {
     double momentum;
     const double* learning_rate;  // one number
     const double* guard;          // as above
+    // Of the CPU alone: muon_scratch, [workers, worker_elements].
+    T* scratch = nullptr;
+    int64_t workers = 0, worker_elements = 0;
 };
 
 template <class T>
@@ -62,6 +67,10 @@ struct ClipGradients {
 namespace cpu {
 template <class T>
 void adamw_step(const AdamWStep<T>& a);
+// Takes all the memory that muon_step needs, and returns room for one matrix of each thread that works on
+// some: [threads, elements].
+template <class T>
+Tensor muon_scratch(const std::vector<MuonMatrix<T>>& matrices);
 template <class T>
 void muon_step(const MuonStep<T>& a);
 template <class T>

@@ -45,13 +45,18 @@ void Muon::prepare(double learning_rate) {
 }
 
 void Muon::apply(const Tensor& guard) {
-    if (slots_.empty()) return;
+    plan(guard)();
+}
+
+std::function<void()> Muon::plan(const Tensor& guard) {
+    if (slots_.empty()) return [] {};
     const double* pointer = guard_pointer(op, guard, {"the first parameter", slots_[0].parameter.tensor});
-    dispatch_float(op, slots_[0].parameter.tensor.dtype(), [&]<class T>() { apply_as<T>(pointer); });
+    return dispatch_float(op, slots_[0].parameter.tensor.dtype(),
+                          [&]<class T>() { return plan_as<T>(pointer); });
 }
 
 template <class T>
-void Muon::apply_as(const double* guard) {
+std::function<void()> Muon::plan_as(const double* guard) {
     std::vector<MuonMatrix<T>> matrices;
     for (const size_t i : by_cost_) {
         const Tensor &p = slots_[i].parameter.tensor, grad = p.grad();
@@ -62,13 +67,23 @@ void Muon::apply_as(const double* guard) {
                             .rows = p.dim(0),
                             .cols = p.dim(1)});
     }
-    if (matrices.empty()) return;
-    launch(op, device_, cpu::muon_step<T>, cuda::muon_step<T>,
-           MuonStep<T>{.matrices = matrices.data(),
-                       .count = static_cast<int64_t>(matrices.size()),
-                       .momentum = config_.momentum,
-                       .learning_rate = learning_rate_.data<double>(),
-                       .guard = guard});
+    if (matrices.empty()) return [] {};
+    // Taken here, since the kernel must not fail between two matrices.
+    const Tensor scratch = device_.is_cpu() ? cpu::muon_scratch<T>(matrices) : Tensor();
+    return [matrices = std::move(matrices), scratch, device = device_, momentum = config_.momentum,
+            rate = learning_rate_.data<double>(), guard] {
+        MuonStep<T> step{.matrices = matrices.data(),
+                         .count = static_cast<int64_t>(matrices.size()),
+                         .momentum = momentum,
+                         .learning_rate = rate,
+                         .guard = guard};
+        if (scratch.defined()) {
+            step.scratch = scratch.data<T>();
+            step.workers = scratch.dim(0);
+            step.worker_elements = scratch.dim(1);
+        }
+        launch(op, device, cpu::muon_step<T>, cuda::muon_step<T>, step);
+    };
 }
 
 NamedTensors Muon::state() const {

@@ -28,6 +28,7 @@
 // shape together; cuda::precision() rounds their operands.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "framework/core/named_tensor.h"
@@ -48,6 +49,7 @@ class Muon {
     void step(double learning_rate);
     void prepare(double learning_rate);
     void apply(const Tensor& guard = {});  // core/guard.h
+    std::function<void()> plan(const Tensor& guard = {});
 
     // Per parameter: <name>.momentum_buffer (itself, not a copy).
     NamedTensors state() const;
@@ -60,7 +62,7 @@ class Muon {
         Tensor momentum_buffer;
     };
     template <class T>
-    void apply_as(const double* guard);
+    std::function<void()> plan_as(const double* guard);
 
     MuonConfig config_;
     Device device_;

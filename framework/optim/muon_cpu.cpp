@@ -35,11 +35,11 @@ SIEVE_INLINE T update_block(const MuonMatrix<T>& a, T momentum, T* __restrict up
 
 // Moves the momentum, writes the Nesterov update and returns the sum of its squares.
 template <class T>
-SIEVE_INLINE T update_of(const MuonMatrix<T>& a, T momentum, T* update) {
+SIEVE_INLINE double update_of(const MuonMatrix<T>& a, T momentum, T* update) {
     const int64_t n = a.rows * a.cols;
-    T squares = 0;
+    double squares = 0;
     for (int64_t i = 0; i < n; i += sum_block)
-        squares += update_block(a, momentum, update, i, std::min(n, i + sum_block));
+        squares += static_cast<double>(update_block(a, momentum, update, i, std::min(n, i + sum_block)));
     return squares;
 }
 
@@ -69,7 +69,7 @@ SIEVE_INLINE void polynomial_panels(const T* __restrict a, T* __restrict c, int6
     }
 }
 
-SIEVE_CLONES float update_into(const MuonMatrix<float>& a, float momentum, float* u) {
+SIEVE_CLONES double update_into(const MuonMatrix<float>& a, float momentum, float* u) {
     return update_of(a, momentum, u);
 }
 SIEVE_CLONES double update_into(const MuonMatrix<double>& a, double momentum, double* u) {
@@ -109,13 +109,30 @@ void symmetric_product(const T* a, const T* b, T* c, int64_t m) {
 template <class T>
 class NewtonSchulz {
   public:
-    explicit NewtonSchulz(const MuonMatrix<T>& matrix)
+    static int64_t scratch_elements(const MuonMatrix<T>& matrix) {
+        const int64_t m = std::min(matrix.rows, matrix.cols);
+        return 2 * matrix.rows * matrix.cols + 4 * m * m;
+    }
+    // Takes what the products of run() will need on this thread.
+    static void reserve(const MuonMatrix<T>& matrix) {
+        const int64_t rows = matrix.rows, cols = matrix.cols, m = std::min(rows, cols);
+        const bool tall = rows > cols;
+        reserve_gemm<T>({.transpose_a = tall,
+                         .transpose_b = !tall,
+                         .m = std::min(panel, m),
+                         .n = m,
+                         .k = std::max(rows, cols),
+                         .lda = cols,
+                         .ldb = cols});
+        reserve_gemm<T>({.transpose_a = true, .m = std::min(panel, m), .n = m, .k = m, .lda = m, .ldb = m});
+        reserve_gemm<T>({.m = rows, .n = cols, .k = m, .lda = m, .ldb = cols});
+    }
+    NewtonSchulz(const MuonMatrix<T>& matrix, T* scratch)
         : matrix_(matrix),
           tall_(matrix.rows > matrix.cols),
           m_(std::min(matrix.rows, matrix.cols)),
-          size_(matrix.rows * matrix.cols),
-          scratch_(Tensor::empty({2 * size_ + 4 * m_ * m_}, dtype_of<T>)) {
-        x_ = scratch_.data<T>();
+          size_(matrix.rows * matrix.cols) {
+        x_ = scratch;
         next_x_ = x_ + size_;
         a_ = next_x_ + size_;
         p_ = a_ + m_ * m_;
@@ -124,7 +141,7 @@ class NewtonSchulz {
     }
 
     void run(double momentum, double learning_rate) {
-        const T norm = std::sqrt(update_into(matrix_, static_cast<T>(momentum), x_));
+        const auto norm = static_cast<T>(std::sqrt(update_into(matrix_, static_cast<T>(momentum), x_)));
         T scale = T(1) / (norm + static_cast<T>(1e-7));
         const int most = matrix_.rows == matrix_.cols ? 1 : 3;  // iterations on A between two products with X
         for (int left = iterations; left > 0;) {
@@ -205,19 +222,36 @@ class NewtonSchulz {
     const MuonMatrix<T>& matrix_;
     const bool tall_;
     const int64_t m_, size_;
-    const Tensor scratch_;  // from the allocator's cache: a steady step takes no memory from the system
     T *x_, *next_x_, *a_, *p_, *q_, *spare_;
 };
 
 }  // namespace
 
 template <class T>
-void muon_step(const MuonStep<T>& a) {
-    if (a.guard && !std::isfinite(*a.guard)) return;
-    parallel_tasks(a.count,
-                   [&](int64_t i) { NewtonSchulz<T>(a.matrices[i]).run(a.momentum, *a.learning_rate); });
+Tensor muon_scratch(const std::vector<MuonMatrix<T>>& matrices) {
+    int64_t most = 0;
+    for (const MuonMatrix<T>& matrix : matrices)
+        most = std::max(most, NewtonSchulz<T>::scratch_elements(matrix));
+    const int64_t workers = omp_in_parallel() ? 1 : std::min<int64_t>(thread_count(), std::ssize(matrices));
+    parallel_for(workers, 1, [&](int64_t, int64_t) {  // a part is a thread
+        for (const MuonMatrix<T>& matrix : matrices) NewtonSchulz<T>::reserve(matrix);
+    });
+    constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));  // no two workers write to one cache line
+    return Tensor::empty({workers, (most + line - 1) / line * line}, dtype_of<T>);
 }
 
+template <class T>
+void muon_step(const MuonStep<T>& a) {
+    if (a.guard && !std::isfinite(*a.guard)) return;
+    parallel_tasks(a.count, [&](int64_t i) {
+        const int64_t worker = a.workers == 1 ? 0 : omp_get_thread_num();
+        NewtonSchulz<T>(a.matrices[i], a.scratch + worker * a.worker_elements)
+            .run(a.momentum, *a.learning_rate);
+    });
+}
+
+template Tensor muon_scratch(const std::vector<MuonMatrix<float>>&);
+template Tensor muon_scratch(const std::vector<MuonMatrix<double>>&);
 template void muon_step(const MuonStep<float>&);
 template void muon_step(const MuonStep<double>&);
 

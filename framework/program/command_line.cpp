@@ -1,10 +1,21 @@
 #include "framework/program/command_line.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cmath>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
 #include <iostream>
 #include <new>
+#include <system_error>
+
+#include "framework/io/json_file.h"
+#include "framework/program/config_file.h"
 
 namespace sieve {
 namespace {
@@ -28,90 +39,86 @@ std::vector<std::string> flag_names(const CLI::App& app) {
 void parse_or_refuse(CLI::App& app, int argc, char** argv) {
     try {
         app.parse(argc, argv);
-    } catch (const CLI::FileError& e) {
-        fail_bad_file(e.what());
-    } catch (const CLI::ConfigError& e) {
-        fail_usage(fmt::format("config file: {}", e.what()));
+    } catch (const CLI::CallForHelp&) {
+        throw;
+    } catch (const CLI::ArgumentMismatch& e) {  // "--d_model: 1 required INT missing"
+        const std::string what = e.what();
+        fail_usage(fmt::format("{}: needs a value", what.substr(0, what.find(':'))));
     } catch (const CLI::ParseError& e) {
         fail_usage(e.what());
     }
 }
 
-// CLI11 reports unknown keys of a config file late and without the key; so the files are checked here.
-void check_config_keys(const CLI::App& app, const std::string& path) {
-    const std::vector<std::string> known = flag_names(app);
-    for (const CLI::ConfigItem& item : CLI::ConfigTOML().from_file(path)) {
-        if (item.name == "++" || item.name == "--") continue;  // section markers
-        if (std::find(known.begin(), known.end(), item.name) != known.end()) continue;
-        const std::string nearest = nearest_name(item.name, known);
-        fail_usage(fmt::format("{}: unknown key '{}'{}", path, item.name,
-                               nearest.empty() ? "" : fmt::format(", did you mean {}?", nearest)));
-    }
+const char* type_name(const ConfigValue& value) {
+    if (std::holds_alternative<int64_t*>(value)) return "INT";
+    if (std::holds_alternative<double*>(value)) return "FLOAT";
+    return std::holds_alternative<PerLayer*>(value) ? "INT,..." : "TEXT";
 }
 
-void add_option(CLI::App& app, const ProgramOption& option) {
-    const std::string flag = "--" + option.name;
-    const auto add = [&](auto* value) -> CLI::Option* {
-        using T = std::decay_t<decltype(*value)>;
-        if constexpr (std::is_same_v<T, bool>) return app.add_flag(flag, *value, option.help);
-        CLI::Option* added = app.add_option(flag, *value, option.help);
-        if constexpr (std::is_same_v<T, std::vector<std::string>>)
-            return added->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-        return added->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)->capture_default_str();
-    };
-    std::visit(add, option.value)->group("Start here");
-}
-
-// CLI11 hands on the elements of a TOML list one by one, as if the flag had been given as often, of which the
-// last counts. Joined they are what stands on a command line.
-class ListsAsText : public CLI::ConfigTOML {
-  public:
-    std::vector<CLI::ConfigItem> from_config(std::istream& input) const override {
-        std::vector<CLI::ConfigItem> all = CLI::ConfigTOML::from_config(input);
-        for (CLI::ConfigItem& item : all)
-            if (item.inputs.size() > 1) item.inputs = {CLI::detail::join(item.inputs, ",")};
-        return all;
-    }
-};
-
-CLI::Option* add_typed(CLI::App& app, const std::string& name, bool* value, const std::string& help) {
-    return app.add_flag(name, *value, help);
-}
-
-template <class T>
-CLI::Option* add_typed(CLI::App& app, const std::string& name, T* value, const std::string& help) {
-    return app.add_option(name, *value, help)->capture_default_str();
-}
-
-// A value that this program reads from its text, whatever CLI11 knows of its type.
-CLI::Option* add_text(CLI::App& app, const std::string& name, const ConfigValue& value,
-                      const std::string& help, const char* type) {
+// All values are read from their texts by set_from_text, as those of files and studies are. `name`: "--name",
+// or bare for a positional one.
+CLI::Option* add_value(CLI::App& app, const std::string& name, const ConfigValue& value,
+                       const std::string& help, bool may_be_empty = false) {
     const std::string key = name.substr(name.find_first_not_of('-'));
-    const auto read = [key, value](const std::string& text) { set_from_text(value, key, text); };
+    const auto read = [key, value, may_be_empty](const std::string& text) {
+        if (text.empty() && !may_be_empty && std::holds_alternative<std::string*>(value))
+            fail_usage(fmt::format("{}: empty; leave it out, or is a variable in the command not set?", key));
+        set_from_text(value, key, text);
+    };
+    if (std::holds_alternative<bool*>(value)) return app.add_flag(name, help)->each(read);
     return app.add_option_function<std::string>(name, read, help)
-        ->type_name(type)
+        ->type_name(type_name(value))
         ->default_str(text_of(value));
 }
 
-CLI::Option* add_typed(CLI::App& app, const std::string& name, PerLayer* value, const std::string& help) {
-    return add_text(app, name, value, help, "INT,...");
+CLI::Option* add_option(CLI::App& app, const ProgramOption& option) {
+    const std::string flag = "--" + option.name;
+    if (auto* const* list = std::get_if<std::vector<std::string>*>(&option.value))
+        return app.add_option(flag, **list, option.help)
+            ->allow_extra_args(false)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    return add_value(app, flag, std::get<ConfigValue>(option.value), option.help)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 }
 
-CLI::Option* add_typed(CLI::App& app, const std::string& name, const NamedChoice& value,
-                       const std::string& help) {
-    return add_text(app, name, value, help, "TEXT");
+// What must be known before the other flags are declared.
+struct FirstOptions {
+    std::string preset, config_file;  // empty: not given
+};
+
+FirstOptions first_options(int argc, char** argv) {
+    CLI::App app;
+    FirstOptions first;
+    app.set_help_flag();
+    app.allow_extras();
+    for (const auto& [flag, value] :
+         {std::pair{"--preset", &first.preset}, std::pair{"--config", &first.config_file}})
+        add_value(app, flag, value, "")->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    parse_or_refuse(app, argc, argv);
+    return first;
 }
 
-// `name`: "--name", or bare for a positional one.
-CLI::Option* add_value(CLI::App& app, const std::string& name, const ConfigValue& value,
-                       const std::string& help) {
-    return std::visit([&](const auto& typed) { return add_typed(app, name, typed, help); }, value);
+std::string toml_text(const std::string& text) {
+    std::string quoted = "\"";
+    for (const char c : text) {
+        if (c == '"' || c == '\\')
+            quoted += {'\\', c};
+        else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F)
+            quoted += fmt::format("\\u{:04X}", static_cast<int>(c));
+        else
+            quoted += c;
+    }
+    return quoted + "\"";
 }
 
 // As it stands in a TOML file.
 struct TomlText {
-    std::string operator()(const std::string* value) const { return fmt::format("\"{}\"", *value); }
-    std::string operator()(const NamedChoice& value) const { return fmt::format("\"{}\"", value.text()); }
+    std::string operator()(const std::string* value) const { return toml_text(*value); }
+    std::string operator()(const NamedChoice& value) const { return toml_text(value.text()); }
+    std::string operator()(const double* value) const {
+        return *value == 0 && std::signbit(*value) ? "-0.0"
+                                                   : fmt::format("{}", *value);  // -0 is a whole number
+    }
     std::string operator()(const PerLayer* value) const {
         return value->values().size() == 1 ? to_string(*value) : "[" + to_string(*value) + "]";
     }
@@ -124,57 +131,65 @@ struct TomlText {
 }  // namespace
 
 std::string find_preset(int argc, char** argv, const std::string& fallback) {
-    CLI::App app;
-    std::string preset = fallback, config_file;
-    app.set_help_flag();
-    app.allow_extras();
-    app.allow_config_extras(true);
-    app.add_option("--preset", preset);
-    app.set_config("--config", "", "", false);
-    parse_or_refuse(app, argc, argv);
-    return preset;
+    const std::string preset = first_options(argc, argv).preset;
+    return preset.empty() ? fallback : preset;
 }
+
+namespace {
+
+// What a --config file may set: the keys, and what a program has beside them.
+std::vector<FileKey> file_keys(const CLI::App& app, ExperimentConfig& config,
+                               const std::vector<ProgramOption>& options) {
+    std::vector<FileKey> keys;
+    for (const ConfigKey& key : config_keys(config)) keys.push_back({key.name, key.value});
+    for (const ProgramOption& option : options) keys.push_back({option.name, option.value});
+    for (FileKey& key : keys) key.given = app.count("--" + key.name) > 0;
+    return keys;
+}
+
+}  // namespace
 
 ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description,
                                    const std::vector<ProgramOption>& options) {
     ExperimentCommand command;
     ExperimentConfig& config = command.config;
-    apply_preset(config, find_preset(argc, argv, config.preset));
+    const FirstOptions first = first_options(argc, argv);
+    std::optional<ConfigFile> file;
+    if (!first.config_file.empty()) file.emplace(first.config_file);
+    const std::string preset = first.preset.empty() && file ? file->preset().value_or("") : first.preset;
+    apply_preset(config, preset.empty() ? config.preset : preset);
 
     CLI::App app(description);
     app.footer(exit_codes_help);
     app.set_help_flag("--help,-h", "print this and exit")->group("Running");
     app.allow_extras();
-    app.allow_config_extras(true);
-    app.config_formatter(std::make_shared<ListsAsText>());
-    app.add_option("--preset", config.preset, "small, medium or large: sets the defaults of the other flags")
-        ->group("Start here")
-        ->capture_default_str();
-    CLI::Option* file = app.set_config("--config", "", "a TOML file of these keys; flags win over it");
-    file->group("Start here");
-    app.add_flag("--resume", command.resume,
-                 "go on where an interrupted run stopped; finished stages are kept")
-        ->group("Start here");
-    app.add_flag("--print_config", command.print_config, "print the configuration as TOML and exit")
-        ->group("Start here");
-    for (const ProgramOption& option : options) add_option(app, option);
-    for (const ConfigKey& key : config_keys(config))
-        add_value(app, std::string("--") + key.name, key.value, key.help)
-            ->group(key.group)
+    const auto add_last = [&](const std::string& name, const ConfigValue& value, const std::string& help,
+                              const char* group, bool may_be_empty = false) {
+        add_value(app, "--" + name, value, help, may_be_empty)
+            ->group(group)
             ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    };
+    std::string config_file;
+    const char* const first_group = "Start here";
+    add_last("preset", &config.preset, "small, medium or large: sets the defaults of the other flags",
+             first_group);
+    add_last("config", &config_file,
+             "a TOML file of these keys, or the config.json of a run; flags win over it", first_group);
+    add_last("resume", &command.resume, "go on where an interrupted run stopped; finished stages are kept",
+             first_group);
+    add_last("print_config", &command.print_config, "print the configuration as TOML and exit", first_group);
+    for (const ProgramOption& option : options) add_option(app, option)->group(first_group);
+    for (const ConfigKey& key : config_keys(config))
+        add_last(key.name, key.value, key.help, key.group, key.is(KeyNature::may_be_empty));
     try {
-        app.parse(argc, argv);
+        parse_or_refuse(app, argc, argv);
     } catch (const CLI::CallForHelp&) {
         std::cout << app.help();
         command.help_shown = true;
         return command;
-    } catch (const CLI::FileError& e) {
-        fail_bad_file(e.what());
-    } catch (const CLI::ParseError& e) {
-        fail_usage(e.what());
     }
-    if (file->count()) check_config_keys(app, file->as<std::string>());
     if (!app.remaining().empty()) refuse_unknown(app, app.remaining());
+    if (file) file->set(file_keys(app, config, options));
     validate(config);
     return command;
 }
@@ -191,11 +206,15 @@ std::string config_to_toml(const ExperimentConfig& config) {
 }
 
 const SizeFlags& experiment_flags() {
-    static const SizeFlags flags{
-        {SizeKind::batch, "--batch_size"},      {SizeKind::length, "--max_seq_len"},
-        {SizeKind::width, "--d_model"},         {SizeKind::layers, "--n_layers"},
-        {SizeKind::experts, "--num_experts"},   {SizeKind::expert_width, "--d_ff"},
-        {SizeKind::vocabulary, "--vocab_size"}, {SizeKind::selected_keys, "--sparse_top_k"}};
+    static const SizeFlags flags{{SizeKind::batch, "--batch_size"},
+                                 {SizeKind::length, "--max_seq_len"},
+                                 {SizeKind::width, "--d_model"},
+                                 {SizeKind::layers, "--n_layers"},
+                                 {SizeKind::experts, "--num_experts"},
+                                 {SizeKind::expert_width, "--d_ff"},
+                                 {SizeKind::vocabulary, "--vocab_size"},
+                                 {SizeKind::selected_keys, "--sparse_top_k"},
+                                 {SizeKind::text, "--data"}};
     return flags;
 }
 
@@ -206,21 +225,68 @@ std::string message_of(const Error& error, const SizeFlags& flags) {
     return names.empty() ? error.what() : fmt::format("{} ({})", error.what(), one_of(names));
 }
 
+namespace {
+
+// A file that is opened while 0, 1 or 2 is free gets that number, and whatever is printed with it.
+void hold_standard_streams() {
+    const bool closed = ::fcntl(STDOUT_FILENO, F_GETFD) < 0;
+    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+        if (::fcntl(fd, F_GETFD) < 0) ::dup2(::open("/dev/null", O_RDWR), fd);
+    if (closed) fail_bad_file("standard output: closed; send it to a file or to /dev/null");
+}
+
+std::string cannot_print(const std::string& reason) {
+    return "standard output: cannot write" + (reason.empty() ? "" : ": " + reason);
+}
+
+void finish_printing() {
+    errno = 0;
+    std::cout.flush();
+    const bool failed_now = std::fflush(stdout) != 0;
+    if (failed_now || std::ferror(stdout) || !std::cout)
+        fail_bad_file(cannot_print(errno ? std::strerror(errno) : ""));
+}
+
+// The errors of libraries in this program's words.
+[[noreturn]] void rethrow_as_ours(const std::filesystem::filesystem_error& e) {
+    const std::string path = e.path1().empty() ? "a file" : e.path1().string();
+    fail_bad_file(fmt::format("{}: cannot read or write: {}", path, e.code().message()));
+}
+
+int run_and_print(const std::function<int()>& body) {
+    try {
+        hold_standard_streams();
+        const int status = body();
+        finish_printing();
+        return status;
+    } catch (const std::filesystem::filesystem_error& e) {
+        rethrow_as_ours(e);
+    } catch (const std::system_error& e) {  // fmt::print throws it
+        if (std::ferror(stdout)) fail_bad_file(cannot_print(e.code().message()));
+        throw;
+    }
+}
+
+}  // namespace
+
 int run_program(const std::string& name, const SizeFlags& flags, const std::function<int()>& body) {
+    std::signal(SIGXFSZ, SIG_IGN);
     const auto ended_by = [&](const Error& error) {
         std::cerr << name << ": " << message_of(error, flags) << std::endl;
         return static_cast<int>(error.kind());
     };
     try {
-        return body();
+        return run_and_print(body);
     } catch (const Error& e) {
         return ended_by(e);
-    } catch (const std::bad_alloc&) {
-        const std::vector<SizeKind> lower{SizeKind::batch, SizeKind::length, SizeKind::width};
-        return ended_by(Error(ErrorKind::out_of_memory, "out of memory; lower " + one_of(lower), lower));
+    } catch (const std::bad_alloc&) {  // beside tensors and text, which say what they are
+        std::vector<SizeKind> lower{SizeKind::batch, SizeKind::length, SizeKind::width};
+        std::erase_if(lower, [&](SizeKind size) { return !flags.contains(size); });
+        std::string message = "out of memory: the system gives no more";
+        if (!lower.empty()) message += "; lower " + one_of(lower);
+        return ended_by(Error(ErrorKind::out_of_memory, message, lower));
     } catch (const std::exception& e) {
-        std::cerr << name << ": " << e.what() << std::endl;
-        return static_cast<int>(ErrorKind::failure);
+        return ended_by(Error(ErrorKind::failure, json_reason(e.what())));
     }
 }
 
@@ -244,16 +310,15 @@ bool ToolCommand::parse(int argc, char** argv) {
     app.allow_extras();
     for (const Entry& entry : entries_) {
         CLI::Option* option =
-            add_value(app, (entry.positional ? "" : "--") + entry.name, entry.value, entry.help);
+            add_value(app, (entry.positional ? "" : "--") + entry.name, entry.value, entry.help)
+                ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
         if (!entry.positional) option->group(entry.group);
     }
     try {
-        app.parse(argc, argv);
+        parse_or_refuse(app, argc, argv);
     } catch (const CLI::CallForHelp&) {
         std::cout << app.help();
         return false;
-    } catch (const CLI::ParseError& e) {
-        fail_usage(e.what());
     }
     if (!app.remaining().empty()) refuse_unknown(app, app.remaining());
     for (const Entry& entry : entries_)

@@ -24,15 +24,16 @@ struct ExperimentCommand {
 // truth value is a switch.
 struct ProgramOption {
     std::string name, help;
-    std::variant<int64_t*, std::string*, bool*, std::vector<std::string>*> value;
+    std::variant<ConfigValue, std::vector<std::string>*> value;
 };
 
-// Precedence: preset < --config FILE (TOML) < flags. Unknown flags throw a usage error with a suggestion.
+// Precedence: preset < --config FILE (config_file.h) < flags. Unknown flags throw a usage error with a
+// suggestion, and so does an empty text, which is what a shell makes of a variable that is not set.
 ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description,
                                    const std::vector<ProgramOption>& options = {});
 
-// The preset that the command line or its --config file names, else `fallback`: it sets the defaults of the
-// other flags, so it must be known before they are declared.
+// The preset that the command line names, else `fallback`: it sets the defaults of the other flags, so it
+// must be known before they are declared.
 std::string find_preset(int argc, char** argv, const std::string& fallback);
 
 // The same config as TOML, for --print_config and as a --config file.
@@ -46,6 +47,8 @@ const SizeFlags& experiment_flags();  // of parse_experiment: the keys of the co
 std::string message_of(const Error& error, const SizeFlags& flags);
 
 // Runs a program's body and turns errors into one line on stderr and the exit code that ErrorKind documents.
+// A standard output that is closed, or could not be written to the end, is a bad file. A write beyond the
+// limit of `ulimit -f` is an error like that of a full disk, and ends no program.
 int run_program(const std::string& name, const SizeFlags& flags, const std::function<int()>& body);
 
 inline constexpr const char* exit_codes_help =

@@ -8,6 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/core/error.h"
+#include "framework/core/threads.h"
+#include "framework/data/unicode.h"
+#include "framework/io/json_file.h"
 
 namespace sieve {
 namespace {
@@ -24,6 +27,17 @@ const char* selector_help() {
     return help.c_str();
 }
 
+// The largest values of keys (ConfigKey::most). Those of the model bound each size; models/config.h bounds
+// their product.
+constexpr int64_t largest_vocabulary = 1 << 24;  // ids of a tokenizer.json
+constexpr int64_t largest_width = 1 << 24;       // of anything in elements or tokens
+constexpr int64_t largest_batch = 1 << 20;
+constexpr int64_t most_parts = 1 << 16;  // heads, experts
+constexpr int64_t most_layers = 1 << 16;
+constexpr int64_t most_steps = 1'000'000'000'000;         // each has 2^16 random streams of its stage's 2^56
+constexpr int64_t largest_count = 1'000'000'000'000'000;  // tokens, documents, MiB
+constexpr int64_t largest_seed = int64_t{1} << 53;        // every reader of JSON has its bits
+
 }  // namespace
 
 bool concerns(const ConfigKey& key, AttentionKind variant, const ExperimentConfig& config) {
@@ -35,20 +49,22 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
     using enum KeyNature;
     ModelConfig& m = c.model;
     return {
-        {"vocab_size", "Model", "vocabulary of the tokenizer that is trained", &m.vocab_size, model | data},
-        {"d_model", "Model", "model width", &m.d_model, model},
+        {"vocab_size", "Model", "vocabulary of the tokenizer that is trained", &m.vocab_size, model | data,
+         largest_vocabulary},
+        {"d_model", "Model", "model width", &m.d_model, model, largest_width},
         {"n_heads", "Model", "attention heads, of d_model / n_heads dims (mla has its own)", &m.n_heads,
-         model},
+         model, most_parts},
         {"attention_type", "Model", "mha, gqa (query heads share keys and values) or mla (latent attention)",
          &m.attention_type, model},
-        {"n_kv_heads", "Model", "key and value heads of --attention_type gqa", &m.n_kv_heads, model},
-        {"n_layers", "Model", "blocks", &m.n_layers, model},
-        {"d_ff", "Model", "hidden width of an expert", &m.d_ff, model},
-        {"max_seq_len", "Model", "tokens in a training window", &m.max_seq_len, model | data},
-        {"num_experts", "Model", "experts per block", &m.num_experts, model},
-        {"expert_top_k", "Model", "experts that each token uses", &m.expert_top_k, model},
+        {"n_kv_heads", "Model", "key and value heads of --attention_type gqa", &m.n_kv_heads, model,
+         most_parts},
+        {"n_layers", "Model", "blocks", &m.n_layers, model, most_layers},
+        {"d_ff", "Model", "hidden width of an expert", &m.d_ff, model, largest_width},
+        {"max_seq_len", "Model", "tokens in a training window", &m.max_seq_len, model | data, largest_width},
+        {"num_experts", "Model", "experts per block", &m.num_experts, model, most_parts},
+        {"expert_top_k", "Model", "experts that each token uses", &m.expert_top_k, model, most_parts},
         {"shared_experts", "Model", "experts that every token uses, beside the chosen ones",
-         &m.shared_experts, model},
+         &m.shared_experts, model, most_parts},
         {"ffn", "Model", "silu, or swiglu: an expert is linear2(silu(linear1 x) * linear3 x)", &m.ffn, model},
         {"router", "Model", "softmax, or sigmoid_bias (DeepSeek-V3: a bias balances the experts)", &m.router,
          model},
@@ -61,22 +77,23 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"init_std", "Model", "std of the initial weights", &m.init_std, model},
 
         {"q_lora_rank", "Latent attention (--attention_type mla)", "width of the query latent; 0: none",
-         &m.q_lora_rank, model},
+         &m.q_lora_rank, model, largest_width},
         {"kv_lora_rank", "Latent attention (--attention_type mla)", "width of the key and value latent",
-         &m.kv_lora_rank, model},
+         &m.kv_lora_rank, model, largest_width},
         {"qk_nope_head_dim", "Latent attention (--attention_type mla)",
-         "dims of a query and key head without RoPE", &m.qk_nope_head_dim, model},
+         "dims of a query and key head without RoPE", &m.qk_nope_head_dim, model, largest_width},
         {"qk_rope_head_dim", "Latent attention (--attention_type mla)",
-         "dims with RoPE; the keys' are shared by all heads", &m.qk_rope_head_dim, model},
+         "dims with RoPE; the keys' are shared by all heads", &m.qk_rope_head_dim, model, largest_width},
         {"v_head_dim", "Latent attention (--attention_type mla)", "dims of a value head", &m.v_head_dim,
-         model},
+         model, largest_width},
 
         {"selector", "Sparse attention", selector_help(), &m.selector, model | sparse_only},
         {"indexer", "Sparse attention", "plain or deepseek (LayerNorm and RoPE in the indexer)", &m.indexer,
          model | sparse_only},
         {"indexer_heads", "Sparse attention", "heads of the lightning indexer", &m.indexer_heads,
-         model | sparse_only},
-        {"indexer_dim", "Sparse attention", "dims of an indexer head", &m.indexer_dim, model | sparse_only},
+         model | sparse_only, most_parts},
+        {"indexer_dim", "Sparse attention", "dims of an indexer head", &m.indexer_dim, model | sparse_only,
+         largest_width},
         {"indexer_precision", "Sparse attention",
          "of the scores that select keys: fp32, bf16, fp8 (DeepSeek-V3.2's) or int8", &m.indexer_precision,
          model | sparse_only},
@@ -84,58 +101,66 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
          &m.indexer_scale, model | sparse_only},
         {"sparse_top_k", "Sparse attention",
          "tokens that each query may read: one number, or one per layer (64,64,32,...)", &m.sparse_top_k,
-         model | sparse_only},
+         model | sparse_only, largest_width},
         {"indexer_loss_weight", "Sparse attention", "weight of the alignment loss", &c.indexer_loss_weight,
          training | sparse_only},
         {"warmup_steps", "Sparse attention", "steps that train the indexer alone", &c.warmup_steps,
-         training | sparse_only},
+         training | sparse_only, most_steps},
         {"warmup_lr", "Sparse attention", "learning rate of those steps", &c.warmup_lr,
          training | sparse_only},
         {"sparse_steps", "Sparse attention", "training steps of the sparse model", &c.sparse_steps,
-         training | sparse_only},
+         training | sparse_only, most_steps},
         {"sparse_learning_rate", "Sparse attention",
          "peak learning rate of those steps; 0: learning_rate, a tenth of it with --sparse_init classic",
          &c.sparse_learning_rate, training | sparse_only},
         {"sparse_init", "Sparse attention", "scratch, or classic: start from the trained classic model",
          &c.sparse_init, training | sparse_only},
 
-        {"batch_size", "Training", "windows per step", &c.batch_size, training},
+        {"batch_size", "Training", "windows per step", &c.batch_size, training, largest_batch},
         {"classic_steps", "Training", "training steps of the classic model", &c.classic_steps,
-         training | classic_only},
+         training | classic_only, most_steps},
         {"optimizer", "Training", "muon (hidden matrices; AdamW for the rest) or adamw (for everything)",
          &c.optimizer, training},
         {"learning_rate", "Training", "peak learning rate (Muon; AdamW runs at a tenth)", &c.learning_rate,
          training},
         {"weight_decay", "Training", "of AdamW", &c.weight_decay, training},
-        {"grad_clip", "Training", "largest global gradient norm", &c.grad_clip, training},
+        {"grad_clip", "Training", "largest global gradient norm; inf: no clipping", &c.grad_clip,
+         training | may_be_infinite},
         {"load_balancing_weight", "Training", "weight of the experts' load-balancing loss",
          &c.load_balancing_weight, training},
         {"bias_update_speed", "Training", "change of a router's bias per step with --router sigmoid_bias",
          &c.bias_update_speed, training},
-        {"eval_every", "Training", "steps between evaluations", &c.eval_every, training},
-        {"eval_batches", "Training", "validation batches per evaluation; 0: all", &c.eval_batches, training},
-        {"seed", "Training", "of weights, batches and dropout", &c.seed, training},
+        {"eval_every", "Training", "steps between evaluations", &c.eval_every, training, most_steps},
+        {"eval_batches", "Training", "validation batches per evaluation; 0: all", &c.eval_batches, training,
+         most_steps},
+        {"seed", "Training", "of weights, batches and dropout", &c.seed, training, largest_seed},
 
-        {"data", "Data", "your own text: a file or a folder of .txt and .md files", &c.data, data},
+        {"data", "Data",
+         "your own text: a file, or a folder of .txt, .md and .jsonl files (on each line an object with a "
+         "\"text\")",
+         &c.data, data},
         {"tokenizer", "Data", "a Hugging Face tokenizer.json (byte-level BPE); empty: train one",
          &c.tokenizer, data},
         {"protocol", "Data", "heldout: contiguous split; overlap: the original's leaking windows",
          &c.protocol, data},
-        {"max_tokens", "Data", "use only the first so many tokens; 0: all", &c.max_tokens, data},
-        {"num_documents", "Data", "use only the first so many documents; 0: all", &c.num_documents, data},
+        {"max_tokens", "Data", "use only the first so many tokens; 0: all", &c.max_tokens, data,
+         largest_count},
+        {"num_documents", "Data", "use only the first so many documents; 0: all", &c.num_documents, data,
+         largest_count},
         {"val_fraction", "Data", "share of the text kept for validation", &c.val_fraction, data},
-        {"cache_dir", "Data", "where encoded text is kept between runs", &c.cache_dir, place},
+        {"cache_dir", "Data", "where encoded text is kept between runs; empty: nowhere", &c.cache_dir,
+         place | may_be_empty},
 
         {"results_dir", "Running", "where results are written", &c.results_dir, place},
         {"stages", "Running", "which of classic,sparse,compare to run", &c.stages, place},
         {"device", "Running", "auto, cpu or cuda", &c.device, running},
         {"precision", "Running", "of matrix products and attention on a GPU: fp32, tf32 or bf16",
          &c.precision, training},
-        {"threads", "Running", "0: all cores", &c.threads, running},
+        {"threads", "Running", "0: all cores", &c.threads, running, most_threads},
         {"memory_limit_mb", "Running", "refuse to use more tensor memory than this; 0: no limit",
-         &c.memory_limit_mb, running},
+         &c.memory_limit_mb, running, largest_count},
         {"checkpoint_every", "Running", "steps between checkpoints for --resume", &c.checkpoint_every,
-         running},
+         running, most_steps},
         {"tensorboard", "Running", "also write TensorBoard event files beside metrics.jsonl and metrics.csv",
          &c.tensorboard, place},
     };
@@ -164,19 +189,37 @@ ConfigKey config_key(ExperimentConfig& config, const std::string& name) {
 
 namespace {
 
+// Whether `text` is one number as std::from_chars reads it. `fits` tells a number that the type cannot hold.
 template <class Number>
-bool parse_number(const std::string& text, Number& value) {
+bool is_number(const std::string& text, Number& value, bool& fits) {
     const char* end = text.data() + text.size();
     const auto parsed = std::from_chars(text.data(), end, value);
-    return parsed.ec == std::errc() && parsed.ptr == end && std::isfinite(static_cast<double>(value));
+    fits = parsed.ec != std::errc::result_out_of_range;
+    return parsed.ec != std::errc::invalid_argument && parsed.ptr == end;
+}
+
+// 3000, also written as 3e3.
+bool is_whole_number(const std::string& text, int64_t& value) {
+    bool fits = false;
+    if (is_number(text, value, fits)) return fits;
+    double number = 0;
+    if (!is_number(text, number, fits) || !fits) return false;
+    const std::optional<int64_t> whole = whole_number_in(number);
+    value = whole.value_or(0);
+    return whole.has_value();
 }
 
 // Each throws what it wants in place of the text.
 void parse(const std::string& text, int64_t* value) {
-    if (!parse_number(text, *value)) throw std::invalid_argument("a whole number");
+    bool fits = true;
+    int64_t ignored = 0;
+    if (is_number(text, ignored, fits) && !fits) throw std::invalid_argument("a whole number below 2^63");
+    if (!is_whole_number(text, *value)) throw std::invalid_argument("a whole number");
 }
 void parse(const std::string& text, double* value) {
-    if (!parse_number(text, *value)) throw std::invalid_argument("a number");
+    bool fits = true;
+    if (!is_number(text, *value, fits)) throw std::invalid_argument("a number");
+    if (!fits) throw std::invalid_argument("a number that float64 can hold");
 }
 void parse(const std::string& text, std::string* value) {
     *value = text;
@@ -192,7 +235,7 @@ void parse(const std::string& text, PerLayer* value) {
     std::vector<int64_t> values;
     for (const std::string& item : split_names(text)) {
         values.emplace_back();
-        if (!parse_number(item, values.back()))
+        if (!is_whole_number(item, values.back()))
             throw std::invalid_argument("a whole number, or one per layer such as 64,64,32");
     }
     *value = PerLayer(values);
@@ -209,6 +252,7 @@ struct TextOf {
 
 struct JsonOf {
     nlohmann::ordered_json operator()(const NamedChoice& value) const { return value.text(); }
+    nlohmann::ordered_json operator()(const double* value) const { return json_number(*value); }
     template <class T>
     nlohmann::ordered_json operator()(const T* value) const {
         return *value;
@@ -284,9 +328,53 @@ void require_not_negative(const char* key, double value) {
     if (!(value >= 0)) fail_usage(fmt::format("{}: {}, want at least 0", key, value));
 }
 
+// Throws what is wanted in place of the value.
+class ValueCheck {
+  public:
+    explicit ValueCheck(const ConfigKey& key) : key_(key) {}
+
+    void operator()(const int64_t* value) const { check_most(*value); }
+    void operator()(const PerLayer* values) const {
+        for (const int64_t value : values->values()) check_most(value);
+    }
+    void operator()(const double* value) const {
+        const bool unlimited = key_.is(KeyNature::may_be_infinite) && *value > 0;
+        if (!std::isfinite(*value) && !(unlimited && std::isinf(*value)))
+            throw std::invalid_argument("a finite number");
+    }
+    void operator()(const std::string* value) const {
+        if (value->find('\0') != std::string::npos) throw std::invalid_argument("a text without NUL bytes");
+        if (count_invalid_utf8(*value) > 0)
+            throw std::invalid_argument(
+                "UTF-8, which JSON files are written in; rename the file, or link to it");
+    }
+    void operator()(const bool*) const {}
+    void operator()(const NamedChoice&) const {}
+
+  private:
+    void check_most(int64_t value) const {
+        if (value > key_.most) throw std::invalid_argument(fmt::format("at most {}", key_.most));
+    }
+    const ConfigKey& key_;
+};
+
 }  // namespace
 
+void check_value(const ConfigKey& key) {
+    try {
+        std::visit(ValueCheck(key), key.value);
+    } catch (const std::invalid_argument& wanted) {
+        const bool text = std::holds_alternative<std::string*>(key.value);
+        fail_usage(fmt::format("{}: {}, want {}", key.name,
+                               text ? shown(json_of(key.value)) : text_of(key.value), wanted.what()));
+    }
+}
+
 void validate(const ExperimentConfig& c) {
+    ExperimentConfig copy = c;
+    for (const ConfigKey& key : config_keys(copy)) check_value(key);
+    if (c.results_dir.empty())
+        fail_usage("results_dir: empty, want a folder; is a variable in the command or the file not set?");
     validate(c.model);
     require_at_least("batch_size", c.batch_size, 1);
     require_at_least("classic_steps", c.classic_steps, 1);
@@ -312,6 +400,14 @@ void validate(const ExperimentConfig& c) {
         fail_usage(fmt::format("val_fraction: {}, want between 0 and 1", c.val_fraction));
 }
 
+void check_config(const ExperimentConfig& config, const std::string& source) {
+    try {
+        validate(config);
+    } catch (const Error& e) {
+        throw Error(ErrorKind::bad_file, source + ": " + e.what());
+    }
+}
+
 void to_json(nlohmann::ordered_json& json, const PerLayer& numbers) {
     if (numbers.values().size() == 1)
         json = numbers.values().front();
@@ -329,14 +425,17 @@ nlohmann::ordered_json config_to_json(const ExperimentConfig& config) {
 
 namespace {
 
+// Each throws what it wants in place of the JSON.
 void assign(const nlohmann::ordered_json& from, int64_t* to) {
-    if (!from.is_number_integer()) throw std::invalid_argument("a whole number");
-    *to = from.get<int64_t>();
+    const std::optional<int64_t> number = whole_number_in(from);
+    if (!number) throw std::invalid_argument("a whole number");
+    *to = *number;
 }
 
 void assign(const nlohmann::ordered_json& from, double* to) {
-    if (!from.is_number()) throw std::invalid_argument("a number");
-    *to = from.get<double>();
+    const std::optional<double> number = number_in(from);
+    if (!number || from.is_null()) throw std::invalid_argument("a number");
+    *to = *number;
 }
 
 void assign(const nlohmann::ordered_json& from, std::string* to) {
@@ -349,24 +448,38 @@ void assign(const nlohmann::ordered_json& from, bool* to) {
     *to = from.get<bool>();
 }
 
+// A name; for a list of names also a list of texts.
 void assign(const nlohmann::ordered_json& from, const NamedChoice& to) {
-    const std::string text = from.is_string() ? from.get<std::string>() : "";
+    std::string text = from.is_string() ? from.get<std::string>() : "";
+    if (from.is_array())
+        for (const auto& item : from)
+            text += (text.empty() ? "" : ",") + (item.is_string() ? item.get<std::string>() : "?");
     if (!to.set(text)) throw std::invalid_argument(to.wanted(text));
 }
 
+// A number, a list of numbers, or what a command line would hold.
 void assign(const nlohmann::ordered_json& from, PerLayer* to) {
-    const bool list =
-        from.is_array() && !from.empty() &&
-        std::all_of(from.begin(), from.end(), [](const auto& v) { return v.is_number_integer(); });
-    if (list)
-        *to = PerLayer(from.get<std::vector<int64_t>>());
-    else if (from.is_number_integer())
-        *to = from.get<int64_t>();
-    else
-        throw std::invalid_argument("a whole number or a list of them");
+    if (from.is_string()) return parse(from.get<std::string>(), to);
+    std::vector<int64_t> values;
+    for (const auto& item : from.is_array() ? from : nlohmann::ordered_json::array({from})) {
+        const std::optional<int64_t> number = whole_number_in(item);
+        if (!number) throw std::invalid_argument("a whole number or a list of them");
+        values.push_back(*number);
+    }
+    if (values.empty()) throw std::invalid_argument("a whole number or a list of them");
+    *to = PerLayer(values);
 }
 
 }  // namespace
+
+void set_from_json(const ConfigValue& value, const std::string& place, const std::string& name,
+                   const nlohmann::ordered_json& json) {
+    try {
+        std::visit([&](const auto& to) { assign(json, to); }, value);
+    } catch (const std::invalid_argument& wanted) {
+        fail_bad_file(fmt::format("{}: {} is {}, want {}", place, name, shown(json), wanted.what()));
+    }
+}
 
 ExperimentConfig config_from_json(const nlohmann::ordered_json& json, const std::string& source,
                                   bool ignore_unknown) {
@@ -382,11 +495,7 @@ ExperimentConfig config_from_json(const nlohmann::ordered_json& json, const std:
             if (ignore_unknown) continue;
             fail_bad_file(fmt::format("{}: unknown key '{}'", source, name));
         }
-        try {
-            std::visit([&](const auto& to) { assign(value, to); }, key->value);
-        } catch (const std::invalid_argument& wanted) {
-            fail_bad_file(fmt::format("{}: {} is {}, want {}", source, name, value.dump(), wanted.what()));
-        }
+        set_from_json(key->value, source, name, value);
     }
     return config;
 }

@@ -120,6 +120,9 @@ std::string text_of(const ConfigValue& value);
 // Throws a usage error that begins with `name` for a text that is not of the value's type.
 void set_from_text(const ConfigValue& value, const std::string& name, const std::string& text);
 nlohmann::ordered_json json_of(const ConfigValue& value);
+// Throws a bad_file error for a value of another type: `place: d_model is "wide", want a whole number`.
+void set_from_json(const ConfigValue& value, const std::string& place, const std::string& name,
+                   const nlohmann::ordered_json& json);
 
 // What a key is about; several may hold.
 enum class KeyNature : unsigned {
@@ -131,6 +134,9 @@ enum class KeyNature : unsigned {
     running = 1 << 5,       // how a run happens; it shapes no result, so config.json does not hold it
     place = 1 << 6,         // what is written where; likewise, and no study can vary it
     label = 1 << 7,         // a name for the other keys' values
+    // Of its values:
+    may_be_infinite = 1 << 8,  // inf: no limit
+    may_be_empty = 1 << 9,     // one may ask for the empty text, also on a command line
 };
 constexpr KeyNature operator|(KeyNature a, KeyNature b) {
     return static_cast<KeyNature>(static_cast<unsigned>(a) | static_cast<unsigned>(b));
@@ -142,6 +148,9 @@ struct ConfigKey {
     const char* help;
     ConfigValue value;
     KeyNature nature;
+    // The largest whole number that is taken: what no machine can do is refused before it is tried, and sizes
+    // can be multiplied. 0 for a key of another type.
+    int64_t most = 0;
 
     bool is(KeyNature what) const {
         return (static_cast<unsigned>(nature) & static_cast<unsigned>(what)) != 0;
@@ -166,8 +175,15 @@ std::string config_value(const ExperimentConfig& config, const std::string& key)
 
 // small, medium, large. Throws a usage error that lists them.
 void apply_preset(ExperimentConfig& config, const std::string& name);
-// Throws a usage error naming the key, its value and the remedy.
+// What a key says of its own values, whatever the other keys are: numbers are finite and not above `most`,
+// texts are UTF-8. Throws a usage error naming the key and its value.
+void check_value(const ConfigKey& key);
+// check_value of each key, and how they fit together. Throws a usage error naming the key, its value and the
+// remedy.
 void validate(const ExperimentConfig& config);
+
+// The same for a configuration from a file: a bad_file error that begins with `source`.
+void check_config(const ExperimentConfig& config, const std::string& source);
 
 nlohmann::ordered_json config_to_json(const ExperimentConfig& config);
 // Reads the keys that are present; unknown keys and wrong types are bad_file errors that begin with `source`.

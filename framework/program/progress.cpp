@@ -8,17 +8,20 @@
 #include <cmath>
 #include <cstdio>
 #include <limits>
+#include <memory>
 #include <vector>
 
 namespace sieve {
 namespace {
 
+const std::string clear_line = "\r\x1b[2K";
+
 // Room on the terminal's line beside the ^C that it shows when the key is pressed, which would wrap the line.
 // Asked for each line, because a window is resized.
-size_t free_columns() {
+size_t free_columns(int fd) {
     constexpr size_t usual = 80, key = 3;
     winsize window{};
-    const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0;
+    const bool known = ioctl(fd, TIOCGWINSZ, &window) == 0 && window.ws_col > 0;
     const size_t columns = known ? window.ws_col : usual;
     return columns > key ? columns - key : 1;
 }
@@ -41,7 +44,18 @@ std::string human_bytes(int64_t bytes) {
 std::string human_count(int64_t count) {
     if (count < 10000) return fmt::format("{}", count);
     if (count < 1000000) return fmt::format("{:.1f} k", static_cast<double>(count) / 1e3);
-    return fmt::format("{:.2f} M", static_cast<double>(count) / 1e6);
+    if (count < 1000000000) return fmt::format("{:.2f} M", static_cast<double>(count) / 1e6);
+    return fmt::format("{:.2f} G", static_cast<double>(count) / 1e9);
+}
+
+std::string number_text(const std::string& format, double value) {
+    std::string fitting = format;
+    if (std::isfinite(value) && std::abs(value) >= 1e8) {
+        const size_t begin = fitting.find('{'), end = fitting.find('}');
+        const bool sign = fitting.substr(begin, end - begin).find('+') != std::string::npos;
+        fitting.replace(begin, end - begin + 1, sign ? "{:+.1e}" : "{:.1e}");
+    }
+    return fmt::format(fmt::runtime(fitting), value);
 }
 
 std::string progress_line(const std::string& stage, const StepReport& r, size_t columns) {
@@ -50,11 +64,11 @@ std::string progress_line(const std::string& stage, const StepReport& r, size_t 
         int importance;
     };
     std::vector<Field> fields{{fmt::format("{} {}/{}", stage, r.step, r.steps), 6},
-                              {fmt::format(" | loss {:.4f}", r.loss), 4},
-                              {std::isnan(r.val_loss) ? "" : fmt::format(" | val {:.4f}", r.val_loss), 3},
+                              {number_text(" | loss {:.4f}", r.loss), 4},
+                              {std::isnan(r.val_loss) ? "" : number_text(" | val {:.4f}", r.val_loss), 3},
                               {fmt::format(" | lr {:.2e}", r.learning_rate), 1},
-                              {fmt::format(" | grad {:.2f}", r.grad_norm), 0},
-                              {fmt::format(" | {:.0f} tok/s", r.tokens_per_second), 2},
+                              {number_text(" | grad {:.2f}", r.grad_norm), 0},
+                              {number_text(" | {:.0f} tok/s", r.tokens_per_second), 2},
                               {fmt::format(" | ETA {}", human_time(r.seconds_left)), 5}};
     const auto joined = [&] {
         std::string line;
@@ -76,27 +90,76 @@ Progress::~Progress() {
 
 void Progress::step(const StepReport& r) {
     if (quiet_) return;
-    using namespace std::chrono_literals;
     const auto now = std::chrono::steady_clock::now();
     const bool last_step = r.step == r.steps;
-    if (now - last_ < (terminal_ ? 200ms : 15s) && !last_step) return;
+    const auto pause = std::chrono::milliseconds(terminal_ ? 200 : 15000);
+    if (now - last_ < pause && !last_step) return;
     last_ = now;
-    const std::string text =
-        progress_line(stage_, r, terminal_ ? free_columns() : std::numeric_limits<size_t>::max());
-    if (terminal_)
-        fmt::print("\r\x1b[2K{}", text);
-    else
-        fmt::print("{}\n", text);
+    const std::string text = progress_line(
+        stage_, r, terminal_ ? free_columns(STDOUT_FILENO) : std::numeric_limits<size_t>::max());
+    // A line that cannot be written ends no training: run_program says so in the end.
+    std::fputs(terminal_ ? (clear_line + text).c_str() : (text + "\n").c_str(), stdout);
     open_line_ = terminal_;
     std::fflush(stdout);
 }
 
 void Progress::line(const std::string& text) {
     if (quiet_) return;
-    if (open_line_) fmt::print("\r\x1b[2K");
+    std::fputs(((open_line_ ? clear_line : "") + text + "\n").c_str(), stdout);
     open_line_ = false;
-    fmt::print("{}\n", text);
     std::fflush(stdout);
+}
+
+namespace {
+
+class Loading {
+  public:
+    ~Loading() { clear(); }
+
+    void note(const std::string& text) {
+        clear();
+        std::fputs((text + "\n").c_str(), stderr);
+    }
+
+    void progress(const std::string& what, int64_t done, int64_t total) {
+        using namespace std::chrono_literals;
+        const auto now = std::chrono::steady_clock::now();
+        if (what != what_) {
+            what_ = what;
+            due_ = now + 1s;
+        }
+        if (done == total) return clear();
+        if (now < due_) return;
+        due_ = now + (terminal_ ? 200ms : 15s);
+        const std::string text =
+            total > 0 ? fmt::format("{}: {:.0f} %", what,
+                                    100 * static_cast<double>(done) / static_cast<double>(total))
+                      : fmt::format("{}: {}", what, human_bytes(done));
+        std::fputs(terminal_ ? (clear_line + text.substr(0, free_columns(STDERR_FILENO))).c_str()
+                             : (text + "\n").c_str(),
+                   stderr);
+        open_line_ = terminal_;
+    }
+
+  private:
+    void clear() {
+        if (open_line_) std::fputs(clear_line.c_str(), stderr);
+        open_line_ = false;
+    }
+
+    bool terminal_ = isatty(STDERR_FILENO) != 0, open_line_ = false;
+    std::string what_;
+    std::chrono::steady_clock::time_point due_;
+};
+
+}  // namespace
+
+DataLog loading_log() {
+    const auto loading = std::make_shared<Loading>();
+    return {[loading](const std::string& line) { loading->note(line); },
+            [loading](const std::string& what, int64_t done, int64_t total) {
+                loading->progress(what, done, total);
+            }};
 }
 
 }  // namespace sieve

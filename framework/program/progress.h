@@ -6,11 +6,17 @@
 #include <cstdint>
 #include <string>
 
+#include "framework/data/data_log.h"
+
 namespace sieve {
 
 std::string human_time(double seconds);  // "41 s", "12 min 5 s", "3 h 20 min"
 std::string human_bytes(int64_t bytes);  // "512 KiB", "1.4 GiB"
 std::string human_count(int64_t count);  // "9.1 M"
+
+// `format` holds one number, such as "perplexity {:.2f}". One that would have nine digits or more before its
+// point is written as 1.2e+228, so that tables hold it.
+std::string number_text(const std::string& format, double value);
 
 struct StepReport {
     int64_t step, steps;
@@ -21,6 +27,10 @@ struct StepReport {
 
 // One line of at most `columns` characters: what does not fit is left out, the least important first.
 std::string progress_line(const std::string& stage, const StepReport& report, size_t columns);
+
+// For load_dataset: notes as lines on stderr, and work that takes longer than a second as a line that is
+// updated on a terminal, as plain lines now and then in a pipe.
+DataLog loading_log();
 
 class Progress {
   public:

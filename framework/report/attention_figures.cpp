@@ -312,15 +312,15 @@ Json summary(const Doubles& values) {
     double squares = 0;
     for (const double v : values) squares += (v - mean) * (v - mean);
     return {{"count", values.size()},
-            {"mean", mean},
-            {"std", std::sqrt(squares / static_cast<double>(values.size()))},
-            {"min", plot::quantile(values, 0)},
-            {"p5", plot::quantile(values, 0.05)},
-            {"p25", plot::quantile(values, 0.25)},
-            {"median", plot::quantile(values, 0.5)},
-            {"p75", plot::quantile(values, 0.75)},
-            {"p95", plot::quantile(values, 0.95)},
-            {"max", plot::quantile(values, 1)}};
+            {"mean", json_number(mean)},
+            {"std", json_number(std::sqrt(squares / static_cast<double>(values.size())))},
+            {"min", json_number(plot::quantile(values, 0))},
+            {"p5", json_number(plot::quantile(values, 0.05))},
+            {"p25", json_number(plot::quantile(values, 0.25))},
+            {"median", json_number(plot::quantile(values, 0.5))},
+            {"p75", json_number(plot::quantile(values, 0.75))},
+            {"p95", json_number(plot::quantile(values, 0.95))},
+            {"max", json_number(plot::quantile(values, 1))}};
 }
 
 // The quantiles come from evenly spaced ranks, the rest from all values.

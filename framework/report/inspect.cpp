@@ -16,22 +16,30 @@ namespace {
 
 constexpr float blank = std::numeric_limits<float>::quiet_NaN();
 
-// exp(z - lse) of one head over the keys that `reads` names.
+// The probabilities of one head over the keys that `reads` names.
 template <class Reads>
 std::vector<float> head_weights(const AttentionTrace& t, int64_t head, const Reads& reads) {
     const int64_t T = t.q.dim(2), dh = t.q.dim(3);
     const float* q = t.q.data<float>() + head * T * dh;
     const float* k = t.k.data<float>() + head / (t.q.dim(1) / t.k.dim(1)) * T * dh;
-    const float* lse = t.lse.data<float>() + head * T;
     std::vector<float> weights(static_cast<size_t>(T * T), blank);
-    for (int64_t i = 0; i < T; ++i)
+    std::vector<double> z(static_cast<size_t>(T));
+    for (int64_t i = 0; i < T; ++i) {
+        double largest = -std::numeric_limits<double>::infinity(), sum = 0;
         for (int64_t s = 0; s <= i; ++s) {
             if (!reads(i, s)) continue;
             double dot = 0;
             for (int64_t c = 0; c < dh; ++c) dot += static_cast<double>(q[i * dh + c]) * k[s * dh + c];
-            weights[static_cast<size_t>(i * T + s)] =
-                static_cast<float>(std::exp(t.scale * dot - static_cast<double>(lse[i])));
+            z[static_cast<size_t>(s)] = t.scale * dot;
+            largest = std::max(largest, t.scale * dot);
         }
+        for (int64_t s = 0; s <= i; ++s)
+            if (reads(i, s)) sum += std::exp(z[static_cast<size_t>(s)] - largest);
+        for (int64_t s = 0; s <= i; ++s)
+            if (reads(i, s))
+                weights[static_cast<size_t>(i * T + s)] =
+                    static_cast<float>(std::exp(z[static_cast<size_t>(s)] - largest) / sum);
+    }
     return weights;
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -31,9 +32,9 @@ double number_at(const Json& json, const std::string& place, const std::string& 
     if (!json.contains(pointer))
         fail_bad_file(fmt::format("{}: has no {}; is it of another version?", path, place));
     const Json& value = json.at(pointer);
-    if (!value.is_number())
-        fail_bad_file(fmt::format("{}: {} is {}, want a number", path, place, value.dump()));
-    return value.get<double>();
+    const Number number = number_in(value);
+    if (!number) fail_bad_file(fmt::format("{}: {} is {}, want a number", path, place, shown(value)));
+    return *number;
 }
 
 // A value as a person writes it: a text without quotes.
@@ -60,14 +61,14 @@ struct Run {  // NOLINT(bugprone-exception-escape): moving a Json does not throw
 // ---- tables
 
 Cell number_cell(Number value, const char* format) {
-    if (!value) return {"–"};
-    return {fmt::format(fmt::runtime(format), *value), value};
+    if (!value || std::isnan(*value)) return {"–"};
+    return {number_text(format, *value), value};
 }
 
 Cell difference_cell(Number classic, Number sparse) {
-    if (!classic || !sparse || *classic == 0) return {"–"};
+    if (!classic || !sparse) return {"–"};
     const double percent = 100 * (*sparse / *classic - 1);
-    return {fmt::format("{:+.2f} %", percent), percent};
+    return number_cell(std::isfinite(percent) ? Number(percent) : Number(), "{:+.2f} %");
 }
 
 // Rows that show the same measure of both variants.
@@ -163,13 +164,29 @@ std::string criteria_table(const Json& metrics, const std::string& path) {
         const std::string place = fmt::format("/success_criteria/{}", i);
         const double measured = number_at(metrics, place + "/measured", path);
         const Json& item = metrics.at(Json::json_pointer(place));
-        const bool met = item.value("met", Json()) == Json(true);
+        const Json met = item.value("met", Json());
+        Cell cell = number_cell(measured, "{:.3f}");
+        if (item.contains("lower_quartile"))
+            cell.text +=
+                fmt::format(" ({:.3f} to {:.3f})", number_at(metrics, place + "/lower_quartile", path),
+                            number_at(metrics, place + "/upper_quartile", path));
+        const std::string verdict = met.is_null()       ? name_of(Verdict::undecided)
+                                    : met == Json(true) ? name_of(Verdict::met)
+                                                        : name_of(Verdict::not_met);
         table.rows.push_back({{text_at(item, "criterion")},
                               {text_at(item, "wanted")},
-                              number_cell(measured, "{:.3f}"),
-                              {met ? "met" : "not met", {}, met ? "good" : "bad"}});
+                              cell,
+                              {verdict,
+                               {},
+                               met.is_null()       ? ""
+                               : met == Json(true) ? "good"
+                                                   : "bad"}});
     }
-    return "<p>What the original experiment set out to reach, judged on what was measured here.</p>\n" +
+    return "<p>What the original experiment set out to reach, judged on what was measured here. The speed-up "
+           "is the "
+           "median of steps that the two models did in turns, with the middle half of the pairs; where that "
+           "half holds "
+           "the wanted value, the machine was too busy to decide.</p>\n" +
            table_html(table);
 }
 
@@ -177,8 +194,8 @@ Cell spread_cell(const Json& statistics, const std::string& place, const char* f
                  const std::string& path) {
     if (number_at(statistics, place + "/count", path) == 0) return {"–"};
     const double mean = number_at(statistics, place + "/mean", path);
-    const std::string text = fmt::format("{} ± {}", format, format);
-    return {fmt::format(fmt::runtime(text), mean, number_at(statistics, place + "/std", path)), mean};
+    const double deviation = number_at(statistics, place + "/std", path);
+    return {number_text(format, mean) + " ± " + number_text(format, deviation), mean};
 }
 
 // "64", or "64,64,32" when it differs from layer to layer.
@@ -503,7 +520,7 @@ std::string Report::introduction() const {
 std::string Report::tiles() const {
     std::vector<Tile> tiles;
     const auto value = [](const Run& run, const char* format, auto measure) {
-        return run.history ? fmt::format(fmt::runtime(format), measure(*run.history)) : std::string("–");
+        return run.history ? number_text(format, measure(*run.history)) : std::string("–");
     };
     const auto both = [&](const char* title, const char* format, const std::string& unit, auto measure) {
         std::string remark = "classic → sparse";

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/html.h"
@@ -116,11 +118,17 @@ bool is_number_column(const Table& table, size_t column) {
     return false;
 }
 
+// As the page's script reads it.
+std::string script_number(double value) {
+    if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
+    return fmt::format("{}", value);
+}
+
 std::string cell_html(const Cell& cell, bool in_number_column) {
     std::string classes = in_number_column ? "number" : "";
     if (!cell.style.empty()) classes += (classes.empty() ? "" : " ") + cell.style;
     return fmt::format("<td{}{}>{}</td>", classes.empty() ? "" : fmt::format(" class=\"{}\"", classes),
-                       cell.number ? fmt::format(" data-value=\"{}\"", *cell.number) : "",
+                       cell.number ? fmt::format(" data-value=\"{}\"", script_number(*cell.number)) : "",
                        escape_html(cell.text));
 }
 

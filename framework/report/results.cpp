@@ -46,8 +46,8 @@ Json training_results(const TrainingHistory& history, const Manifest& manifest) 
     const MachineUsed& machine = manifest.sessions.back().machine;
     Json json = state_of_history(history);
     json["run"] = manifest.run;
-    json["avg_time_per_step"] = mean_step_seconds(history);
-    json["median_time_per_step"] = typical_step_seconds(history);
+    json["avg_time_per_step"] = json_number(mean_step_seconds(history));
+    json["median_time_per_step"] = json_number(typical_step_seconds(history));
     json["total_time"] = history.total_seconds;
     json["protocol"] = name_of(config.protocol);
     json["data"] = manifest.data;
@@ -60,19 +60,13 @@ Json training_results(const TrainingHistory& history, const Manifest& manifest) 
         json["sparsity"] = {{"square", sparsity.square}, {"causal", sparsity.causal}};
         std::vector<int64_t> steps(history["warmup_loss"].size());
         for (size_t i = 0; i < steps.size(); ++i) steps[i] = static_cast<int64_t>(i) + 1;
-        json["warmup_results"] = {{"steps", steps}, {"indexer_loss", history["warmup_loss"]}};
+        json["warmup_results"] = {{"steps", steps}, {"indexer_loss", json["warmup_loss"]}};
     }
     return json;
 }
 
 TrainingHistory read_training_results(const std::string& path) {
-    const Json json = read_json(path);
-    TrainingHistory h;
-    try {
-        h = history_from_state(json);
-    } catch (const Json::exception& e) {
-        fail_bad_file(fmt::format("{}: not a training_results.json of this version: {}", path, e.what()));
-    }
+    TrainingHistory h = history_from_state(read_json(path), path);
     const size_t n = h.steps.size();
     if (n == 0) fail_bad_file(fmt::format("{}: holds no evaluation", path));
     for (const MetricKey metric : evaluation_metrics()) {
@@ -87,32 +81,54 @@ TrainingHistory read_training_results(const std::string& path) {
 namespace {
 
 Json performance_of(const TrainingHistory& h) {
-    return {{"val_loss", h["val_loss"].back()},
-            {"val_accuracy", h["val_accuracy"].back()},
-            {"val_perplexity", h["val_perplexity"].back()},
-            {"best_val_loss", *std::min_element(h["val_loss"].begin(), h["val_loss"].end())},
-            {"train_loss", h["train_loss"].back()}};
+    return {{"val_loss", json_number(h["val_loss"].back())},
+            {"val_accuracy", json_number(h["val_accuracy"].back())},
+            {"val_perplexity", json_number(h["val_perplexity"].back())},
+            {"best_val_loss", json_number(*std::min_element(h["val_loss"].begin(), h["val_loss"].end()))},
+            {"train_loss", json_number(h["train_loss"].back())}};
+}
+
+// Of what json_number wrote.
+double number_of(const Json& json) {
+    return number_in(json).value();
 }
 
 Json difference_of(const Json& classic, const Json& sparse) {
     Json difference;
     for (const auto& [key, value] : classic.items())
-        difference[key] = sparse.at(key).get<double>() - value.get<double>();
+        difference[key] = json_number(number_of(sparse.at(key)) - number_of(value));
     difference["val_loss_percent"] =
-        100 * difference["val_loss"].get<double>() / classic["val_loss"].get<double>();
+        json_number(100 * number_of(difference["val_loss"]) / number_of(classic["val_loss"]));
     return difference;
 }
 
 Json efficiency_of(const TrainingHistory& h) {
-    return {{"time_per_step", typical_step_seconds(h)},
-            {"avg_time_per_step", mean_step_seconds(h)},
+    return {{"time_per_step", json_number(typical_step_seconds(h))},
+            {"avg_time_per_step", json_number(mean_step_seconds(h))},
             {"total_time", h.total_seconds},
             {"warmup_time", h.warmup_seconds},
             {"peak_memory_bytes", h.peak_memory_bytes}};
 }
 
+// "met" is null when the measurement does not decide.
+Json criterion(const std::string& what, double measured, const std::string& wanted, Verdict verdict) {
+    return {{"criterion", what},
+            {"wanted", wanted},
+            {"measured", json_number(measured)},
+            {"met", verdict == Verdict::undecided ? Json() : Json(verdict == Verdict::met)},
+            {"verdict", name_of(verdict)}};
+}
 Json criterion(const std::string& what, double measured, const std::string& wanted, bool met) {
-    return {{"criterion", what}, {"wanted", wanted}, {"measured", measured}, {"met", met}};
+    return criterion(what, measured, wanted, met ? Verdict::met : Verdict::not_met);
+}
+
+// Steps that took turns: the times of two trainings, one after the other, say nothing on a machine whose load
+// drifts.
+Json speedup_criterion(const Quartiles& speedup) {
+    Json json = criterion("speed-up per step", speedup.median, "at least 1.2", judge(speedup, 1.2));
+    json["lower_quartile"] = speedup.lower;
+    json["upper_quartile"] = speedup.upper;
+    return json;
 }
 
 bool all_finite(const std::vector<double>& values) {
@@ -120,15 +136,14 @@ bool all_finite(const std::vector<double>& values) {
 }
 
 // The original experiment's criteria, judged on what was measured.
-Json success_criteria(const TrainingHistory& classic, const TrainingHistory& sparse,
-                      const Sparsity& sparsity) {
+Json success_criteria(const TrainingHistory& classic, const TrainingHistory& sparse, const Sparsity& sparsity,
+                      const Quartiles& speedup) {
     const double loss_ratio = sparse["val_loss"].back() / classic["val_loss"].back();
-    const double speedup = typical_step_seconds(classic) / typical_step_seconds(sparse);
     const bool stable = all_finite(classic["step_loss"]) && all_finite(sparse["step_loss"]) &&
                         sparse["val_loss"].back() < sparse["val_loss"].front() + 1;
     return Json::array({criterion("sparse validation loss / classic validation loss", loss_ratio,
                                   "at most 1.05", loss_ratio <= 1.05),
-                        criterion("speed-up per step", speedup, "at least 1.2", speedup >= 1.2),
+                        speedup_criterion(speedup),
                         criterion("sparsity of the square", sparsity.square, "0.40 to 0.60",
                                   sparsity.square >= 0.4 && sparsity.square <= 0.6),
                         criterion("sparsity of the causal triangle", sparsity.causal, "0.40 to 0.60",
@@ -175,23 +190,27 @@ void judge_against_baseline(Json& metrics, const BaselineLoss& baseline, double 
 
 void print_row(const char* what, double classic, double sparse, const char* format,
                const std::string& remark = "") {
-    const auto text = [&](double v) { return fmt::format(fmt::runtime(format), v); };
+    const auto text = [&](double v) { return number_text(format, v); };
     fmt::print("  {:<24} {:>12} {:>12}  {}\n", what, text(classic), text(sparse), remark);
 }
 
 void print_comparison(const Json& metrics, const TrainingHistory& c, const TrainingHistory& s) {
     fmt::print("\n  {:<24} {:>12} {:>12}\n", "", "classic", "sparse");
-    print_row(
-        "validation loss", c["val_loss"].back(), s["val_loss"].back(), "{:.4f}",
-        fmt::format("{:+.2f} %", metrics["performance"]["difference"]["val_loss_percent"].get<double>()));
+    print_row("validation loss", c["val_loss"].back(), s["val_loss"].back(), "{:.4f}",
+              number_text("{:+.2f} %", number_of(metrics["performance"]["difference"]["val_loss_percent"])));
     print_row("validation accuracy", 100 * c["val_accuracy"].back(), 100 * s["val_accuracy"].back(),
               "{:.2f} %");
     print_row("validation perplexity", c["val_perplexity"].back(), s["val_perplexity"].back(), "{:.2f}");
     print_row("ms per step (median)", 1000 * typical_step_seconds(c), 1000 * typical_step_seconds(s),
-              "{:.1f}", fmt::format("speed-up {:.2f}x", metrics["efficiency"]["speedup"].get<double>()));
+              "{:.1f}", "of each training, at its time");
+    const Json& efficiency = metrics["efficiency"];
+    fmt::print("  speed-up {:.2f}x (middle half {:.2f} to {:.2f}) of {} steps of each, done in turns\n",
+               efficiency["speedup"].get<double>(), efficiency["speedup_lower_quartile"].get<double>(),
+               efficiency["speedup_upper_quartile"].get<double>(),
+               efficiency["paired_steps"]["classic"].size());
     print_row("peak tensor MiB", static_cast<double>(c.peak_memory_bytes) / (1 << 20),
               static_cast<double>(s.peak_memory_bytes) / (1 << 20), "{:.0f}",
-              fmt::format("ratio {:.2f}", metrics["efficiency"]["memory_ratio"].get<double>()));
+              number_text("ratio {:.2f}", number_of(efficiency["memory_ratio"])));
     print_row("total seconds", c.total_seconds, s.total_seconds, "{:.0f}",
               fmt::format("of which warm-up {:.0f}", s.warmup_seconds));
     fmt::print("  sparsity {:.1f} % of the square, {:.1f} % of the causal triangle\n",
@@ -208,11 +227,11 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
                    selector_kind(selector).has_indexer ? selector + " in " + precision : selector, selection);
     fmt::print("\n  criteria of the original experiment\n");
     for (const Json& item : metrics["success_criteria"])
-        fmt::print("  {:<8} {:<48} {:.3f} (wanted {})\n", item["met"].get<bool>() ? "met" : "not met",
-                   item["criterion"].get<std::string>(), item["measured"].get<double>(),
+        fmt::print("  {:<17} {:<48} {} (wanted {})\n", item["verdict"].get<std::string>(),
+                   item["criterion"].get<std::string>(), number_text("{:.3f}", number_of(item["measured"])),
                    item["wanted"].get<std::string>());
     for (const Json& item : metrics["criteria_not_judged"])
-        fmt::print("  {:<8} {:<48} {}\n", "-", item["criterion"].get<std::string>(),
+        fmt::print("  {:<17} {:<48} {}\n", "-", item["criterion"].get<std::string>(),
                    item["reason"].get<std::string>());
 }
 
@@ -277,7 +296,7 @@ void refuse_different(const std::vector<Difference>& differences, bool allowed, 
 }
 
 // The curves of both variants are drawn again from their JSON: --stages compare renews every picture.
-void write_comparison(const ResultPaths& paths, bool allow_different) {
+void write_comparison(const ResultPaths& paths, const TimePairs& time_pairs, bool allow_different) {
     const FinishedVariant classic_run = finished_variant(paths, AttentionKind::classic),
                           sparse_run = finished_variant(paths, AttentionKind::sparse);
     const std::vector<Difference> differences =
@@ -286,6 +305,8 @@ void write_comparison(const ResultPaths& paths, bool allow_different) {
     const ExperimentConfig config = compared_config(classic_run, sparse_run);
     const TrainingHistory &classic = classic_run.history, &sparse = sparse_run.history;
     const Sparsity sparsity = sparsity_of(config.model);
+    const PairedSteps pairs = time_pairs(config);
+    const Quartiles speedup = pairs.speedup();
     Json metrics;
     metrics["runs"] = {{"classic", classic_run.manifest.run}, {"sparse", sparse_run.manifest.run}};
     metrics["different_keys"] = json_of(differences);
@@ -294,14 +315,17 @@ void write_comparison(const ResultPaths& paths, bool allow_different) {
         difference_of(metrics["performance"]["classic"], metrics["performance"]["sparse"]);
     metrics["efficiency"] = {{"classic", efficiency_of(classic)},
                              {"sparse", efficiency_of(sparse)},
-                             {"speedup", typical_step_seconds(classic) / typical_step_seconds(sparse)},
-                             {"memory_ratio", static_cast<double>(sparse.peak_memory_bytes) /
-                                                  static_cast<double>(classic.peak_memory_bytes)}};
+                             {"speedup", speedup.median},
+                             {"speedup_lower_quartile", speedup.lower},
+                             {"speedup_upper_quartile", speedup.upper},
+                             {"paired_steps", {{"classic", pairs.classic}, {"sparse", pairs.sparse}}},
+                             {"memory_ratio", json_number(static_cast<double>(sparse.peak_memory_bytes) /
+                                                          static_cast<double>(classic.peak_memory_bytes))}};
     metrics["sparsity"] = {{"square", sparsity.square}, {"causal", sparsity.causal}};
     metrics["protocol"] = name_of(config.protocol);
     metrics["config"] = config_to_json(config);
     metrics["config"].erase("attention");
-    metrics["success_criteria"] = success_criteria(classic, sparse, sparsity);
+    metrics["success_criteria"] = success_criteria(classic, sparse, sparsity, speedup);
     judge_against_baseline(metrics, baseline_loss(paths, sparse_run), sparse["val_loss"].back());
     if (!differences.empty()) judge_nothing(metrics);
     write_json_atomic(paths.comparison() + "/comparison_metrics.json", metrics);

@@ -6,6 +6,7 @@
 //                               attention pictures and statistics (inspect.h)
 #pragma once
 
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "framework/program/config.h"
 #include "framework/train/manifest.h"
 #include "framework/train/metrics.h"
+#include "framework/train/paired_steps.h"
 
 namespace sieve {
 
@@ -58,8 +60,10 @@ void refuse_different(const std::vector<Difference>& differences, bool allowed, 
 
 // comparison_metrics.json, performance_comparison.png, and the table on stdout. Both variants must be
 // finished, and be one experiment: their keys, data and machines equal. With `allow_different` what differs
-// is listed, and no criterion is judged.
-void write_comparison(const ResultPaths& paths, bool allow_different);
+// is listed, and no criterion is judged. Their speeds are judged by steps that both do in turns: those that
+// `time_pairs` measures for the configuration of both.
+using TimePairs = std::function<PairedSteps(const ExperimentConfig&)>;
+void write_comparison(const ResultPaths& paths, const TimePairs& time_pairs, bool allow_different);
 
 // The layers N, ascending, of which there is a picture folder/{stem}_layer{N}.png. None when there is no such
 // folder.

@@ -162,8 +162,9 @@ class Baseline {
         else if (run_variant(long_run, data, 0) == TrainingOutcome::interrupted)
             return stop();
         const TrainingHistory h = read_training_results(folder_ + "/training_results.json");
-        fmt::print("\n  validation loss {:.4f}, accuracy {:.2f} %, perplexity {:.2f}\n", h["val_loss"].back(),
-                   100 * h["val_accuracy"].back(), h["val_perplexity"].back());
+        fmt::print("\n  validation loss {:.4f}, accuracy {:.2f} %, {}\n", h["val_loss"].back(),
+                   100 * h["val_accuracy"].back(),
+                   text_in_line("val_perplexity", h["val_perplexity"].back()));
         fmt::print("results are in {}/; exp4 with the same results_dir compares itself with them\n", folder_);
         return 0;
     }
@@ -182,7 +183,10 @@ class Baseline {
 }  // namespace
 
 int run_baseline(const ExperimentCommand& command, int64_t search_steps) {
+    ExperimentConfig config = command.config;
+    const int64_t most = config_key(config, "classic_steps").most;
     if (search_steps < 0) fail_usage(fmt::format("search_steps: {}, want at least 0", search_steps));
+    if (search_steps > most) fail_usage(fmt::format("search_steps: {}, want at most {}", search_steps, most));
     return Baseline(command, search_steps).run();
 }
 

@@ -14,9 +14,11 @@
 #include "framework/io/atomic_file.h"
 #include "framework/io/folder_lock.h"
 #include "framework/io/json_file.h"
+#include "framework/measure/process_memory.h"
 #include "framework/program/device.h"
 #include "framework/program/interrupt.h"
 #include "framework/program/prepare_machine.h"
+#include "framework/program/progress.h"
 #include "framework/report/inspect.h"
 #include "framework/report/report.h"
 #include "framework/report/results.h"
@@ -222,7 +224,8 @@ void print_plan(const std::vector<PlannedVariant>& variants) {
         total += v.seconds;
         bytes = std::max(bytes, v.trial_bytes);
     }
-    fmt::print("  memory      about {} (measured in trial steps)\n", human_bytes(bytes));
+    fmt::print("  memory      about {} of tensors, {} of the whole process (measured in trial steps)\n",
+               human_bytes(bytes), human_bytes(peak_process_bytes()));
     fmt::print("  total time  about {} (from trial steps, evaluation included)\n", human_time(total));
     std::fflush(stdout);
 }
@@ -267,8 +270,7 @@ DataConfig data_config(const ExperimentConfig& c) {
 }
 
 Dataset load_data(ExperimentConfig& config) {
-    Dataset data =
-        load_dataset(data_config(config), [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
+    Dataset data = load_dataset(data_config(config), loading_log());
     config.model.vocab_size = data.tokenizer().vocab_size();
     return data;
 }
@@ -307,12 +309,14 @@ void check_comparable(const ExperimentConfig& config, const ResultPaths& paths, 
     }
 }
 
-void compare(const ExperimentConfig& config, const ResultPaths& paths, const Dataset& data,
+void compare(const ExperimentConfig& config, const ResultPaths& paths, const Dataset& data, Device device,
              bool allow_different) {
-    write_comparison(paths, allow_different);
+    const auto in_turns = [&](const ExperimentConfig& both) { return time_in_pairs(both, data, device); };
+    write_comparison(paths, in_turns, allow_different);
     draw_attention(paths, data);
     fmt::print("\n{}: all of it on one page\n", write_report(config.results_dir, paths.comparison()));
-    fmt::print("results are in {}/\n", config.results_dir);
+    fmt::print("results are in {}/; the process took at most {} of memory\n", config.results_dir,
+               human_bytes(peak_process_bytes()));
 }
 
 // The comparison of models that are there: their own configuration and tokenizer count, not the command's.
@@ -327,7 +331,7 @@ int compare_only(const ExperimentConfig& given, const ResultPaths& paths, Device
     trained.config.cache_dir = given.cache_dir;
     const Dataset data = data_of_model(trained, file);
     print_header("Sieve experiment 4: classic against sparse attention", config, data, device, true);
-    compare(config, paths, data, allow_different);
+    compare(config, paths, data, device, allow_different);
     return 0;
 }
 
@@ -336,7 +340,7 @@ int compare_only(const ExperimentConfig& given, const ResultPaths& paths, Device
 Dataset data_of_model(const FinalModel& trained, const std::string& file) {
     DataConfig config = data_config(trained.config);
     config.tokenizer_json = trained.tokenizer_json;
-    Dataset data = load_dataset(config, [](const std::string& note) { fmt::print(stderr, "{}\n", note); });
+    Dataset data = load_dataset(config, loading_log());
     const auto manifest = manifest_of(trained, file);
     if (manifest && manifest->fingerprint.corpus != data.fingerprint().corpus)
         fail_bad_file(
@@ -370,7 +374,7 @@ int run_experiment(const ExperimentCommand& given, bool allow_different) {
         fmt::print("\ninterrupted; the state is saved. To go on: the same command with --resume\n");
         return interrupted();
     }
-    if (compares) compare(config, paths, data, allow_different);
+    if (compares) compare(config, paths, data, device, allow_different);
     return 0;
 }
 

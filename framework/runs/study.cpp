@@ -12,8 +12,8 @@
 #include <tuple>
 
 #include "framework/core/error.h"
+#include "framework/core/hash.h"
 #include "framework/core/threads.h"
-#include "framework/data/hash.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/folder_lock.h"
 #include "framework/program/interrupt.h"
@@ -45,6 +45,7 @@ VariedKey parse_varied_key(const std::string& name, const std::string& list) {
     VariedKey key{.name = name};
     for (const std::string& text : split_values(name, list)) {
         set_from_text(varied.value, name, text);
+        check_value(varied);
         const std::string value = text_of(varied.value);
         if (std::find(key.values.begin(), key.values.end(), value) != key.values.end())
             fail_usage(fmt::format("--values '{}' for {}: {} appears twice", list, name, value));
@@ -108,7 +109,12 @@ std::vector<ExperimentConfig> configurations(const StudyPlan& plan, int64_t seed
 }
 
 void check_seeds(const StudyPlan& plan) {
+    constexpr int64_t most = 10000;
     if (plan.seeds < 1) fail_usage(fmt::format("seeds: {}, want at least 1", plan.seeds));
+    if (plan.seeds > most) fail_usage(fmt::format("seeds: {}, want at most {}", plan.seeds, most));
+    ExperimentConfig last = plan.base;
+    last.seed += plan.seeds - 1;
+    check_value(config_key(last, "seed"));
     for (const VariedKey& key : plan.varied)
         if (key.name == "seed" && plan.seeds > 1)
             fail_usage(fmt::format(
@@ -269,10 +275,13 @@ class StudyTrainer {
     // The machine and the data as this configuration wants them; both stay as they are while they fit.
     const Dataset& enter(ExperimentConfig config) {
         if (const Machine machine = machine_of(config); machine_ != machine) {
-            if (config.threads == 0) set_thread_count(omp_get_num_procs());  // after a run with fewer
+            if (config.threads == 0)
+                set_thread_count(
+                    std::min<int64_t>(omp_get_num_procs(), most_threads));  // after a run with fewer
             device_ = prepare_machine(config);
             machine_ = machine;
         }
+        check_model_fits(config, device_);
         if (!data_ || data_config_ != data_config(config)) {
             data_config_ = data_config(config);
             data_.emplace(load_data(config));

@@ -7,6 +7,7 @@
 
 #include "framework/io/atomic_file.h"
 #include "framework/io/json_file.h"
+#include "framework/program/progress.h"
 #include "framework/runs/study.h"
 
 namespace sieve {
@@ -15,12 +16,12 @@ Spread spread_of(const std::vector<double>& values) {
     Spread spread;
     double sum = 0, squares = 0;
     for (const double v : values)
-        if (std::isfinite(v)) sum += v, ++spread.count;
+        if (!std::isnan(v)) sum += v, ++spread.count;
     if (spread.count == 0) return spread;
     spread.mean = sum / static_cast<double>(spread.count);
     if (spread.count < 2) return spread;
     for (const double v : values)
-        if (std::isfinite(v)) squares += (v - spread.mean) * (v - spread.mean);
+        if (!std::isnan(v)) squares += (v - spread.mean) * (v - spread.mean);
     spread.deviation = std::sqrt(squares / static_cast<double>(spread.count - 1));
     return spread;
 }
@@ -49,8 +50,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json number_or_null(double value) {
-    return std::isfinite(value) ? Json(value) : Json();
+// null: there is nothing that was measured.
+Json measured(double value, bool is_measured) {
+    return is_measured ? json_number(value) : Json();
 }
 
 // The value as it stands in a config.json: a number, a text or a truth value.
@@ -76,8 +78,8 @@ Json combination_json(const StudyPlan& plan, const Combination& combination) {
     for (const MetricKey metric : run_metrics()) {
         if (metric->sparse_only && combination.variant != AttentionKind::sparse) continue;
         const Spread spread = combination.spread(metric);
-        json[metric->name] = {{"mean", number_or_null(spread.mean)},
-                              {"std", number_or_null(spread.deviation)}};
+        json[metric->name] = {{"mean", measured(spread.mean, spread.count > 0)},
+                              {"std", measured(spread.deviation, spread.count > 1)}};
     }
     return json;
 }
@@ -94,7 +96,7 @@ Json run_json(const StudyPlan& plan, const StudyRun& run) {
     if (run.status == RunStatus::finished)
         for (const MetricKey metric : run_metrics())
             if (!metric->sparse_only || run.variant == AttentionKind::sparse)
-                json[metric->name] = number_or_null(run.metrics[metric]);
+                json[metric->name] = measured(run.metrics[metric], !std::isnan(run.metrics[metric]));
     json["folder"] = run.folder;
     return json;
 }
@@ -107,8 +109,8 @@ std::string csv_cell(const std::string& text) {
     return quoted + "\"";
 }
 
-std::string csv_number(double value) {
-    return std::isfinite(value) ? fmt::format("{}", value) : "";
+std::string csv_number(double value, bool is_measured) {
+    return is_measured ? fmt::format("{}", value) : "";
 }
 
 std::string csv_line(const std::vector<std::string>& cells) {
@@ -141,7 +143,8 @@ std::string summary_csv(const StudyPlan& plan, const std::vector<StudyRun>& runs
         cells.push_back(fmt::format("{}", combination.failed));
         for (const MetricKey metric : run_metrics()) {
             const Spread spread = combination.spread(metric);
-            cells.insert(cells.end(), {csv_number(spread.mean), csv_number(spread.deviation)});
+            cells.insert(cells.end(), {csv_number(spread.mean, spread.count > 0),
+                                       csv_number(spread.deviation, spread.count > 1)});
         }
         text += csv_line(cells);
     }
@@ -157,7 +160,8 @@ std::string runs_csv(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
     for (const StudyRun& run : runs) {
         std::vector<std::string> cells = first_cells(run.variant, run.values);
         cells.insert(cells.end(), {fmt::format("{}", run.config.seed), name_of(run.status)});
-        for (const MetricKey metric : run_metrics()) cells.push_back(csv_number(run.metrics[metric]));
+        for (const MetricKey metric : run_metrics())
+            cells.push_back(csv_number(run.metrics[metric], !std::isnan(run.metrics[metric])));
         cells.insert(cells.end(), {run.error, run.message});
         text += csv_line(cells);
     }
@@ -170,7 +174,7 @@ std::string spread_text(const Spread& spread, MetricKey metric) {
     const double mean = metric->factor * spread.mean, deviation = metric->factor * spread.deviation;
     const bool tiny = mean != 0 && std::abs(mean) < 10 * std::pow(10, -metric->decimals);
     const auto text = [&](double v) {
-        return tiny ? fmt::format("{:.2g}", v) : fmt::format("{:.{}f}", v, metric->decimals);
+        return tiny ? fmt::format("{:.2g}", v) : number_text(fmt::format("{{:.{}f}}", metric->decimals), v);
     };
     return spread.count < 2 ? text(mean) : fmt::format("{} ± {}", text(mean), text(deviation));
 }

@@ -45,7 +45,7 @@ struct FinalModel {
     std::string manifest_json;  // empty in older files
     std::unique_ptr<Transformer> model;
 };
-// Throws a bad_file error for a missing, truncated or foreign file.
+// Throws a bad_file error for a missing, truncated or foreign file, and for weights with NaN or infinities.
 FinalModel read_final_model(const std::string& path);
 // What its run said of itself; none in older files and in those that another program wrote.
 std::optional<Manifest> manifest_of(const FinalModel& model, const std::string& path);

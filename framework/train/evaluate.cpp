@@ -1,5 +1,7 @@
 #include "framework/train/evaluate.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -7,6 +9,7 @@
 #include "framework/autograd/autograd.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
 #include "framework/ops/indexer_quality/indexer_quality.h"
+#include "framework/train/non_finite.h"
 
 namespace sieve {
 
@@ -60,30 +63,62 @@ Measurement judge_selections(const Transformer& model, const Tensor& tokens) {
 
 }  // namespace
 
+namespace {
+
+// Throws Error(diverged): what failed, and which number of the forward on this batch was the first that is
+// not finite.
+[[noreturn]] void fail_diverged(const Transformer& model, ForwardOptions options, const Tensor& tokens,
+                                const std::string& symptom) {
+    std::optional<std::string> found = non_finite_weight(model);
+    FiniteWatch watch;
+    watch.watch(options);
+    if (!found) found = first_non_finite(watch, [&] { model.forward(tokens, options); });
+    throw Error(ErrorKind::diverged, fmt::format("{}: {}", symptom, found.value_or("its numbers overflow")));
+}
+
+// A forward whose NaN scores, should it have some, are traced back to where they came from.
+ModelOutput forward(const Transformer& model, const Tensor& tokens, const ForwardOptions& options) {
+    try {
+        return model.forward(tokens, options);
+    } catch (const Error& e) {
+        if (e.kind() != ErrorKind::diverged) throw;
+        fail_diverged(model, options, tokens, "the validation has no loss");
+    }
+}
+
+}  // namespace
+
 Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batches) {
     const NoGrad guard;
     const int64_t available = data.validation_batches();
     const int64_t count = batches == 0 ? available : std::min(batches, available);
     const bool sparse = model.config().is_sparse();
     const Device device = model.device();
-    int64_t tokens = 0, right = 0;
+    int64_t seen = 0, right = 0;
     double loss = 0, indexer_kl = 0;
     for (int64_t i = 0; i < count; ++i) {
         const Batch batch = data.validation(i);
-        const ModelOutput out = model.forward(batch.tokens.to(device), {.indexer_loss = sparse});
+        const ForwardOptions options{.indexer_loss = sparse};
+        const Tensor tokens = batch.tokens.to(device);
+        const ModelOutput out = forward(model, tokens, options);
         const TokenPredictions scored =
             score_predictions(out.logits, batch.targets.alias({batch.targets.numel()}).to(device));
+        if (!std::isfinite(scored.total_loss))
+            fail_diverged(model, options, tokens,
+                          fmt::format("the validation loss is {}", text_of_number(scored.total_loss)));
         loss += scored.total_loss;
         right += scored.correct;
-        tokens += batch.targets.numel();
-        if (out.indexer_loss.defined()) indexer_kl += out.indexer_loss.item() / static_cast<double>(count);
+        seen += batch.targets.numel();
+        // A mean over its batch, and the last batch may be smaller.
+        if (out.indexer_loss.defined())
+            indexer_kl += out.indexer_loss.item() * static_cast<double>(batch.targets.numel());
     }
     Measurement result;
-    result["val_loss"] = loss / static_cast<double>(tokens);
-    result["val_accuracy"] = static_cast<double>(right) / static_cast<double>(tokens);
+    result["val_loss"] = loss / static_cast<double>(seen);
+    result["val_accuracy"] = static_cast<double>(right) / static_cast<double>(seen);
     result["val_perplexity"] = std::exp(result["val_loss"]);
     if (!sparse) return result;
-    if (model.config().has_indexer()) result["indexer_kl"] = indexer_kl;
+    if (model.config().has_indexer()) result["indexer_kl"] = indexer_kl / static_cast<double>(seen);
     result.add(judge_selections(model, data.validation(0).tokens.to(device)));
     return result;
 }

@@ -5,6 +5,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
+
+#include "framework/core/error.h"
+#include "framework/io/json_file.h"
+#include "framework/program/progress.h"
 
 namespace sieve {
 namespace {
@@ -42,7 +47,7 @@ std::string column_title(MetricKey metric) {
 }
 
 std::string text_in_line(MetricKey metric, double value) {
-    return fmt::format(fmt::runtime(metric->line), metric->factor * value);
+    return number_text(metric->line, metric->factor * value);
 }
 
 void Measurement::set_layers(MetricKey metric, std::vector<double> by_layer) {
@@ -51,11 +56,18 @@ void Measurement::set_layers(MetricKey metric, std::vector<double> by_layer) {
     layers_[metric.index()] = std::move(by_layer);
 }
 
+const std::vector<double>& Measurement::layers(MetricKey metric) const {
+    static const std::vector<double> none;
+    const auto found = layers_.find(metric.index());
+    return found == layers_.end() ? none : found->second;
+}
+
 void Measurement::add(const Measurement& other) {
     for (const MetricKey metric : all_metrics()) {
         if (std::isnan(other[metric])) continue;
         (*this)[metric] = other[metric];
-        layers_[metric.index()] = other.layers(metric);
+        layers_.erase(metric.index());
+        if (!other.layers(metric).empty()) layers_[metric.index()] = other.layers(metric);
     }
 }
 
@@ -98,11 +110,20 @@ double median_of(std::vector<double> values) {
 
 namespace {
 
-// JSON has no NaN; it is written as null.
-std::vector<double> numbers_of(const Json& json) {
-    std::vector<double> numbers;
-    for (const Json& value : json) numbers.push_back(value.is_null() ? NAN : value.get<double>());
-    return numbers;
+Json json_of(double value) {
+    return std::isnan(value) ? Json() : json_number(value);  // NaN: not measured
+}
+
+Json json_of(const std::vector<double>& values) {
+    Json json = Json::array();
+    for (const double value : values) json.push_back(json_of(value));
+    return json;
+}
+
+Json json_of(const std::vector<std::vector<double>>& by_layer) {
+    Json json = Json::array();
+    for (const std::vector<double>& values : by_layer) json.push_back(json_of(values));
+    return json;
 }
 
 // One list of the numbers that are no series serves writing and reading.
@@ -114,31 +135,131 @@ void for_each_total(History& h, F&& f) {
     f("peak_memory_bytes", h.peak_memory_bytes);
 }
 
+// Reads a history and believes nothing.
+class HistoryReader {
+  public:
+    HistoryReader(const Json& json, const std::string& source) : json_(json), source_(source) {}
+
+    TrainingHistory read() {
+        if (!json_.is_object()) fail_bad_file(source_ + ": want one JSON object");
+        read_steps();
+        for (const MetricKey metric : all_metrics()) {
+            if (metric->kept == Kept::nowhere || (metric->optional && !json_.contains(metric->name)))
+                continue;
+            read_series(metric);
+            if (metric->layers && json_.contains(metric->layers)) read_layers(metric);
+        }
+        for_each_total(history_, [&](const char* name, auto& value) { read_total(name, value); });
+        return std::move(history_);
+    }
+
+  private:
+    [[noreturn]] void refuse(const std::string& key, const Json& value, const std::string& wanted) const {
+        fail_bad_file(fmt::format("{}: {} is {}, want {}", source_, key, shown(value), wanted));
+    }
+
+    const Json& at(const char* key) const {
+        if (!json_.contains(key))
+            fail_bad_file(fmt::format("{}: has no {}; is it of another version?", source_, key));
+        return json_.at(key);
+    }
+
+    const Json& list_at(const char* key) const {
+        const Json& list = at(key);
+        if (!list.is_array()) refuse(key, list, "a list");
+        return list;
+    }
+
+    void read_steps() {
+        for (const Json& value : list_at("steps")) {
+            const std::optional<int64_t> step = whole_number_in(value);
+            const int64_t before = history_.steps.empty() ? 0 : history_.steps.back();
+            if (!step || *step <= before)
+                refuse(fmt::format("steps[{}]", history_.steps.size()), value,
+                       fmt::format("a step after step {}", before));
+            history_.steps.push_back(*step);
+        }
+    }
+
+    std::vector<double> numbers_of(const Json& list, const std::string& key) const {
+        std::vector<double> numbers;
+        for (const Json& value : list) {
+            const std::optional<double> number = number_in(value);
+            if (!number) refuse(fmt::format("{}[{}]", key, numbers.size()), value, "a number");
+            numbers.push_back(*number);
+        }
+        return numbers;
+    }
+
+    // Nothing at all, or one for each evaluation.
+    void check_length(const char* key, size_t length) const {
+        if (length > 0 && length != history_.steps.size())
+            fail_bad_file(
+                fmt::format("{}: {} steps but {} values of {}", source_, history_.steps.size(), length, key));
+    }
+
+    void read_series(MetricKey metric) {
+        history_[metric] = numbers_of(list_at(metric->name), metric->name);
+        if (metric->kept == Kept::each_evaluation) check_length(metric->name, history_[metric].size());
+    }
+
+    void read_layers(MetricKey metric) {
+        std::vector<std::vector<double>>& all = history_.layers(metric);
+        for (const Json& list : list_at(metric->layers)) {
+            const std::string key = fmt::format("{}[{}]", metric->layers, all.size());
+            if (!list.is_array()) refuse(key, list, "a list");
+            all.push_back(numbers_of(list, key));
+            if (all.back().size() != all.front().size())
+                fail_bad_file(fmt::format("{}: {} has {} layers, {}[0] has {}", source_, key,
+                                          all.back().size(), metric->layers, all.front().size()));
+        }
+        check_length(metric->layers, all.size());
+    }
+
+    void read_total(const char* key, double& value) const {
+        const std::optional<double> number = number_in(at(key));
+        if (!number || !std::isfinite(*number) || *number < 0) refuse(key, at(key), "a number of at least 0");
+        value = *number;
+    }
+
+    void read_total(const char* key, int64_t& value) const {
+        const std::optional<int64_t> number = whole_number_in(at(key));
+        if (!number || *number < 0) refuse(key, at(key), "a whole number of at least 0");
+        value = *number;
+    }
+
+    const Json& json_;
+    const std::string& source_;
+    TrainingHistory history_;
+};
+
 }  // namespace
 
 Json state_of_history(const TrainingHistory& history) {
     Json json{{"steps", history.steps}};
     for (const MetricKey metric : all_metrics()) {
         if (metric->kept == Kept::nowhere || (metric->optional && history[metric].empty())) continue;
-        json[metric->name] = history[metric];
-        if (metric->layers) json[metric->layers] = history.layers(metric);
+        json[metric->name] = json_of(history[metric]);
+        if (metric->layers) json[metric->layers] = json_of(history.layers(metric));
     }
     for_each_total(history, [&](const char* name, const auto& value) { json[name] = value; });
     return json;
 }
 
-TrainingHistory history_from_state(const Json& json) {
-    TrainingHistory history;
-    json.at("steps").get_to(history.steps);
-    for (const MetricKey metric : all_metrics()) {
-        if (metric->kept == Kept::nowhere || (metric->optional && !json.contains(metric->name))) continue;
-        history[metric] = numbers_of(json.at(metric->name));
-        if (metric->layers && json.contains(metric->layers))
-            for (const Json& by_layer : json.at(metric->layers))
-                history.layers(metric).push_back(numbers_of(by_layer));
-    }
-    for_each_total(history, [&](const char* name, auto& value) { json.at(name).get_to(value); });
-    return history;
+TrainingHistory history_from_state(const Json& json, const std::string& source) {
+    return HistoryReader(json, source).read();
+}
+
+void check_history(const TrainingHistory& h, int64_t warmup_steps, int64_t steps, const std::string& source) {
+    const auto require = [&](const char* key, int64_t length, int64_t wanted) {
+        if (length != wanted)
+            fail_bad_file(fmt::format("{}: {} steps done, but {} values of {}", source, wanted, length, key));
+    };
+    require("warmup_loss", static_cast<int64_t>(h["warmup_loss"].size()), warmup_steps);
+    require("step_loss", static_cast<int64_t>(h["step_loss"].size()), steps);
+    if (!h.steps.empty() && h.steps.back() > steps)
+        fail_bad_file(
+            fmt::format("{}: an evaluation at step {}, but {} steps done", source, h.steps.back(), steps));
 }
 
 }  // namespace sieve

@@ -1,11 +1,13 @@
-// Every number that a training is judged by: one table. A new metric is a line in it and the line that computes
-// the number (evaluate.cpp, or the trainer for what belongs to a step). Checkpoints, training_results.json, the
-// logs, TensorBoard, the line on the terminal, the report's table of evaluations and studies follow the table.
+// Every number that a training is judged by: one table. A new metric is a line in it and the line that
+// computes the number (evaluate.cpp, or the trainer for what belongs to a step). Checkpoints,
+// training_results.json, the logs, TensorBoard, the line on the terminal, the report's table of evaluations
+// and studies follow the table.
 #pragma once
 
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -162,12 +164,12 @@ class Measurement {
     double& operator[](MetricKey metric) { return values_[metric.index()]; }
     // One number a layer; the metric itself becomes their mean.
     void set_layers(MetricKey metric, std::vector<double> by_layer);
-    const std::vector<double>& layers(MetricKey metric) const { return layers_[metric.index()]; }
+    const std::vector<double>& layers(MetricKey metric) const;
     void add(const Measurement& other);  // what `other` measured
 
   private:
     std::array<double, metric_count> values_;
-    std::array<std::vector<double>, metric_count> layers_;
+    std::map<size_t, std::vector<double>> layers_;  // by the metric's index: most have none
 };
 
 // A whole training. Series of one kind (Kept) have one length, or none where nothing was measured; NaN stands
@@ -197,9 +199,15 @@ class TrainingHistory {
 
 double median_of(std::vector<double> values);  // the upper one of two; NaN when there are none
 
-// As training_results.json and checkpoints hold it.
+// As training_results.json and checkpoints hold it: json_number of each number (io/json_file.h), null for
+// what an evaluation did not measure.
 nlohmann::ordered_json state_of_history(const TrainingHistory& history);
-// Throws nlohmann's exceptions for a state that is not a history's.
-TrainingHistory history_from_state(const nlohmann::ordered_json& json);
+// Throws a bad_file error that begins with `source` and names the key for what is no history: a key is
+// missing or of another type, steps do not ascend from 1 or more, a series is longer or shorter than its
+// steps, layers differ in number, a time is negative or not finite.
+TrainingHistory history_from_state(const nlohmann::ordered_json& json, const std::string& source);
+// Throws a bad_file error that begins with `source` unless the history is that of so many steps done.
+void check_history(const TrainingHistory& history, int64_t warmup_steps, int64_t steps,
+                   const std::string& source);
 
 }  // namespace sieve

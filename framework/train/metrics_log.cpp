@@ -7,10 +7,11 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <sstream>
+#include <string_view>
 
 #include "framework/io/atomic_file.h"
 #include "framework/io/event_file.h"
+#include "framework/io/json_file.h"
 
 namespace sieve {
 namespace {
@@ -23,8 +24,8 @@ std::string json_line(const MetricsRow& row) {
     std::string line = fmt::format("{{\"stage\": \"{}\", \"step\": {}, \"time\": {:.3f}", name_of(row.stage),
                                    row.step, row.time);
     for (const MetricKey metric : logged_metrics())
-        if (std::isfinite(row.numbers[metric]))
-            line += fmt::format(", \"{}\": {}", metric->name, row.numbers[metric]);
+        if (!std::isnan(row.numbers[metric]))
+            line += fmt::format(", \"{}\": {}", metric->name, json_number(row.numbers[metric]).dump());
     return line + "}\n";
 }
 
@@ -37,7 +38,7 @@ std::string csv_header() {
 std::string csv_line(const MetricsRow& row) {
     std::string line = fmt::format("{},{},{:.3f}", name_of(row.stage), row.step, row.time);
     for (const MetricKey metric : logged_metrics())
-        line += std::isfinite(row.numbers[metric]) ? fmt::format(",{}", row.numbers[metric]) : ",";
+        line += std::isnan(row.numbers[metric]) ? "," : fmt::format(",{}", row.numbers[metric]);
     return line + "\n";
 }
 
@@ -45,7 +46,7 @@ std::string csv_line(const MetricsRow& row) {
 std::string event_of(const MetricsRow& row) {
     std::vector<Scalar> scalars;
     for (const MetricKey metric : logged_metrics())
-        if (std::isfinite(row.numbers[metric]))
+        if (!std::isnan(row.numbers[metric]))
             scalars.push_back(
                 {row.stage == StageKind::warmup ? fmt::format("warm-up/{}", metric->name) : metric->tag,
                  row.numbers[metric]});
@@ -66,16 +67,34 @@ std::unique_ptr<AppendFile> begin_file(const std::string& path, std::string text
 
 std::optional<MetricsRow> parse_row(const std::string& line) {
     try {
-        const auto json = nlohmann::json::parse(line);
+        const auto json = parse_json(line, "metrics.jsonl");
         MetricsRow row{.stage = value_named<StageKind>(json.at("stage").get<std::string>()).value(),
-                       .step = json.at("step").get<int64_t>(),
-                       .time = json.at("time").get<double>()};
+                       .step = whole_number_in(json.at("step")).value(),
+                       .time = number_in(json.at("time")).value()};
         for (const MetricKey metric : logged_metrics())
-            row.numbers[metric] = json.value(metric->name, static_cast<double>(NAN));
+            row.numbers[metric] = number_in(json.value(metric->name, nlohmann::ordered_json())).value();
         return row;
     } catch (const std::exception&) {  // torn, or not ours
         return std::nullopt;
     }
+}
+
+// What comes after the last line end is torn.
+template <class F>
+void for_each_line(std::string_view text, F&& f) {
+    size_t begin = 0;
+    for (size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n', begin)) {
+        f(text.substr(begin, end - begin));
+        begin = end + 1;
+    }
+}
+
+constexpr size_t shortest_row = std::string_view(R"({"stage":"","step":0,"time":0})").size();
+
+size_t count_possible_rows(std::string_view text) {
+    size_t count = 0;
+    for_each_line(text, [&](std::string_view line) { count += line.size() >= shortest_row; });
+    return count;
 }
 
 }  // namespace
@@ -90,11 +109,14 @@ std::vector<MetricsRow> read_metrics(const std::string& folder) {
     const std::string path = folder + "/metrics.jsonl";
     std::vector<MetricsRow> rows;
     if (!fs::exists(path)) return rows;
-    std::istringstream lines(read_file(path));
-    for (std::string line; std::getline(lines, line);) {
-        if (lines.eof()) break;  // no line end: torn
-        if (const auto row = parse_row(line)) rows.push_back(*row);
-    }
+    const std::string text = read_file(path);
+    const size_t possible = count_possible_rows(text);
+    MemoryBudget(text.size(), path).take(possible * sizeof(MetricsRow));
+    rows.reserve(possible);
+    for_each_line(text, [&](std::string_view line) {
+        if (line.size() < shortest_row) return;
+        if (const auto row = parse_row(std::string(line))) rows.push_back(*row);
+    });
     return rows;
 }
 

@@ -21,9 +21,11 @@ namespace sieve {
 
 struct MetricsRow {
     StageKind stage = StageKind::classic;
-    int64_t step = 0;     // within its stage, from 1
-    double time = 0;      // when it was logged, in seconds since 1970; append sets it
-    Measurement numbers;  // what was not measured is left out of the files
+    int64_t step = 0;  // within its stage, from 1
+    double time = 0;   // when it was logged, in seconds since 1970; append sets it
+    // What was not measured is left out of metrics.jsonl, and an empty cell in metrics.csv; infinities are
+    // there, as json_number and as inf.
+    Measurement numbers;
 };
 
 // The rows of folder/metrics.jsonl; lines that are torn or not of this program are left out. A missing file

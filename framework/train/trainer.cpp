@@ -23,6 +23,7 @@
 #include "framework/train/checkpoint.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/metrics_log.h"
+#include "framework/train/non_finite.h"
 #include "framework/train/recorded_step.h"
 
 namespace sieve {
@@ -46,8 +47,24 @@ void set_trainable(const NamedTensors& parameters, bool on) {
     for (const NamedTensor& p : parameters) p.tensor.set_requires_grad(on);
 }
 
-void clear_gradients(const NamedTensors& parameters) {
-    for (const NamedTensor& p : parameters) p.tensor.set_grad({});
+// Whatever ends a step, the next one begins without gradients.
+class GradientsOfOneStep {
+  public:
+    explicit GradientsOfOneStep(std::initializer_list<const NamedTensors*> groups) : groups_(groups) {}
+    ~GradientsOfOneStep() {
+        for (const NamedTensors* group : groups_)
+            for (const NamedTensor& p : *group) p.tensor.set_grad({});
+    }
+    GradientsOfOneStep(const GradientsOfOneStep&) = delete;
+    GradientsOfOneStep& operator=(const GradientsOfOneStep&) = delete;
+
+  private:
+    std::vector<const NamedTensors*> groups_;
+};
+
+// How people speak of a stage's steps.
+std::string title_of(const Stage& stage) {
+    return fmt::format("{}the {} stage", stage.trial ? "trial steps of " : "", name_of(stage.kind));
 }
 
 }  // namespace
@@ -76,6 +93,26 @@ const char* steps_key(StageKind kind) {
     return "?";
 }
 
+Stage trial_of(const Stage& stage) {
+    return {.kind = stage.kind, .steps = stage.steps, .peak_learning_rate = 0, .trial = true};
+}
+
+namespace {
+
+// What to change. Fresh weights cannot be the learning rate's fault.
+std::string advice_on_divergence(const ExperimentConfig& config, const Stage& stage, int64_t index) {
+    const bool sparse = config.model.is_sparse(), first = stage.kind == stages_of(config).front().kind;
+    const bool fresh = index == 0 && first && !(sparse && config.sparse_init == SparseInit::classic);
+    if (fresh || stage.trial) return fmt::format("lower --init_std (now {:g})", config.model.init_std);
+    const char* rate = "--learning_rate";
+    if (stage.kind == StageKind::sparse && config.sparse_learning_rate > 0) rate = "--sparse_learning_rate";
+    if (stage.kind == StageKind::warmup) rate = "--warmup_lr";
+    return fmt::format("lower {} (now {:g}) or --grad_clip (now {:g})", rate, stage.peak_learning_rate,
+                       config.grad_clip);
+}
+
+}  // namespace
+
 StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& model, Stage stage, bool record)
     : config_(config),
       model_(model),
@@ -101,16 +138,20 @@ auto StageRunner::with_optimizer(const F& f) const {
     return std::visit([&](const auto& optimizer) { return f(*optimizer); }, optimizer_);
 }
 
-StageRunner::Losses StageRunner::losses_of(Generator& rng, const Tensor& tokens,
-                                           const Tensor& targets) const {
-    const ModelOutput out =
-        model_.forward(tokens, {.stage = warms_up() ? AttentionStage::dense : AttentionStage::sparse,
-                                .rng = &rng,
-                                .indexer_loss = model_.config().is_sparse(),
-                                .logits = !warms_up()});
+StageRunner::Losses StageRunner::losses_of(Generator& rng, const Tensor& tokens, const Tensor& targets,
+                                           FiniteWatch* watch) const {
+    ForwardOptions options{.stage = warms_up() ? AttentionStage::dense : AttentionStage::sparse,
+                           .rng = &rng,
+                           .indexer_loss = model_.config().is_sparse(),
+                           .logits = !warms_up()};
+    if (watch) watch->watch(options);
+    const ModelOutput out = model_.forward(tokens, options);
+    if (watch) watch->look("the indexers' loss", out.indexer_loss);
     if (warms_up()) return {out.indexer_loss, out.indexer_loss.detach(), {}};
     const TimedPart part(step_part::head);
     const Tensor lm = cross_entropy(out.logits, targets.alias({targets.numel()}));
+    if (watch) watch->look("the loss of the language model", lm);
+    if (watch) watch->look("the load-balancing loss", out.load_balancing);
     Tensor loss = add(lm, scale(out.load_balancing, config_.load_balancing_weight));
     if (out.indexer_loss.defined()) loss = add(loss, scale(out.indexer_loss, config_.indexer_loss_weight));
     return {loss, lm.detach(), out.assignments};
@@ -136,19 +177,42 @@ StageRunner::Norms StageRunner::clip() const {
     return norms;
 }
 
-void StageRunner::check_finite(int64_t index, const StepResult& result) const {
-    if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
+Generator StageRunner::generator_of(int64_t index) const {
+    return Generator(static_cast<uint64_t>(config_.seed), first_stream(stage_.kind) + stream_offset(index));
+}
+
+// Runs the failed step once more, without an update: what it read is as it was then.
+std::string StageRunner::first_non_finite_of(int64_t index, const Batch& batch) const {
+    if (const auto weight = non_finite_weight(model_))
+        return index == 0 ? *weight + " before it"
+                          : fmt::format("{}, since step {} at the latest", *weight, index);
+    const GradientsOfOneStep gradients{&main_, &indexer_};
+    const Device device = model_.device();
+    FiniteWatch watch;
+    std::optional<std::string> gradient;
+    const auto found = first_non_finite(watch, [&] {
+        Generator rng = generator_of(index);
+        const Losses losses = losses_of(rng, batch.tokens.to(device), batch.targets.to(device), &watch);
+        if (watch.found()) return;
+        backward(losses.total);
+        gradient = non_finite_gradient(model_);
+    });
+    if (found) return *found;
+    return gradient ? *gradient : "all of it is finite when it runs again";
+}
+
+// `numbers`: what the failed step said.
+void StageRunner::fail_diverged(int64_t index, const Batch& batch, const std::string& numbers) const {
+    const std::string what = first_non_finite_of(index, batch);
     throw Error(ErrorKind::diverged,
-                fmt::format("diverged in the {} stage at step {}: loss {}, gradient norm {}; lower {} "
-                            "(now {:g}) or grad_clip (now {:g})",
-                            name_of(stage_.kind), index + 1, result.loss, result.grad_norm,
-                            warms_up() ? "warmup_lr" : "learning_rate", stage_.peak_learning_rate,
-                            config_.grad_clip));
+                fmt::format("diverged in {} at step {}: {}{}; {}", title_of(stage_), index + 1, what, numbers,
+                            advice_on_divergence(config_, stage_, index)));
 }
 
 // Forward, backward, clipping and update, given to the model's device in one piece: nothing here waits for a
 // CUDA device, so that the whole can be recorded.
 StepOutputs StageRunner::run_step(Generator rng, const Tensor& tokens, const Tensor& targets) {
+    const GradientsOfOneStep gradients{&main_, &indexer_};
     const Losses losses = losses_of(rng, tokens, targets);
     backward(losses.total);
     const TimedPart part(step_part::optimizer);
@@ -156,25 +220,19 @@ StepOutputs StageRunner::run_step(Generator rng, const Tensor& tokens, const Ten
     const Tensor loss = losses.reported.to(DType::float64);
     accumulate(norms.guard, loss);
     if (may_update(norms.guard)) {
-        with_optimizer([&](auto& optimizer) { optimizer.apply(norms.guard); });
+        const auto update = with_optimizer([&](auto& optimizer) { return optimizer.plan(norms.guard); });
+        updating_ = true;
+        update();
         if (!losses.assignments.empty())
             model_.balance_routers(losses.assignments, config_.bias_update_speed, norms.guard);
+        updating_ = false;
     }
-    clear_gradients(main_);
-    clear_gradients(indexer_);
     return {.loss = loss, .grad_norm = norms.reported, .guard = norms.guard};
 }
 
 // The host asks the guard where it can; a CUDA device heeds it by itself, in every update.
 bool StageRunner::may_update(const Tensor& guard) const {
     return !model_.device().is_cpu() || std::isfinite(guard.item());
-}
-
-StepValues StageRunner::values_on_cpu(int64_t index, const Batch& batch) {
-    const Generator rng(static_cast<uint64_t>(config_.seed),
-                        first_stream(stage_.kind) + stream_offset(index));
-    const StepOutputs out = run_step(rng, batch.tokens, batch.targets);
-    return {.loss = out.loss.item(), .grad_norm = out.grad_norm.item(), .guard = out.guard.item()};
 }
 
 // A recording runs again with other tokens and other random streams: all of them lie on the device.
@@ -191,14 +249,30 @@ StepValues StageRunner::values_on_cuda(int64_t index, const Batch& batch) {
     return recorded_->run(batch, stream_offset(index));
 }
 
+StepValues StageRunner::values_of(int64_t index, const Batch& batch) {
+    if (!model_.device().is_cpu()) return values_on_cuda(index, batch);
+    const StepOutputs out = run_step(generator_of(index), batch.tokens, batch.targets);
+    return {.loss = out.loss.item(), .grad_norm = out.grad_norm.item(), .guard = out.guard.item()};
+}
+
 StageRunner::StepResult StageRunner::step(int64_t index, const Batch& batch) {
+    if (updating_)
+        fail(fmt::format("the update before step {} of {} failed halfway: go on from a checkpoint", index + 1,
+                         title_of(stage_)));
     StepResult result{.loss = 0, .grad_norm = 0, .learning_rate = learning_rate(index)};
     with_optimizer([&](auto& optimizer) { optimizer.prepare(result.learning_rate); });
-    const StepValues values =
-        model_.device().is_cpu() ? values_on_cpu(index, batch) : values_on_cuda(index, batch);
-    result.loss = values.loss;
-    result.grad_norm = std::isfinite(values.guard) ? values.grad_norm : values.guard;
-    check_finite(index, result);
+    try {
+        const StepValues values = values_of(index, batch);
+        result.loss = values.loss;
+        result.grad_norm = std::isfinite(values.guard) ? values.grad_norm : values.guard;
+    } catch (const Error& e) {
+        if (e.kind() != ErrorKind::diverged) throw;
+        fail_diverged(index, batch, "");  // a NaN stopped the forward
+    }
+    if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm))
+        fail_diverged(index, batch,
+                      fmt::format("; loss {}, gradient norm {}", text_of_number(result.loss),
+                                  text_of_number(result.grad_norm)));
     return result;
 }
 
@@ -215,7 +289,7 @@ double measure_step_seconds(const ExperimentConfig& config, const Stage& stage, 
     const Transformer model(
         config.model,
         {.seed = static_cast<uint64_t>(config.seed), .std = config.model.init_std, .device = device});
-    StageRunner runner(config, model, stage);
+    StageRunner runner(config, model, trial_of(stage));
     const int64_t unlike_the_rest = device.is_cpu() ? 1 : 3;  // fill caches; on CUDA also record the step
     std::vector<double> seconds;
     for (int64_t i = 0; i < unlike_the_rest + 3; ++i) {
@@ -259,6 +333,10 @@ class TrainingSession {
         if (stage_ == stages_.size())
             fail_bad_file(fmt::format("{}: its checkpoint is of the {} stage, which this run has not",
                                       run_.resume_from, name_of(checkpoint.stage)));
+        if (checkpoint.step > stages_[stage_].steps)
+            fail_bad_file(fmt::format(
+                "{}: its checkpoint is at step {} of the {} stage, which has {} in this run",
+                run_.resume_from, checkpoint.step, name_of(checkpoint.stage), stages_[stage_].steps));
         step_ = checkpoint.step;
         history_ = checkpoint.history;
         due_ = checkpoint.pending;
@@ -272,7 +350,12 @@ class TrainingSession {
         return true;
     }
 
+    // A checkpoint of weights that are not finite would take the place of one that can go on.
     void save() {
+        if (const auto weight = non_finite_weight(run_.model))
+            throw Error(ErrorKind::diverged,
+                        fmt::format("diverged in step {} of {}: {}; {}", step_, title_of(stages_[stage_]),
+                                    *weight, advice_on_divergence(run_.config, stages_[stage_], step_)));
         history_.peak_memory_bytes =
             std::max(history_.peak_memory_bytes, memory_stats(run_.model.device()).peak_bytes);
         Checkpoint checkpoint{.stage = stages_[stage_].kind,
@@ -307,14 +390,16 @@ class TrainingSession {
                 log_->append({.stage = stage.kind, .step = step_, .numbers = measured});
             const bool last = step_ == stage.steps && stage_ + 1 == stages_.size();
             const bool stop = !last && run_.stop_wanted();
-            if (due_ || step_ % run_.config.checkpoint_every == 0 || stop) save();
+            const bool due = step_ % run_.config.checkpoint_every == 0 || step_ == stage.steps;
+            if (due_ || due || stop) save();
             if (stop) return TrainingOutcome::interrupted;
         }
         if (stage.kind == StageKind::warmup) {
             seconds_since_evaluation_ = 0;  // the next evaluation's time per step is the sparse stage's alone
             steps_since_evaluation_ = 0;
-            progress.line(fmt::format("warm-up done: alignment loss {:.4f} -> {:.4f} in {}",
-                                      history_["warmup_loss"].front(), history_["warmup_loss"].back(),
+            progress.line(fmt::format("warm-up done: alignment loss {} -> {} in {}",
+                                      number_text("{:.4f}", history_["warmup_loss"].front()),
+                                      number_text("{:.4f}", history_["warmup_loss"].back()),
                                       human_time(history_.warmup_seconds)));
         }
         return TrainingOutcome::finished;
@@ -375,12 +460,16 @@ class TrainingSession {
     void note_evaluation(Progress& progress) {
         const auto start = Clock::now();
         Measurement& m = *due_;
-        m.add(evaluate(run_.model, run_.data, run_.config.eval_batches));
+        try {
+            m.add(evaluate(run_.model, run_.data, run_.config.eval_batches));
+        } catch (const Error& e) {
+            if (e.kind() != ErrorKind::diverged) throw;
+            throw Error(e.kind(), fmt::format("diverged in the evaluation after step {} of {}: {}; {}", step_,
+                                              title_of(stages_[stage_]), e.what(),
+                                              advice_on_divergence(run_.config, stages_[stage_], step_)));
+        }
         m["train_loss"] = recent_loss();
         m["time_per_step"] = seconds_since_evaluation_ / static_cast<double>(steps_since_evaluation_);
-        if (!std::isfinite(m["val_loss"]))
-            throw Error(ErrorKind::diverged,
-                        fmt::format("diverged: validation loss {} at step {}", m["val_loss"], step_));
         keep_if_best(m["val_loss"]);
         history_.note_evaluation(step_, m);
         std::string text =

@@ -23,6 +23,7 @@ namespace sieve {
 class HybridOptimizer;
 class AdamW;
 class RecordedStep;
+class FiniteWatch;
 struct StepOutputs;
 struct StepValues;
 
@@ -35,6 +36,8 @@ struct Stage {
     StageKind kind;
     int64_t steps;
     double peak_learning_rate;
+    bool trial =
+        false;  // its steps are only timed: at the rate 0, so that none of them can diverge by training
 };
 
 // The configuration key that says how many steps a stage has.
@@ -50,8 +53,9 @@ class StageRunner {
     struct StepResult {
         double loss, grad_norm, learning_rate;
     };
-    // Throws Error(diverged) when the loss or a gradient is not finite; the parameters are then as before the
-    // step.
+    // Throws Error(diverged) when the loss or a gradient is not finite, and names the first number that is
+    // not; the parameters are then as before the step. So they are after any other error (on a CUDA device:
+    // out of memory alone), and the same step may be tried again.
     StepResult step(int64_t index, const Batch& batch);
 
     NamedTensors optimizer_state() const;
@@ -64,7 +68,9 @@ class StageRunner {
         Tensor reported;                  // the language model's, or the indexer's in the warm-up
         std::vector<Tensor> assignments;  // by layer: see MixtureOfExpertsOutput; none in the warm-up
     };
-    Losses losses_of(Generator& rng, const Tensor& tokens, const Tensor& targets) const;
+    // `watch`, when given, sees what the forward and the losses are made of.
+    Losses losses_of(Generator& rng, const Tensor& tokens, const Tensor& targets,
+                     FiniteWatch* watch = nullptr) const;
     double learning_rate(int64_t index) const;
     // Scales the gradients and returns the norm that is reported: float64 scalars on the model's device.
     // `guard` is finite only when all norms are.
@@ -72,10 +78,12 @@ class StageRunner {
         Tensor reported, guard;
     };
     Norms clip() const;
-    void check_finite(int64_t index, const StepResult& result) const;
+    Generator generator_of(int64_t index) const;
+    [[noreturn]] void fail_diverged(int64_t index, const Batch& batch, const std::string& numbers) const;
+    std::string first_non_finite_of(int64_t index, const Batch& batch) const;
     StepOutputs run_step(Generator rng, const Tensor& tokens, const Tensor& targets);
     bool may_update(const Tensor& guard) const;
-    StepValues values_on_cpu(int64_t index, const Batch& batch);
+    StepValues values_of(int64_t index, const Batch& batch);
     StepValues values_on_cuda(int64_t index, const Batch& batch);
     bool warms_up() const { return stage_.kind == StageKind::warmup; }
     template <class F>
@@ -85,6 +93,7 @@ class StageRunner {
     const Transformer& model_;
     Stage stage_;
     bool may_record_;
+    bool updating_ = false;  // true after a step: an update failed halfway
     NamedTensors main_, indexer_;
     std::variant<std::unique_ptr<HybridOptimizer>, std::unique_ptr<AdamW>> optimizer_;  // AdamW: warm-up
     std::unique_ptr<RecordedStep> recorded_;  // on a CUDA device, from the first step on
@@ -92,8 +101,9 @@ class StageRunner {
 
 // The stages of config.model's variant.
 std::vector<Stage> stages_of(const ExperimentConfig& config);
+Stage trial_of(const Stage& stage);
 
-// Median seconds of one step of `stage`, measured on a throwaway model of the configuration.
+// Median seconds of one step of `stage`, measured by trial steps of a throwaway model of the configuration.
 double measure_step_seconds(const ExperimentConfig& config, const Stage& stage, const Dataset& data,
                             Device device);
 

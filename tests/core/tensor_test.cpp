@@ -42,6 +42,18 @@ TEST_CASE("tensor: errors") {
     check_error("tensor: item() needs one element, has shape [2]", [] { Tensor::zeros({2}).item(); });
     check_error("tensor: used before it was given a value", [] { Tensor().shape(); });
     check_error("shape: dim 2 of [3,4]", [] { Shape({3, 4}).dim(2); });
+    constexpr int64_t huge = int64_t{1} << 40;
+    check_error("shape: [1099511627776,4,1099511627776] has 2^63 elements or more", [] {
+        Tensor::zeros({huge, 4, huge});
+    });
+    CHECK(Shape({huge, huge, 0}).numel() == 0);
+    CHECK(Shape({huge, 1 << 22}).numel() == int64_t{1} << 62);
+    for (const int64_t columns : {int64_t{1} << 22, int64_t{1} << 20, int64_t{1} << 17}) try {
+            Tensor::empty({huge, columns});
+            FAIL("nothing was thrown");
+        } catch (const Error& e) {
+            CHECK(e.kind() == ErrorKind::out_of_memory);
+        }
     if (!cuda::available())
         check_error("device cuda: " + cuda::why_unavailable() + "; use the cpu",
                     [] { Tensor::zeros({1}, DType::float32, cuda::device); });
@@ -52,6 +64,7 @@ TEST_CASE("allocator: counts live and peak bytes, and serves a repeated size fro
     reset_peak_memory();
     { const Tensor a = Tensor::zeros({1000}), b = Tensor::zeros({500}); }
     CHECK(memory_stats().live_bytes == live);
+    Tensor::zeros({10});  // a later, lower level does not undo it
     CHECK(memory_stats().peak_bytes == live + 6000);
     const int64_t calls = memory_stats().system_calls;
     for (int i = 0; i < 10; ++i) Tensor::zeros({1000});
@@ -87,7 +100,7 @@ TEST_CASE("threads: parts cover the range once, exceptions reach the caller") {
     }
     CHECK_THROWS_AS(parallel_for(10, 1, [](int64_t, int64_t) { fail("inside"); }), Error);
     CHECK_THROWS_AS(parallel_tasks(10, [](int64_t) { fail("inside"); }), Error);
-    check_error("threads: 0; want at least 1", [] { set_thread_count(0); });
+    check_error("threads: 0; want 1 to 1024", [] { set_thread_count(0); });
 }
 
 DEVICE_TEST_CASE("tensor: values travel to every device and back", device) {
@@ -139,4 +152,20 @@ DEVICE_TEST_CASE("allocator: pools keep their blocks, uses are named when memory
         CHECK(!e.lower().empty());
     }
     set_memory_limit(0, device);
+}
+
+TEST_CASE("tensor: sizes that no number holds are refused, those that no machine holds are out of memory") {
+    constexpr int64_t huge = int64_t{1} << 40;
+    check_error("shape: [1099511627776,1099511627776] has 2^63 elements or more", [] {
+        Tensor::empty({huge, huge});
+    });
+    CHECK(Tensor::empty({huge, huge, 0}).numel() == 0);
+    const int64_t live = memory_stats().live_bytes;
+    for (const int64_t size : {int64_t{1} << 62, huge * (1 << 18)}) try {
+            Tensor::empty({size});
+            FAIL("nothing was thrown");
+        } catch (const Error& e) {
+            CHECK(e.kind() == ErrorKind::out_of_memory);
+        }
+    CHECK(memory_stats().live_bytes == live);
 }

@@ -91,7 +91,7 @@ TEST_CASE("corpus: errors are one clear line") {
     write(folder / "noise.txt", "\xFF\xFE\x80 abc");
     refused("noise.txt", "binary, not text: 3 of 7 bytes are not UTF-8");
     write(folder / "pictures/x.png", "x");
-    refused("pictures", "no .txt or .md file in this folder");
+    refused("pictures", "no .txt, .md or .jsonl file in this folder; it holds 1 other file, such as x.png");
     check_error("num_documents: -1; want 0 (all) or more", [&] { load_corpus(folder / "empty.txt", -1); });
 }
 

@@ -48,13 +48,62 @@ TEST_CASE("npz: names and order survive") {
     }
 }
 
+TEST_CASE("npy: whole numbers of every width, and none that is no whole number") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "x.npy";
+    const auto write = [&](const std::string& type, const std::string& payload, int64_t count) {
+        write_with_header(
+            path,
+            "{'descr': '" + type + "', 'fortran_order': False, 'shape': (" + std::to_string(count) + ",), }",
+            payload);
+    };
+    struct Case {
+        const char* type;
+        std::string payload;
+        DType dtype;
+        std::vector<int64_t> values;
+    };
+    const std::string high(8, '\xFF'), top("\0\0\0\0\0\0\0\x40", 8);
+    for (const Case& c : {Case{"|i1", "\x7F\x80", DType::int32, {127, -128}},
+                          Case{"|u1", "\x7F\x80", DType::uint8, {127, 128}},
+                          Case{"<i2", "\x01\x80\xFF\x7F", DType::int32, {-32767, 32767}},
+                          Case{"<u2", "\x01\x80\xFF\xFF", DType::int32, {32769, 65535}},
+                          Case{"<i4", high, DType::int32, {-1, -1}},
+                          Case{"<u4", high, DType::int64, {4294967295, 4294967295}},
+                          Case{"<i8", high + top, DType::int64, {-1, int64_t{1} << 62}},
+                          Case{"<u8", top + top, DType::int64, {int64_t{1} << 62, int64_t{1} << 62}}}) {
+        INFO(c.type);
+        write(c.type, c.payload, 2);
+        CHECK(read_npy(path).dtype() == c.dtype);
+        CHECK(read_npy_integers(path).to_vector<int64_t>() == c.values);
+    }
+    write("<u8", top + high, 2);
+    check_error(path + ": element 1 is 18446744073709551615, want less than 2^63", [&] { read_npy(path); });
+    write("<u4", "abc", 1);
+    check_error(path + ": 3 bytes for an array [1] of '<u4'", [&] { read_npy(path); });
+    write(">i4", "1234", 1);
+    check_error(
+        path +
+            ": its elements are '>i4'; read are <f4, <f8, whole numbers of 8 to 64 bits (little-endian) and "
+            "|b1",
+        [&] { read_npy_integers(path); });
+    write("<f4", "1234", 1);
+    check_error(path + ": its elements are '<f4' (floats), want whole numbers",
+                [&] { read_npy_integers(path); });
+    write("|b1", "\x01", 1);
+    check_error(path + ": its elements are '|b1' (truth values), want whole numbers",
+                [&] { read_npy_integers(path); });
+}
+
 TEST_CASE("npy: foreign and damaged files are refused by name") {
     const TemporaryFolder folder;
     const std::string path = folder / "x.npy";
     write_with_header(path, "{'descr': '<f4', 'fortran_order': True, 'shape': (1, 1), }", "1234");
     check_error(path + ": in Fortran order; save np.ascontiguousarray(x) instead", [&] { read_npy(path); });
     write_with_header(path, "{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }", "1234");
-    check_error(path + ": its elements are '>f4'; read are <f4, <f8, <i4, <i8, |u1 and |b1",
+    check_error(path +
+                    ": its elements are '>f4'; read are <f4, <f8, whole numbers of 8 to 64 bits "
+                    "(little-endian) and |b1",
                 [&] { read_npy(path); });
     write_with_header(path, "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", "1234");
     check_error(path + ": a structured array; only plain numbers are read", [&] { read_npy(path); });

@@ -1,5 +1,9 @@
 #include "framework/io/pt.h"
 
+#include <fmt/format.h>
+
+#include <fstream>
+
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/little_endian.h"
@@ -202,8 +206,117 @@ TEST_CASE("pt: truncated or with flipped bytes, only an Error comes out") {
         bytes[i] = static_cast<char>(philox({3, 1}, i).v[0]);
         replace_pickle(path, good, bytes);
         reads(path);
-        CHECK_THROWS_AS(read_pickle(std::string_view(pickle).substr(0, i), "x"), Error);
+        MemoryBudget budget(pickle.size(), "x");
+        CHECK_THROWS_AS(read_pickle(std::string_view(pickle).substr(0, i), "x", budget), Error);
     }
+}
+
+namespace {
+
+// Flips one bit after the other in the file and back, and calls f(byte, bit) in between.
+void flip_each_bit(const std::string& path, const std::function<void(size_t, int)>& f) {
+    const std::string whole = read_file(path);
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    const auto put = [&](size_t at, int byte) {
+        file.seekp(static_cast<std::streamoff>(at));
+        file.put(static_cast<char>(byte)).flush();
+    };
+    for (size_t at = 0; at < whole.size(); ++at) {
+        for (int bit = 0; bit < 8; ++bit) {
+            put(at, whole[at] ^ 1 << bit);
+            f(at, bit);
+        }
+        put(at, whole[at]);
+    }
+    REQUIRE(read_file(path) == whole);
+}
+
+}  // namespace
+
+TEST_CASE("pt: every flipped bit of a file of ours is found, and every truncation") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "x.pt";
+    const Tensor w = Tensor::from<float>({1, 2, 3}, {3});
+    write_pt(path, {{"w", w}, {"tied", w}, {"n", Tensor::from<int64_t>({7}, {1})}}, {{"config.json", "{}"}});
+    size_t flipped = 0, found = 0;
+    flip_each_bit(path, [&](size_t at, int bit) {
+        ++flipped;
+        if (reads(path))
+            FAIL_CHECK("bit " << bit << " of byte " << at << " was not found");
+        else
+            ++found;
+    });
+    const std::string whole = read_file(path);
+    CHECK(flipped == 8 * whole.size());
+    for (size_t size = 0; size < whole.size(); ++size) {
+        std::filesystem::resize_file(path, size);
+        CHECK(!reads(path));
+        std::ofstream(path, std::ios::binary) << whole;
+    }
+    for (const char* more : {"x", "PK", "0123456789012345678901234567890"}) {
+        std::ofstream(path, std::ios::binary) << whole << more;
+        CHECK(!reads(path));
+    }
+    fmt::print(".pt: {} of {} flipped bits and {} truncations found\n", found, flipped, whole.size());
+}
+
+TEST_CASE("pt: an archive that another program added a member to is read, a changed one is not") {
+    const auto python = python_with("zipfile");
+    if (!python) return skip("no Python");
+    const TemporaryFolder folder;
+    write_pt(folder / "x.pt", {{"w", Tensor::from<float>({1, 2, 3}, {3})}}, {{"config.json", "{}"}});
+    std::string output;
+    const int status = run_python(*python, R"(
+import zipfile
+with zipfile.ZipFile('x.pt', 'a') as z: z.writestr('archive/notes', 'mine')
+)",
+                                  folder.path().string(), output);
+    REQUIRE_MESSAGE(status == 0, output);
+    CHECK(bit_identical(read_pt(folder / "x.pt").tensors.at(0).tensor, Tensor::from<float>({1, 2, 3}, {3})));
+    std::string bytes = read_file(folder / "x.pt");
+    bytes[10] ^= 1;  // the time of the first member
+    write_file_atomic(folder / "x.pt", bytes);
+    check_error(folder / "x.pt" + ": member archive/data.pkl is damaged (its header is not what was written)",
+                [&] { read_pt(folder / "x.pt"); });
+}
+
+TEST_CASE("zip: members that share bytes are refused") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "x.npz";
+    ZipWriter zip(path);
+    zip.add("a", std::string(100, 'a'));
+    zip.write();
+    // The second entry is the first one under a name that stands inside the first one's payload.
+    std::string bytes = read_file(path);
+    const size_t header = 0, directory = bytes.rfind("PK\1\2");
+    const std::string local = bytes.substr(header, 30) + "b" + bytes.substr(31, 33);
+    std::string inner = local;
+    bytes.replace(64, 64, inner);
+    std::string entry = bytes.substr(directory, 47);
+    entry[46] = 'b';
+    entry[42] = 64;
+    for (const size_t place : {20, 24}) entry[place] = 20;
+    bytes.insert(directory + 47, entry);
+    const size_t end = bytes.rfind("PK\5\6");
+    bytes[end + 8] = bytes[end + 10] = 2;
+    bytes[end + 12] = 94;
+    check_error("x: member b overlaps a", [&] { read_zip(bytes, "x", "zip"); });
+}
+
+TEST_CASE("pt: names that share a storage in many ways cannot take more memory than the file has") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "x.pt", good = folder / "good.pt";
+    const int count = 1 << 20;
+    write_pt(good, {{"w", Tensor::zeros({count})}});
+    const auto number = [](int n) { return "J" + little_endian(n); };
+    std::string pickle = "\x80\x02}(";
+    for (int i = 0; i < 100; ++i)
+        pickle += unicode("w" + std::to_string(i)) + "ctorch._utils\n_rebuild_tensor_v2\n((" +
+                  unicode("storage") + "ctorch\nFloatStorage\n" + unicode("0") + unicode("cpu") +
+                  number(count) + "tQ" + number(i) + number(count - i) + "\x85" + number(1) + "\x85tR";
+    replace_pickle(path, good, pickle + "u.");
+    check_error(path + ": refused, as reading it would take far more memory than a file of its size needs",
+                [&] { read_pt(path); });
 }
 
 TEST_CASE("pt: torch.load reads ours, with values, strides and ties") {

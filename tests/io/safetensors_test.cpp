@@ -1,5 +1,9 @@
 #include "framework/io/safetensors.h"
 
+#include <fmt/format.h>
+
+#include <fstream>
+
 #include "framework/core/error.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/little_endian.h"
@@ -68,7 +72,7 @@ TEST_CASE("safetensors: holes, overlaps, repeats, trailing bytes and wrong sizes
           "tensor \"b\" begins at byte 1, want 2 (an overlap)");
     check("{" + a + "," + a + "}", "12", "header: the key \"a\" appears twice in one object");
     check("{" + a + "}", "123", "the tensors end at byte 2, the file has 3 bytes of elements");
-    check("{" + a + "}", "1", "the tensors end at byte 2, the file has 1 bytes of elements");
+    check("{" + a + "}", "1", "tensor \"a\" ends at byte 2, the file has 1 bytes of elements");
     check(R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,2]}})", "12",
           "tensor \"a\" has 2 bytes for the shape [3]");
     check(R"({"a":{"dtype":"F8","shape":[2],"data_offsets":[0,2]}})", "12",
@@ -79,6 +83,83 @@ TEST_CASE("safetensors: holes, overlaps, repeats, trailing bytes and wrong sizes
     write_file_atomic(path, "PK");
     check_error(path + ": not a safetensors file (truncated or another format)",
                 [&] { read_safetensors(path); });
+}
+
+namespace {
+
+// The message of reading the file, or nothing.
+std::string error_of(const std::string& path) {
+    try {
+        read_safetensors(path);
+        return "";
+    } catch (const Error& e) {
+        CHECK(e.kind() == ErrorKind::bad_file);
+        return e.what();
+    }
+}
+
+}  // namespace
+
+TEST_CASE("safetensors: every flipped bit of a file of ours is found, and every truncation") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "x.safetensors";
+    write_safetensors(path,
+                      {{"weight", Tensor::from<float>({1, 2, 3, 4}, {2, 2})},
+                       {"bias", Tensor::from<uint8_t>({5, 6, 7}, {3})},
+                       {"none", Tensor::zeros({0})}},
+                      {{"config.json", "{\"a\": \"b\\\\\"}\n"}, {"format", "pt"}});
+    const std::string whole = read_file(path);
+    const size_t elements = whole.size() - 19;
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    size_t found = 0;
+    for (size_t at = 0; at < whole.size(); ++at) {
+        for (int bit = 0; bit <= 8; ++bit) {
+            file.seekp(static_cast<std::streamoff>(at));
+            file.put(static_cast<char>(bit < 8 ? whole[at] ^ 1 << bit : whole[at])).flush();
+            if (bit == 8) continue;
+            const std::string error = error_of(path);
+            INFO("bit " << bit << " of byte " << at);
+            CHECK(error.starts_with(path + ": "));
+            found += !error.empty();
+            if (at >= elements)  // the tensor is named
+                CHECK(error.starts_with(path + (at < elements + 16 ? ": tensor \"weight\" is damaged"
+                                                                   : ": tensor \"bias\" is damaged")));
+        }
+    }
+    CHECK(error_of(path).empty());
+    for (size_t size = 0; size < whole.size(); ++size) {
+        std::ofstream(path, std::ios::binary) << whole.substr(0, size);
+        const std::string error = error_of(path);
+        CHECK(!error.empty());
+        if (size >= elements)
+            CHECK(error.starts_with(
+                path + (size < elements + 16 ? ": tensor \"weight\" ends" : ": tensor \"bias\" ends")));
+    }
+    std::ofstream(path, std::ios::binary) << whole << '\0';
+    CHECK(!error_of(path).empty());
+    fmt::print("safetensors: {} of {} flipped bits and {} truncations found\n", found, 8 * whole.size(),
+               whole.size());
+    CHECK(found == 8 * whole.size());
+}
+
+TEST_CASE("safetensors: a program that changes a tensor is told what to do about the checksums") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "x.safetensors";
+    write_safetensors(path, {{"w", Tensor::from<float>({1, 2}, {2})}});
+    std::string bytes = read_file(path);
+    bytes[bytes.size() - 1] ^= 1;
+    write_file_atomic(path, bytes);
+    check_error(
+        path +
+            ": tensor \"w\" is damaged (its checksum does not match; a program that changes tensors must "
+            "drop sieve.checksums from the metadata)",
+        [&] { read_safetensors(path); });
+    // Without them it is any file.
+    const size_t key = bytes.find("\"__metadata__\""), end = bytes.find("},", key) + 2;
+    const std::string header = bytes.substr(8, key - 8) + bytes.substr(end, bytes.size() - end - 8);
+    write_raw(path, header, bytes.substr(bytes.size() - 8));
+    CHECK(read_safetensors(path).tensors.size() == 1);
+    CHECK(read_safetensors(path).metadata.empty());
 }
 
 TEST_CASE("safetensors: truncated or with flipped bytes, only an Error comes out") {

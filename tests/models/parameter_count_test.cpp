@@ -28,3 +28,20 @@ TEST_CASE("parameter_count: what the model of every variant has") {
             CHECK(count.indexer == elements_of(model.indexer_parameters()));
         }
 }
+
+TEST_CASE("parameter_count: stays at the largest number where there are more") {
+    ModelConfig c;
+    c.attention = AttentionKind::sparse;
+    const int64_t usual = parameter_count(c).total();
+    CHECK(usual == parameter_count(c).main + parameter_count(c).indexer);
+    c.d_ff = int64_t{1} << 61;
+    CHECK(parameter_count(c).main == INT64_MAX);
+    CHECK(parameter_count(c).total() == INT64_MAX);
+    c.d_ff = 512, c.indexer_heads = int64_t{1} << 62;
+    CHECK(parameter_count(c).indexer == INT64_MAX);
+    CHECK(parameter_count(c).total() == INT64_MAX);
+    c.indexer_heads = 4, c.shared_experts = INT64_MAX;
+    CHECK(parameter_count(c).main == INT64_MAX);
+    c.shared_experts = 0;
+    CHECK(parameter_count(c).total() == usual);
+}

@@ -125,6 +125,21 @@ TEST_CASE("classic and sparse models start from the same main weights") {
     CHECK(!bit_identical(other.main_parameters()[0].tensor, a[0].tensor));
 }
 
+TEST_CASE("router noise has the size that router_noise says") {
+    ModelConfig config = tiny("classic");
+    const Tensor tokens = random_tokens({2, 16}, 31, 37);
+    const auto noisy = [&](double size) {
+        config.router_noise = size;
+        const NoGrad guard;
+        Generator rng(42, 0);
+        return Transformer(config, ParameterInit{.std = 0.2}).forward(tokens, {.rng = &rng}).logits;
+    };
+    config.dropout = 0;
+    const Tensor quiet = noisy(0);
+    CHECK(relative_difference(noisy(1e-9), quiet) < 1e-5);
+    CHECK(relative_difference(noisy(3), quiet) > 0.1);
+}
+
 TEST_CASE("parameter names are the original PyTorch model's") {
     const Transformer model(tiny("sparse"), ParameterInit{});
     std::vector<std::string> names;
@@ -214,6 +229,63 @@ TEST_CASE("load_state: refuses what does not fit and leaves the model as it was"
     CHECK(bit_identical(sparse.state()[0].tensor, other.state()[0].tensor));
 }
 
+TEST_CASE("load_state: two names of one tensor must have the same bits") {
+    const Transformer model(tiny("classic"), ParameterInit{}),
+        other(tiny("classic"), ParameterInit{.seed = 7});
+    const Tensor before = model.state()[0].tensor.clone();
+    NamedTensors state = other.state();
+    REQUIRE(state.back().name == "lm_head.weight");
+    state.back().tensor = state.back().tensor.clone();
+    model.load_state(state, "w.pt");  // equal, but not one tensor in the file
+    CHECK(bit_identical(model.state()[0].tensor, other.state()[0].tensor));
+    model.state()[0].tensor.copy_from(before);
+
+    // In either order, and however small the difference: the sign of a zero.
+    state[0].tensor = state[0].tensor.clone();
+    state[0].tensor.data<float>()[16 + 3] = 0.0f;
+    state.back().tensor.data<float>()[16 + 3] = -0.0f;
+    check_error(
+        "w.pt: embed.weight and lm_head.weight are one tensor in this model (tied weights) but differ, first "
+        "in "
+        "embed.weight[1,3]: 0 and -0; leave out the one that is not meant",
+        [&] { model.load_state(state, "w.pt"); });
+    std::swap(state[0], state.back());
+    check_error(
+        "w.pt: lm_head.weight and embed.weight are one tensor in this model (tied weights) but differ, first "
+        "in "
+        "lm_head.weight[1,3]: -0 and 0; leave out the one that is not meant",
+        [&] { model.load_state(state, "w.pt"); });
+    CHECK(bit_identical(model.state()[0].tensor, before));
+    state.erase(state.begin());
+    model.load_state(state, "w.pt");
+    CHECK(bit_identical(model.state()[0].tensor, state.back().tensor));
+}
+
+TEST_CASE("load_state: a weight that is not finite is refused by name, place and value") {
+    const Transformer model(tiny("sparse"), ParameterInit{}), other(tiny("sparse"), ParameterInit{.seed = 7});
+    const Tensor before = model.state()[0].tensor.clone();
+    const auto refuse = [&](size_t tensor, int64_t element, double value, const std::string& message) {
+        NamedTensors state = other.state();
+        const Tensor changed = state[tensor].tensor.clone();
+        changed.data<float>()[element] = static_cast<float>(value);
+        for (NamedTensor& t : state)
+            if (t.tensor.is_same(other.state()[tensor].tensor)) t.tensor = changed;
+        INFO(state[tensor].name);
+        check_error("w.pt: " + message + "; a model with such a weight cannot be used",
+                    [&] { model.load_state(state, "w.pt"); });
+        CHECK(bit_identical(model.state()[0].tensor, before));
+    };
+    refuse(0, 0, NAN, "embed.weight[0,0] is nan");
+    refuse(0, 2 * 16 + 5, -INFINITY, "embed.weight[2,5] is -inf");
+    refuse(1, 3, INFINITY, other.state()[1].name + "[3] is inf");
+    // What is finite in the file and not in the model's dtype.
+    NamedTensors wide = other.state();
+    wide[1].tensor = wide[1].tensor.to(DType::float64);
+    wide[1].tensor.data<double>()[2] = 1e300;
+    check_error("w.pt: " + wide[1].name + "[2] is inf; a model with such a weight cannot be used",
+                [&] { model.load_state(wide, "w.pt"); });
+}
+
 TEST_CASE("model config: impossible combinations are named") {
     const auto refuse = [](const std::string& message, auto change) {
         ModelConfig c = tiny("sparse");
@@ -222,8 +294,10 @@ TEST_CASE("model config: impossible combinations are named") {
     };
     refuse("d_model: 15 is not divisible by n_heads 2; choose d_model = 16 or another n_heads",
            [](ModelConfig& c) { c.d_model = 15; });
-    refuse("d_model / n_heads: 10 / 2 = 5 is odd; RoPE rotates pairs, so the head size must be even",
-           [](ModelConfig& c) { c.d_model = 10; });
+    refuse(
+        "d_model / n_heads: 10 / 2 = 5 is odd; RoPE rotates pairs, so the head size must be even; choose "
+        "d_model = 12 or another n_heads",
+        [](ModelConfig& c) { c.d_model = 10; });
     refuse("expert_top_k: 4 is more than num_experts 3; lower it or add experts",
            [](ModelConfig& c) { c.expert_top_k = 4; });
     refuse("sparse_top_k: 0, want at least 1", [](ModelConfig& c) { c.sparse_top_k = 0; });

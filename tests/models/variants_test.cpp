@@ -208,6 +208,26 @@ TEST_CASE("variants: shapes of the attention's parameters") {
     CHECK(shape_of("mla, query latent, deepseek", "indexer.k_proj.weight") == Shape{4, 8});
 }
 
+TEST_CASE("variants: the scale of attention is 1 / sqrt(what a query and a key are compared in)") {
+    for (const Variant& variant : model_variants()) {
+        INFO(variant.name);
+        const ModelConfig config = tiny_variant(variant, "classic");
+        const bool latent = config.attention_type == AttentionType::mla;
+        const int64_t width =
+            latent ? config.qk_nope_head_dim + config.qk_rope_head_dim : config.d_model / config.n_heads;
+        int64_t layers = 0;
+        ForwardOptions options;
+        options.observe = [&](int64_t, const AttentionTrace& trace) {
+            CHECK(trace.scale == doctest::Approx(1 / std::sqrt(static_cast<double>(width))));
+            ++layers;
+        };
+        const NoGrad guard;
+        random_model(config)->forward(random_tokens({1, 6}, 3, static_cast<int32_t>(config.vocab_size)),
+                                      options);
+        CHECK(layers == config.n_layers);
+    }
+}
+
 TEST_CASE("variants: every layer selects its own number of keys") {
     ModelConfig config = tiny_variant(model_variants()[0], "sparse");
     config.sparse_top_k = PerLayer({2, 4});

@@ -30,10 +30,11 @@ def main(path, folder):
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     for i in range(len(os.listdir(folder)) // 2):
         tokens = np.load(f"{folder}/tokens_{i}.npy").astype(np.int64)
-        wanted = np.load(f"{folder}/logits_{i}.npy").reshape(*tokens.shape, -1)
+        wanted = np.load(f"{folder}/logits_{i}.npy")
+        wanted = wanted.reshape(*tokens.shape, wanted.shape[-1])
         logits, = session.run(None, {"tokens": tokens})
         assert logits.shape == wanted.shape, (logits.shape, wanted.shape)
-        print("difference", abs(logits - wanted).max(), abs(wanted).max(), tokens.shape)
+        print("difference", abs(logits - wanted).max(initial=0), abs(wanted).max(initial=0), tokens.shape)
 
 
 if __name__ == "__main__":

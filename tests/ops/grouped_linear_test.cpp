@@ -111,6 +111,20 @@ TEST_CASE("grouped_linear: errors") {
     check_error("grouped_linear: x is [4,5], want [3,5], one row per slot of the plan", [&] {
         grouped_linear(Tensor::zeros({4, 5}), plan, {w(2, 5), w(2, 5)});
     });
+    for (const auto& [at, value, want] : {std::tuple{0, 1, "0 to 0"},
+                                          {1, 4, "0 to 3"},
+                                          {1, -1, "0 to 3"},
+                                          {2, 2, "3 to 3"},
+                                          {2, 4, "3 to 3"}}) {
+        DispatchPlan broken = plan;
+        broken.offsets = plan.offsets.clone();
+        broken.offsets.data<int64_t>()[at] = value;
+        check_error("grouped_linear: the plan's offset " + std::to_string(at) + " is " +
+                        std::to_string(value) + ", want " + want,
+                    [&] {
+                        grouped_linear(Tensor::zeros({3, 5}), broken, {w(2, 5), w(2, 5)});
+                    });
+    }
     check_error("grouped_linear: 1 weights for a plan of 2 experts", [&] {
         grouped_linear(Tensor::zeros({3, 5}), plan, {w(2, 5)});
     });

@@ -129,7 +129,7 @@ struct AttentionInput {
 };
 
 inline MainAttention main_attention(const AttentionInput& in) {
-    return {in.q, in.k, in.lse, in.scale};
+    return {in.q, in.k, in.scale};
 }
 
 inline double oracle_logit(const AttentionInput& in, int64_t b, int64_t h, int64_t t, int64_t s) {
@@ -149,9 +149,11 @@ inline AttentionInput random_attention(int64_t heads, int64_t groups, int64_t wi
     for (int64_t b = 0; b < batch; ++b)
         for (int64_t h = 0; h < heads; ++h)
             for (int64_t t = 0; t < length; ++t) {
-                double sum = 0;
-                for (const int32_t s : chosen(selection, b, t)) sum += std::exp(oracle_logit(in, b, h, t, s));
-                in.lse.data<double>()[(b * heads + h) * length + t] = std::log(sum);
+                double sum = 0, largest = -std::numeric_limits<double>::infinity();
+                const std::vector<int32_t> keys = chosen(selection, b, t);
+                for (const int32_t s : keys) largest = std::max(largest, oracle_logit(in, b, h, t, s));
+                for (const int32_t s : keys) sum += std::exp(oracle_logit(in, b, h, t, s) - largest);
+                in.lse.data<double>()[(b * heads + h) * length + t] = largest + std::log(sum);
             }
     return in;
 }

@@ -79,13 +79,11 @@ DEVICE_TEST_CASE("indexer_quality: the best keys have recall 1; ties of p go to 
     CHECK(quality_of(on(device, in), on(device, top_k_select(p, 7))).recall_of_choices == 1);
 
     // Uniform attention: the first keys are the true ones.
-    const Tensor zeros = Tensor::zeros({1, 1, length, 2}), lse = Tensor::empty({1, 1, length});
-    for (int64_t t = 0; t < length; ++t) lse.data<float>()[t] = std::log(static_cast<float>(t + 1));
+    const Tensor zeros = Tensor::zeros({1, 1, length, 2});
     const Tensor first = Tensor::zeros({1, length, length}), last = Tensor::zeros({1, length, length});
     for (int64_t i = 0; i < last.numel(); ++i) last.data<float>()[i] = static_cast<float>(i % length);
     const auto quality = [&](const Tensor& scores) {
-        return indexer_quality({zeros.to(device), zeros.to(device), lse.to(device)},
-                               on(device, top_k_select(scores, 4)));
+        return indexer_quality({zeros.to(device), zeros.to(device)}, on(device, top_k_select(scores, 4)));
     };
     CHECK(quality(first).recall == 1);
     const IndexerQuality worst = quality(last);
@@ -109,17 +107,16 @@ DEVICE_TEST_CASE("indexer_quality: tf32 and bf16", device) {
 
 TEST_CASE("indexer_quality: O(T) memory, the same on one and two threads") {
     const int64_t length = 2048;
-    const Tensor q = random_normal({1, 2, length, 4}, 4, DType::float32),
-                 lse = Tensor::full({1, 2, length}, 8.0);
+    const Tensor q = random_normal({1, 2, length, 4}, 4, DType::float32);
     const Selection selection{Tensor::zeros({1, length, 1}, DType::int32),
                               Tensor::full({1, length}, 1, DType::int32)};
     const int threads = thread_count();
     set_thread_count(1);
-    const IndexerQuality one = indexer_quality({q, q, lse, 0.5}, selection);
+    const IndexerQuality one = indexer_quality({q, q, 0.5}, selection);
     set_thread_count(2);
     reset_peak_memory();
     const int64_t before = memory_stats().live_bytes;
-    const IndexerQuality two = indexer_quality({q, q, lse, 0.5}, selection);
+    const IndexerQuality two = indexer_quality({q, q, 0.5}, selection);
     CHECK(memory_stats().peak_bytes - before < length * length * 4 / 8);
     CHECK(one.recall == two.recall);
     CHECK(one.covered_mass == two.covered_mass);
@@ -127,17 +124,17 @@ TEST_CASE("indexer_quality: O(T) memory, the same on one and two threads") {
 }
 
 TEST_CASE("indexer_quality: errors") {
-    const Tensor q = Tensor::zeros({1, 3, 4, 5}), lse = Tensor::zeros({1, 3, 4});
+    const Tensor q = Tensor::zeros({1, 3, 4, 5});
     const Selection selection = top_k_select(Tensor::zeros({1, 4, 4}), 2);
     check_error("indexer_quality: k is [1,3,4,6], want [1,3,4,5], q is [1,3,4,5]", [&] {
-        indexer_quality({q, Tensor::zeros({1, 3, 4, 6}), lse}, selection);
+        indexer_quality({q, Tensor::zeros({1, 3, 4, 6})}, selection);
     });
     check_error("indexer_quality: q has 3 heads, want a multiple of the 2 of k", [&] {
-        indexer_quality({q, Tensor::zeros({1, 2, 4, 5}), lse}, selection);
+        indexer_quality({q, Tensor::zeros({1, 2, 4, 5})}, selection);
     });
-    const Tensor bad = lse.clone();
-    bad.data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
+    const Tensor bad = q.clone();
+    bad.data<float>()[3 * 5] = std::numeric_limits<float>::quiet_NaN();
     check_error("indexer_quality: a score of batch row 0, query 3 is NaN", [&] {
-        indexer_quality({q, q, bad}, selection);
+        indexer_quality({bad, q}, selection);
     });
 }

@@ -177,6 +177,12 @@ TEST_CASE("moe_combine: errors") {
     check_error("moe_combine: weights is [4,1], want [2,2], the plan's tokens and choices", [&] {
         moe_combine(Tensor::zeros({4, 5}), Tensor::zeros({4, 1}), plan);
     });
+    DispatchPlan broken = plan;
+    broken.position = plan.position.clone();
+    broken.position.data<int32_t>()[3] = 1 << 30;
+    check_error("moe_combine: the plan's position of slot 3 is 1073741824, want 0 to 3", [&] {
+        moe_combine(Tensor::zeros({4, 5}), Tensor::zeros({2, 2}), broken);
+    });
     check_error("moe_combine: weights is float64, want float32", [&] {
         moe_combine(Tensor::zeros({4, 5}), Tensor::zeros({2, 2}, DType::float64), plan);
     });

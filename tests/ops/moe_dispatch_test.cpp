@@ -110,6 +110,15 @@ TEST_CASE("moe_dispatch: errors") {
     check_error("plan_dispatch: experts is [2,0], want at least 1 per token", [] {
         plan_dispatch(Tensor::zeros({2, 0}, DType::int32), 2);
     });
+    DispatchPlan plan = plan_dispatch(choice, 3);
+    const Tensor x = Tensor::zeros({2, 5});
+    for (const int32_t position : {-1, 4}) {
+        plan.position = plan.position.clone();
+        plan.position.data<int32_t>()[2] = position;
+        check_error(
+            "moe_dispatch: the plan's position of slot 2 is " + std::to_string(position) + ", want 0 to 3",
+            [&] { moe_dispatch(x, plan); });
+    }
     check_error("moe_dispatch: x is [3,5], want [2,5], the plan's number of tokens", [&] {
         moe_dispatch(Tensor::zeros({3, 5}), plan_dispatch(choice, 3));
     });

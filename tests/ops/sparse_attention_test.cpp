@@ -408,6 +408,10 @@ TEST_CASE("sparse_attention: errors") {
                 attend(ints({0, 0, 0, 2, 0, 2}, {1, 3, 2}), counts));
     check_error("sparse_attention: row [0,1] selects key -1, want 0 to 1",
                 attend(ints({0, 0, -1, 1, 0, 2}, {1, 3, 2}), counts));
+    check_error("sparse_attention: row [0,2] selects key 0 after key 2, want them ascending",
+                attend(ints({0, 0, 0, 1, 2, 0}, {1, 3, 2}), counts));
+    check_error("sparse_attention: row [0,2] selects key 7, want 0 to 2",
+                attend(ints({0, 0, 0, 0, 1, 0, 0, 7, 2}, {1, 3, 3}), ints({1, 2, 3}, {1, 3})));
     check_error("sparse_attention: q is [2,3,4], want 4 dims", [&] {
         sparse_attention(Tensor::zeros({2, 3, 4}), q, q, {indices, counts}, 1.0);
     });

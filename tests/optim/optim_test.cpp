@@ -458,6 +458,26 @@ DEVICE_TEST_CASE("clip_gradients: many gradients of many sizes follow the CPU", 
         }
 }
 
+DEVICE_TEST_CASE("clip_gradients: a norm above the limit becomes the limit, one below stays to the bit",
+                 device) {
+    const Tensor a = Tensor::from(std::vector<double>{3, 0, 0}, {3}),
+                 b = Tensor::from(std::vector<double>{0, 4}, {2});
+    for (const double limit : {0.5, 4.99, 5.01, 100.0}) {
+        INFO("limit " << limit);
+        NamedTensors parameters{{"a", Tensor::zeros({3}, DType::float64, device)},
+                                {"b", Tensor::zeros({2}, DType::float64, device)}};
+        parameters[0].tensor.set_grad(a.clone().to(device));
+        parameters[1].tensor.set_grad(b.clone().to(device));
+        CHECK(clip_gradients(parameters, limit).item() == doctest::Approx(5).epsilon(1e-12));
+        const double factor = limit < 5 ? limit / (5 + 1e-6) : 1;
+        const std::vector<double> x = parameters[0].tensor.grad().to_vector<double>(),
+                                  y = parameters[1].tensor.grad().to_vector<double>();
+        CHECK(x[0] == doctest::Approx(3 * factor).epsilon(1e-12));
+        CHECK(y[1] == doctest::Approx(4 * factor).epsilon(1e-12));
+        if (limit > 5) CHECK((x[0] == 3 && y[1] == 4));
+    }
+}
+
 TEST_CASE("clip_gradients: gradients of two dtypes are refused") {
     const NamedTensor a{"a", Tensor::zeros({3}).set_requires_grad(true)};
     const NamedTensor b{"b", Tensor::zeros({3}, DType::float64).set_requires_grad(true)};

@@ -1,11 +1,15 @@
 #include "framework/program/config.h"
 
+#include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <system_error>
 
 #include "framework/core/error.h"
+#include "framework/io/json_file.h"
 #include "framework/program/command_line.h"
 #include "framework/train/evaluate.h"
 #include "tests/support/temporary_folder.h"
@@ -105,7 +109,18 @@ TEST_CASE("config: one key by its name, from text and as text") {
                 [&] { set_config_value(c, "sparse_top_k", "7x"); });
     check_error("sparse_top_k: '', want a whole number, or one per layer such as 64,64,32",
                 [&] { set_config_value(c, "sparse_top_k", ""); });
-    check_error("learning_rate: 'inf', want a number", [&] { set_config_value(c, "learning_rate", "inf"); });
+    check_error("learning_rate: 'fast', want a number",
+                [&] { set_config_value(c, "learning_rate", "fast"); });
+    check_error("learning_rate: '1e999', want a number that float64 can hold",
+                [&] { set_config_value(c, "learning_rate", "1e999"); });
+    check_error("seed: '9223372036854775808', want a whole number below 2^63",
+                [&] { set_config_value(c, "seed", "9223372036854775808"); });
+    set_config_value(c, "classic_steps", "3e3");
+    CHECK(c.classic_steps == 3000);
+    check_error("classic_steps: '3.5', want a whole number",
+                [&] { set_config_value(c, "classic_steps", "3.5"); });
+    check_error("classic_steps: '1e17', want a whole number",
+                [&] { set_config_value(c, "classic_steps", "1e17"); });
     check_error("tensorboard: 'yes', want true or false", [&] { set_config_value(c, "tensorboard", "yes"); });
     check_error("unknown key 'd_modle', did you mean d_model? (--help lists all)",
                 [&] { set_config_value(c, "d_modle", "8"); });
@@ -234,6 +249,63 @@ TEST_CASE("command line: sparse_top_k is one number or one per layer, as a flag 
     });
 }
 
+TEST_CASE("command line: an empty text is a mistake, where it has no meaning of its own") {
+    for (const char* key : {"results_dir", "data", "tokenizer", "config", "preset"})
+        check_error(std::string(key) + ": empty; leave it out, or is a variable in the command not set?",
+                    [&] {
+                        parse({std::string("--") + key, ""});
+                    });
+    CHECK(parse({"--cache_dir", ""}).config.cache_dir.empty());  // none is kept, as the help says
+}
+
+TEST_CASE("command line: --config takes the config.json of a run, and flags win over it") {
+    const TemporaryFolder folder;
+    ExperimentConfig trained =
+        parse({"--preset", "large", "--grad_clip", "inf", "--sparse_top_k", "9"}).config;
+    trained.model.attention = AttentionKind::sparse;
+    write_json_atomic(folder / "config.json", config_to_json(trained));
+    const ExperimentConfig again = parse({"--config", folder / "config.json", "--d_ff", "48"}).config;
+    CHECK(again.preset == "large");
+    CHECK(again.model.d_model == 512);
+    CHECK(std::isinf(again.grad_clip));
+    CHECK(again.model.sparse_top_k == PerLayer(9));
+    CHECK(again.model.d_ff == 48);
+}
+
+TEST_CASE("config: the product of the sizes is bounded, and advice is true") {
+    const auto refused = [](const std::vector<std::string>& arguments) {
+        try {
+            parse(arguments);
+        } catch (const Error& e) {
+            CHECK(e.kind() == ErrorKind::usage);
+            return std::string(e.what());
+        }
+        return std::string();
+    };
+    CHECK(refused({"--d_model", "16777216", "--d_ff", "16777216", "--num_experts", "65536", "--n_layers",
+                   "65536"}) ==
+          "the model would have 9.2e+18 parameters (d_model 16777216, n_layers 65536, 65536 experts of d_ff "
+          "16777216, "
+          "vocab_size 4096), want at most 1.1e+12; lower the width of the model, the number of layers or "
+          "experts, or "
+          "the width of the experts");
+    CHECK(refused({"--indexer_heads", "65536", "--indexer_dim", "16777216"})
+              .starts_with("the model would have 1.7e+15"));
+    CHECK(refused({"--shared_experts", "65536"}).empty());
+    CHECK(refused({"--d_model", "99999999999"}) == "d_model: 99999999999, want at most 16777216");
+    for (const int64_t heads : {1, 2, 3, 8, 12})
+        for (int64_t width = 1; width < 60; ++width) {
+            const std::string message =
+                refused({"--d_model", std::to_string(width), "--n_heads", std::to_string(heads)});
+            const size_t advice = message.find("choose d_model = ");
+            if (message.empty()) continue;
+            REQUIRE_MESSAGE(advice != std::string::npos, message);
+            const std::string better = std::to_string(std::stoll(message.substr(advice + 17)));
+            CHECK_MESSAGE(refused({"--d_model", better, "--n_heads", std::to_string(heads)}).empty(),
+                          message);
+        }
+}
+
 TEST_CASE("command line: mistakes get one clear line") {
     check_error("unknown argument --sparse_topk, did you mean --sparse_top_k? (--help lists all)", [] {
         parse({"--sparse_topk", "3"});
@@ -257,11 +329,15 @@ TEST_CASE("command line: mistakes get one clear line") {
     });
     check_error("optimizer: 'sgd', want muon or adamw", [] { parse({"--optimizer", "sgd"}); });
     check_error("sparse_init: 'random', want scratch or classic", [] { parse({"--sparse_init", "random"}); });
-    CHECK_THROWS_AS(parse({"--d_model", "many"}), Error);
+    check_error("d_model: 'many', want a whole number", [] { parse({"--d_model", "many"}); });
+    check_error("--d_model: needs a value", [] { parse({"--d_model="}); });
+    check_error("--d_model: needs a value", [] { parse({"--d_model"}); });
+    check_error("learning_rate: '3x', want a number", [] { parse({"--learning_rate", "3x"}); });
+    check_error("tensorboard: 'maybe', want true or false", [] { parse({"--tensorboard=maybe"}); });
     CHECK_THROWS_AS(parse({"--config", "/nowhere/c.toml"}), Error);
     const TemporaryFolder folder;
     std::ofstream(folder / "c.toml") << "d_modle = 64\n";
-    check_error((folder / "c.toml") + ": unknown key 'd_modle', did you mean d_model?", [&] {
+    check_error((folder / "c.toml") + ":1:11: unknown key 'd_modle', did you mean d_model?", [&] {
         parse({"--config", folder / "c.toml"});
     });
 }
@@ -282,6 +358,18 @@ TEST_CASE("config.json: round trip, wrong types and unknown keys") {
         config_from_json({{"attention", 3}}, "c.json");
     });
     check_error("c.json: unknown key 'colour'", [] { config_from_json({{"colour", 1}}, "c.json"); });
+    check_error("c.json: seed is 18446744073709551615, want a whole number", [] {
+        config_from_json({{"seed", UINT64_MAX}}, "c.json");
+    });
+    check_error("c.json: d_model is 64.5, want a whole number", [] {
+        config_from_json({{"d_model", 64.5}}, "c.json");
+    });
+    check_error("c.json: learning_rate is null, want a number", [] {
+        config_from_json({{"learning_rate", nullptr}}, "c.json");
+    });
+    check_error("c.json: data is an object, want a text", [] {
+        config_from_json({{"data", {{"x", 1}}}}, "c.json");
+    });
     CHECK(config_from_json({{"colour", 1}, {"d_model", 12}}, "c.json", true).model.d_model == 12);
 }
 
@@ -335,6 +423,31 @@ TEST_CASE("programs: what an error advises to lower is named as the command line
     CHECK(complaint(error, {}, 5) == "p: " + sentence + "\n");
     CHECK(complaint(Error(ErrorKind::bad_file, "x.txt: empty"), experiment_flags(), 3) ==
           "p: x.txt: empty\n");
+}
+
+TEST_CASE("programs: errors of libraries are told in this program's words, with the right exit code") {
+    const auto told = [](const std::function<int()>& body, int status) {
+        std::ostringstream printed;
+        std::streambuf* const before = std::cerr.rdbuf(printed.rdbuf());
+        const int got = run_program("p", {}, body);
+        std::cerr.rdbuf(before);
+        CHECK(got == status);
+        return printed.str();
+    };
+    const TemporaryFolder folder;
+    CHECK(told([&]() -> int { return static_cast<int>(std::filesystem::file_size(folder / "none")); }, 3) ==
+          "p: " + (folder / "none") + ": cannot read or write: No such file or directory\n");
+    CHECK(told(
+              []() -> int {
+                  throw std::filesystem::filesystem_error("x", std::make_error_code(std::errc::io_error));
+              },
+              3) == "p: a file: cannot read or write: Input/output error\n");
+    CHECK(told([]() -> int { return nlohmann::json("x").get<int>(); }, 1) ==
+          "p: type must be number, but is string\n");
+    CHECK(told([]() -> int { throw std::bad_alloc(); }, 5)
+              .starts_with("p: out of memory: the system gives no more"));
+    CHECK(told([] { return 0; }, 0).empty());
+    CHECK(told([] { return 130; }, 130).empty());
 }
 
 TEST_CASE("programs: the flags of the sizes are keys of the configuration") {

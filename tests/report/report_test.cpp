@@ -243,7 +243,7 @@ TEST_CASE("report: a damaged file is refused by name, and the old page stays") {
         write_file_atomic(results / file, whole);
     };
     damaged("classic/training_results.json", "{\n \"steps\": [1,", "training_results.json:2:");
-    damaged("classic/training_results.json", "{}", "not a training_results.json of this version");
+    damaged("classic/training_results.json", "{}", "has no steps; is it of another version?");
     Json uneven = read_json(results / "sparse/training_results.json");
     uneven["indexer_recall"].erase(0);
     damaged("sparse/training_results.json", uneven.dump(), "3 steps but 2 values of indexer_recall");

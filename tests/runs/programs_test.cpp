@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -225,6 +226,162 @@ TEST_CASE("exp4: bad input leaves earlier results untouched") {
     CHECK(read_file(results + "/classic/final_model.pt") == before);
 }
 
+namespace {
+
+// Checks the exit code, and that stderr holds one line, with `text` in it, beside that on the device; all in
+// no time.
+void check_refused(const std::string& command, int status, const std::string& text) {
+    std::string output;
+    INFO(command);
+    const auto start = std::chrono::steady_clock::now();
+    CHECK(run_command(command + " > /dev/null", output) == status);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    INFO(output);
+    if (output.starts_with("device: ")) output.erase(0, output.find('\n') + 1);
+    CHECK(output.find(text) != std::string::npos);
+    CHECK(std::count(output.begin(), output.end(), '\n') == 1);
+    CHECK(seconds < 5);  // it is milliseconds, on a quiet machine
+}
+
+}  // namespace
+
+TEST_CASE("programs: sizes that no machine has are refused at once, with one line") {
+    const TemporaryFolder folder;
+    const std::string results = folder / "results";
+    for (const auto& [flags, message] : std::vector<std::pair<std::string, std::string>>{
+             {"--d_ff 2305843009213693952", "exp4: d_ff: 2305843009213693952, want at most"},
+             {"--indexer_heads 4611686018427387904",
+              "exp4: indexer_heads: 4611686018427387904, want at most"},
+             {"--shared_experts 4611686018427387904",
+              "exp4: shared_experts: 4611686018427387904, want at most"},
+             {"--n_layers 100000000", "exp4: n_layers: 100000000, want at most"},
+             {"--threads 4294967297", "exp4: threads: 4294967297, want at most"},
+             {"--d_model 99999999999", "exp4: d_model: 99999999999, want at most"},
+             {"--vocab_size 99999999999", "exp4: vocab_size: 99999999999, want at most"},
+             {"--seed 9223372036854775807", "exp4: seed: 9223372036854775807, want at most"},
+             {"--d_model 16777216", "exp4: the model would have "}})
+        check_refused(exp4(results, flags), 2, message);
+    check_refused(exp4(results, "--n_layers 60000 --d_model 1024 --d_ff 1024"), 5,
+                  "exp4: out of memory: the ");
+    const std::string study = root + "/tools/ablation_study --preset small --results_dir " + results;
+    check_refused(study + " --vary d_ff --values 64,2305843009213693952", 2,
+                  "ablation_study: d_ff: 2305843009213693952, want at most");
+    check_refused(study + " --vary rope_base --values 100,inf", 2,
+                  "ablation_study: rope_base: inf, want a finite number");
+    check_refused(study + " --vary d_ff --values 64 --seeds 9000000000000000000", 2,
+                  "seeds: 9000000000000000000");
+    check_refused(study + " --vary d_ff --values 64,abc", 2,
+                  "ablation_study: d_ff: 'abc', want a whole number");
+    check_refused(root + "/experiments/exp3 --preset small --search_steps 9000000000000000000", 2,
+                  "search_steps: 9000000000000000000");
+    check_refused(root + "/tools/bench step --seq_len 4611686018427387904", 2,
+                  "bench: max_seq_len: 4611686018427387904");
+    check_refused(root + "/tools/bench gemm --threads 4294967297", 2,
+                  "bench: threads: 4294967297; want 1 to 1024");
+    check_refused(root + "/tools/generate --prompt a --max_new_tokens abc", 2,
+                  "generate: max_new_tokens: 'abc', want a whole number");
+    CHECK(!fs::exists(results));
+}
+
+TEST_CASE("programs: what cannot be printed ends with exit 3 and one line") {
+    const std::string full = "standard output: cannot write";
+    for (const char* program :
+         {"/experiments/exp4", "/experiments/exp3", "/tools/visualize", "/tools/parity", "/tools/bench",
+          "/tools/generate", "/tools/ablation_study", "/tools/profile_efficiency"}) {
+        check_run(root + program + " --help > /dev/full", 3, full);
+        check_run(root + program + " --help >&-", 3,
+                  "standard output: closed; send it to a file or to /dev/null");
+        check_run(root + program + " --help 2>&- <&-", 0, "Exit codes");
+    }
+    const TemporaryFolder folder;
+    const std::string results = folder / "results";
+    check_run(exp4(results, "--stages classic > /dev/full"), 3, "exp4: standard output: cannot write");
+    check_run(exp4(results, "--stages classic >&-"), 3, "exp4: standard output: closed");
+    // A limit on the size of files is an error of the write like any other.
+    check_run("ulimit -f 8; " + exp4(folder / "limited", "--stages classic"), 3,
+              ": cannot write: File too large");
+}
+
+TEST_CASE("programs: --print_config is a --config, and a TOML file is read strictly") {
+    const TemporaryFolder folder;
+    const std::string program = root + "/experiments/exp4", file = folder / "c.toml";
+    std::string first, second;
+    const std::string odd =
+        " --preset small --data \"a 'b' # c\" --grad_clip inf --sparse_top_k 1,2,3,4 --stages compare "
+        "--init_std 5e-324 --tensorboard --cache_dir ''";
+    REQUIRE(run_command(program + odd + " --print_config", first) == 0);
+    write_file_atomic(file, first);
+    REQUIRE(run_command(program + " --config " + file + " --print_config", second) == 0);
+    CHECK(first == second);
+    CHECK(first.find("grad_clip = inf  #") != std::string::npos);
+    write_file_atomic(file, "seed = 1\n[model]\nd_model = 64\n");
+    check_run(program + " --config " + file, 3,
+              file + ":2: section [model]: keys stand at the top level here; remove the line");
+    write_file_atomic(file, "seed = 1\nd_model 64\n");
+    check_run(program + " --config " + file, 3, file + ":2:9: ");
+    write_file_atomic(file, "x = " + std::string(100000, '['));
+    check_run(program + " --config " + file, 3, "nested more than 16 deep");
+    check_run("echo 'd_model = 64' | " + program + " --config /dev/stdin --print_config", 0, "d_model = 64 ");
+}
+
+TEST_CASE("exp4: losses whose perplexity is infinite are trained, saved, resumed, compared and drawn") {
+    const TemporaryFolder folder;
+    const std::string results = folder / "results";
+    const std::string huge = "--init_std 100 --learning_rate 1e-9 --grad_clip inf";
+    std::string output;
+    int status = run_command(
+        "timeout -s INT 0.3 " + exp4(results, huge + " --classic_steps 60 --stages classic"), output);
+    for (int tries = 0; status != 0 && tries < 100; ++tries) {
+        INFO(output);
+        REQUIRE((status == 130 || status == 124));
+        status = run_command(
+            "timeout -s INT 1 " + exp4(results, huge + " --classic_steps 60 --stages classic --resume"),
+            output);
+    }
+    REQUIRE(status == 0);
+    check_run(exp4(results, huge + " --stages sparse,compare"), 0,
+              "validation perplexity             inf          inf");
+    const auto classic = read_json(results + "/classic/training_results.json");
+    CHECK(classic.at("val_perplexity").back() == "inf");
+    CHECK(number_in(classic.at("val_loss").back()).value() > 710);
+    CHECK(read_json(results + "/classic/config.json").at("grad_clip") == "inf");
+    const auto metrics = read_json(results + "/comparison/comparison_metrics.json");
+    CHECK(metrics.at("performance").at("sparse").at("val_perplexity") == "inf");
+    CHECK(metrics.at("performance").at("difference").at("val_perplexity") == "nan");
+    CHECK(read_file(results + "/sparse/metrics.jsonl").find("\"val_perplexity\": \"inf\"") !=
+          std::string::npos);
+    check_run(root + "/tools/visualize " + results + " --report", 0, "report.html");
+    check_run(exp4(results, huge + " --classic_steps 60 --stages classic --resume"), 0,
+              "finished by an earlier run");
+    // 526 nats: a number of 228 digits.
+    check_run(exp4(folder / "wide", "--init_std 30 --learning_rate 1e-9 --stages classic"), 0,
+              "| perplexity ");
+    const auto wide =
+        read_json((folder / "wide") + "/classic/training_results.json").at("val_perplexity").back();
+    REQUIRE(wide.is_number());
+    CHECK(wide.get<double>() > 1e100);
+}
+
+TEST_CASE("exp4: data that was skipped, packed or broken is named") {
+    const TemporaryFolder folder;
+    const std::string results = folder / "results", data = folder / "data";
+    fs::create_directories(data);
+    fs::copy_file(root + "/data/excerpt/persuasion.txt", data + "/a.txt");
+    write_file_atomic(data + "/b.jsonl", "{\"text\": \"one more document\"}\n");
+    write_file_atomic(data + "/c.csv.gz", "\x1F\x8B\x08");
+    check_run(exp4(results, "--stages classic --data " + data), 0,
+              data +
+                  ": only .txt, .md and .jsonl files are read, not 1 other file, such as c.csv.gz; unpack "
+                  "what is compressed");
+    check_run(exp4(results, "--stages classic --data " + data + "/c.csv.gz"), 3,
+              "compressed by gzip, not text; unpack it first: gunzip -k");
+    write_file_atomic(data + "/b.jsonl", "{\"text\": \"one more document\"}\n{\"tekst\": 1}\n");
+    check_run(exp4(results, "--stages classic --data " + data), 3,
+              "b.jsonl:2: has no text under the key \"text\"");
+    check_run("ulimit -v 700000; yes words | " + exp4(results, "--stages classic --data /dev/stdin"), 5,
+              "exp4: /dev/stdin: a text of ");
+}
+
 TEST_CASE("tools: usage errors") {
     check_run(root + "/tools/visualize", 2, "results/sparse");
     check_run(root + "/tools/visualize /nowhere", 3, "/nowhere/final_model.pt");
@@ -234,6 +391,10 @@ TEST_CASE("tools: usage errors") {
     check_run(root + "/tools/bench step --tokens t.npy", 2, "--tokens and --targets go together");
     check_run(root + "/tools/bench step --optimizer sgd", 2, "optimizer: 'sgd', want muon or adamw");
     check_run(root + "/tools/bench step --preset small --checkpoint /nowhere.pt", 3, "/nowhere.pt");
+    check_run(root + "/tools/visualize ''", 2,
+              "results: empty; leave it out, or is a variable in the command not set?");
+    check_run(root + "/tools/export_model --output ''", 2, "output: empty; leave it out");
+    check_run(root + "/tools/export_model --output a.pt --output b.h5", 2, "'b.h5'");
     for (const char* program : {"/experiments/exp4", "/tools/visualize", "/tools/parity", "/tools/bench"})
         check_run(root + program + " --help", 0, "Exit codes");
 }

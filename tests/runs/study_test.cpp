@@ -77,7 +77,7 @@ TEST_CASE("study: keys and values from the command line") {
             {"1e-3,0.001"});
     refused("d_model: 'wide', want a whole number", {"d_model"}, {"32,wide"});
     refused("d_model: '32.5', want a whole number", {"d_model"}, {"32.5"});
-    refused("dropout: 'nan', want a number", {"dropout"}, {"nan"});
+    refused("dropout: nan, want a finite number", {"dropout"}, {"nan"});
     refused("--vary d_model: given twice", {"d_model", "d_model"}, {"1", "2"});
     refused("--vary results_dir: says what is written where, not how a model is trained", {"results_dir"},
             {"a,b"});

@@ -23,11 +23,12 @@ double dot(const double* x, const double* y, int64_t n) {
 }
 
 void attend(const Row& r, const std::vector<int64_t>& keys, double scale) {
-    double total = 0;
+    double total = 0, largest = -std::numeric_limits<double>::infinity();
     std::vector<double> weights;
-    for (const int64_t s : keys) weights.push_back(std::exp(scale * dot(r.q, r.k + s * r.dim, r.dim)));
-    for (const double w : weights) total += w;
-    *r.lse = keys.empty() ? -std::numeric_limits<double>::infinity() : std::log(total);
+    for (const int64_t s : keys) weights.push_back(scale * dot(r.q, r.k + s * r.dim, r.dim));
+    for (const double w : weights) largest = std::max(largest, w);
+    for (double& w : weights) total += w = std::exp(w - largest);
+    *r.lse = keys.empty() ? largest : largest + std::log(total);
     for (size_t i = 0; i < keys.size(); ++i)
         for (int64_t j = 0; j < r.value_dim; ++j)
             r.out[j] += weights[i] / total * r.v[keys[i] * r.value_dim + j];

@@ -2,12 +2,16 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "framework/autograd/autograd.h"
+#include "framework/core/allocator.h"
+#include "framework/core/error.h"
 #include "framework/data/tokenizer.h"
 #include "framework/data/utf8_stream.h"
 #include "framework/io/atomic_file.h"
+#include "framework/io/npy.h"
 #include "framework/io/pt.h"
 #include "framework/io/safetensors.h"
 #include "framework/train/model_file.h"
@@ -194,6 +198,118 @@ TEST_CASE("model tools: what is no model is refused, whichever tool reads it") {
     refuse("checkpoint.pt", "the checkpoint of a run that was not finished");
     refuse("part.pt", "has no tensor norm.weight");
     refuse("x.onnx", "ONNX is written, not read");
+}
+
+TEST_CASE(
+    "parity: tokens of any integer type give the same logits, and what is no token is refused by its place") {
+    const TemporaryFolder folder;
+    const FinalModel model = random_model("sparse");
+    const std::string file = write_run(folder, model), tokens = folder / "t.npy";
+    write_file_atomic(folder / "config.json", config_to_json(model.config).dump());
+    const auto run = [&](const std::string& more, int status, const std::string& text) {
+        check_run(tools + "parity --checkpoint " + file + " --config " + (folder / "config.json") +
+                      " --tokens " + tokens + " --out " + (folder / "out") + more,
+                  status, text);
+    };
+    write_npy(tokens, Tensor::from(std::vector<int32_t>{5, 250, 17, 0}, {1, 4}));
+    run("", 0, "");
+    const std::string want = read_file(folder / "out/logits.npy");
+    for (const auto& [type, payload] :
+         {std::pair{"<i8",
+                    std::string("\5\0\0\0\0\0\0\0\xFA\0\0\0\0\0\0\0\x11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 32)},
+          std::pair{"<u2", std::string("\5\0\xFA\0\x11\0\0\0", 8)},
+          std::pair{"|u1", std::string("\5\xFA\x11\0", 4)}}) {
+        const std::string header =
+            std::string("{'descr': '") + type + "', 'fortran_order': False, 'shape': (1, 4), }";
+        write_file_atomic(tokens, std::string("\x93NUMPY\x01\x00", 8) + static_cast<char>(header.size()) +
+                                      '\0' + header + payload);
+        run("", 0, "");
+        CHECK(read_file(folder / "out/logits.npy") == want);
+    }
+    write_npy(tokens, Tensor::from(std::vector<int64_t>{5, 4294967301}, {1, 2}));
+    run("", 3, "t.npy: token [0,1] is 4294967301, want 0 to 299: the vocabulary has 300");
+    write_npy(tokens, Tensor::from(std::vector<float>{5, 1.5}, {1, 2}));
+    run("", 3, "t.npy: its elements are '<f4' (floats), want whole numbers");
+    write_npy(tokens, Tensor::from(std::vector<int32_t>{5, 6}, {1, 2}));
+    write_npy(folder / "y.npy", Tensor::from(std::vector<int32_t>{6, 300}, {1, 2}));
+    run(" --targets " + (folder / "y.npy"), 3, "y.npy: token [0,1] is 300");
+    write_npy(folder / "y.npy", Tensor::from(std::vector<int32_t>{6, 7, 8}, {1, 3}));
+    run(" --targets " + (folder / "y.npy"), 3, "y.npy: shape [1,3], want that of the tokens, [1,2]");
+    write_file_atomic(folder / "config.json",
+                      "{\"d_model\": 4611686018427387904, \"n_heads\": 4611686018427387904}");
+    run("", 3, "config.json: d_model: 4611686018427387904, want at most");
+}
+
+TEST_CASE(
+    "model tools: weights that are not finite, or differ where they are tied, are refused by every tool") {
+    const TemporaryFolder folder;
+    const FinalModel model = random_model("sparse");
+    const std::string file = write_run(folder, model);
+    write_model(folder / "good.safetensors", model);
+    const PtFile good = read_pt(file);
+    const auto write_changed = [&](const std::string& name,
+                                   const std::function<void(NamedTensors&)>& change) {
+        NamedTensors state = good.tensors;
+        for (NamedTensor& t : state) t.tensor = t.tensor.clone();
+        change(state);
+        write_pt(folder / (name + ".pt"), state, good.extra);
+        write_safetensors(folder / (name + ".safetensors"), state, good.extra);
+    };
+    write_changed("nan", [](NamedTensors& state) { state[1].tensor.data<float>()[4] = NAN; });
+    write_changed("inf", [](NamedTensors& state) { state[2].tensor.data<float>()[37] = -INFINITY; });
+    write_changed("untied", [](NamedTensors& state) { state.back().tensor.data<float>()[33] += 1; });
+    write_file_atomic(folder / "config.json", good.extra.at("config.json"));
+    write_npy(folder / "tokens.npy", Tensor::zeros({1, 4}, DType::int32));
+
+    const auto refuse = [&](const std::string& name, const std::string& text) {
+        std::vector<std::string> commands = {
+            "visualize " + (folder / (name + ".pt")) + " --text a --out " + (folder / "out"),
+            "parity --config " + (folder / "config.json") + " --tokens " + (folder / "tokens.npy") +
+                " --out " + (folder / "out") + " --checkpoint " + (folder / (name + ".pt"))};
+        for (const char* ending : {".pt", ".safetensors"})
+            for (const char* rest :
+                 {"generate --prompt a --checkpoint ", "export_model --output /nowhere/x.pt --checkpoint "})
+                commands.push_back(rest + (folder / (name + ending)));
+        for (const std::string& command : commands) {
+            const std::string output = check_run(tools + command, 3, name);
+            CHECK_MESSAGE(output.find(text) != std::string::npos, output);
+            CHECK_MESSAGE(std::count(output.begin(), output.end(), '\n') == 1, output);
+        }
+    };
+    refuse("nan", ": " + good.tensors[1].name + "[4] is nan; a model with such a weight cannot be used");
+    refuse("inf", ": " + good.tensors[2].name + "[1,5] is -inf; a model with such a weight cannot be used");
+    refuse("untied",
+           ": embed.weight and lm_head.weight are one tensor in this model (tied weights) but differ, first "
+           "in embed.weight[1,1]: ");
+    // Cloned, and so untied in the file, but equal.
+    write_changed("equal", [](NamedTensors&) {});
+    check_run(tools + "export_model --checkpoint " + (folder / "equal.safetensors") + " --output " +
+                  (folder / "x.pt"),
+              0, "wrote");
+    CHECK(read_file(folder / "x.pt") == read_file(file));
+}
+
+TEST_CASE("model tools: a config that describes a far larger model is refused before it takes memory") {
+    const TemporaryFolder folder;
+    const std::string file = write_run(folder, random_model("sparse"));
+    PtFile parts = read_pt(file);
+    std::string& config = parts.extra.at("config.json");
+    const std::string key = "\"d_ff\": 24";
+    REQUIRE(config.find(key) != std::string::npos);
+    config.replace(config.find(key), key.size(), "\"d_ff\": 1000000");
+    write_pt(file, parts.tensors, parts.extra);
+    release_cached_memory();
+    const int64_t before = memory_stats().live_bytes;
+    reset_peak_memory();
+    try {
+        read_model(file);
+        FAIL("nothing was thrown");
+    } catch (const Error& e) {
+        CHECK(e.kind() == ErrorKind::bad_file);
+        CHECK(std::string(e.what()).find("final_model.pt: its config.json describes a model of 3840") !=
+              std::string::npos);
+    }
+    CHECK(memory_stats().peak_bytes - before < 1 << 20);
 }
 
 TEST_CASE("export_model: through safetensors and back, the very bytes that a run left") {

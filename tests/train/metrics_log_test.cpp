@@ -1,7 +1,10 @@
 #include "framework/train/metrics_log.h"
 
+#include <bit>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -121,6 +124,37 @@ TEST_CASE("metrics log: damaged lines, zeros of a power cut and missing files ar
                           "\n{\"stage\": \"sparse\", \"step\": 4, \"time\": 1}\n{\"stage\": \"sparse\", "
                           "\"step\": 5, \"time\": 1}");
     CHECK(steps_in(folder) == std::vector<std::string>{"sparse 4"});
+}
+
+TEST_CASE("metrics log: a row that was read back is the row that was logged, bit for bit") {
+    const TemporaryFolder temporary;
+    const std::string folder = temporary.path().string();
+    const double inf = std::numeric_limits<double>::infinity();
+    const std::vector<double> odd = {0.0, -0.0, 5e-324, 1e308, 1.0 / 3, 1e15, inf, -inf, NAN};
+    {
+        MetricsLog log(folder, true, {});
+        for (size_t i = 0; i < odd.size(); ++i) {
+            MetricsRow row{.stage = StageKind::sparse, .step = static_cast<int64_t>(i) + 1};
+            for (const MetricKey metric : logged_metrics()) row.numbers[metric] = odd[i];
+            log.append(row);
+        }
+    }
+    const std::vector<MetricsRow> rows = read_metrics(folder);
+    const auto lines = lines_of(folder + "/metrics.csv");
+    REQUIRE(rows.size() == odd.size());
+    for (size_t i = 0; i < odd.size(); ++i)
+        for (const MetricKey metric : logged_metrics()) {
+            INFO(metric->name << " " << odd[i]);
+            CHECK(std::bit_cast<uint64_t>(rows[i].numbers[metric]) == std::bit_cast<uint64_t>(odd[i]));
+            const std::string cell = lines[i + 1].substr(lines[i + 1].rfind(',') + 1);
+            if (std::isnan(odd[i]))
+                CHECK(cell.empty());
+            else
+                CHECK(std::bit_cast<uint64_t>(std::strtod(cell.c_str(), nullptr)) ==
+                      std::bit_cast<uint64_t>(odd[i]));
+        }
+    CHECK(lines[7].ends_with(",inf,inf"));
+    CHECK(lines_of(folder + "/metrics.jsonl")[6].find("\"loss\": \"inf\"") != std::string::npos);
 }
 
 TEST_CASE("metrics log: TensorBoard shows each step once, also after going on") {

@@ -39,7 +39,10 @@ Manifest manifest_named(const std::string& run, const ExperimentConfig& config) 
 void write_unfinished_checkpoint(const std::string& folder, const ExperimentConfig& config, StageKind stage,
                                  int64_t step) {
     const Transformer model(config.model, ParameterInit{});
-    save_checkpoint(folder, {.stage = stage, .step = step, .model = model.state()}, config);
+    Checkpoint checkpoint{.stage = stage, .step = step, .model = model.state()};
+    const MetricKey loss = stage == StageKind::warmup ? MetricKey("warmup_loss") : MetricKey("step_loss");
+    checkpoint.history[loss].assign(static_cast<size_t>(step), 1);
+    save_checkpoint(folder, checkpoint, config);
 }
 
 // All files of a complete run, in the unfinished folder.

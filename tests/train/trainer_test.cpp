@@ -14,9 +14,9 @@
 #include "framework/train/checkpoint.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/metrics_log.h"
-#include "tests/support/source_dir.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/testing.h"
+#include "tests/support/tiny_training.h"
 
 using namespace sieve;
 using namespace sieve::testing;
@@ -24,46 +24,20 @@ using namespace sieve::testing;
 namespace {
 
 ExperimentConfig tiny(const std::string& attention) {
-    ExperimentConfig c;
-    c.model.attention = from_name<AttentionKind>("attention", attention);
-    c.model.vocab_size = 300;
-    c.model.d_model = 32, c.model.n_heads = 2, c.model.n_layers = 2, c.model.d_ff = 48;
-    c.model.max_seq_len = 24;
-    c.model.num_experts = 2, c.model.expert_top_k = 1;
-    c.model.indexer_heads = 2, c.model.indexer_dim = 8, c.model.sparse_top_k = 8;
-    c.batch_size = 8;
-    c.classic_steps = 30, c.warmup_steps = 5, c.sparse_steps = 30;
-    c.eval_every = 10, c.eval_batches = 2, c.checkpoint_every = 7;
-    return c;
+    return tiny_config(from_name<AttentionKind>("attention", attention));
 }
 
 const Dataset& excerpt() {
-    static const Dataset data = load_dataset({.data = testing::source_dir() + "/data/excerpt",
-                                              .vocab_size = 300,
-                                              .max_tokens = 20000,
-                                              .cache_dir = "",
-                                              .seq_len = 24,
-                                              .batch_size = 8});
-    return data;
+    return tiny_data();
 }
 
 // DeepSeek-V3.2 in small.
 ExperimentConfig tiny_latent(const std::string& attention) {
-    ExperimentConfig c = tiny(attention);
-    c.model.attention_type = AttentionType::mla, c.model.n_heads = 4, c.model.q_lora_rank = 24,
-    c.model.kv_lora_rank = 16;
-    c.model.qk_nope_head_dim = 8, c.model.qk_rope_head_dim = 4, c.model.v_head_dim = 8;
-    c.model.indexer = IndexerKind::deepseek, c.model.sparse_top_k = PerLayer({12, 6});
-    return c;
+    return tiny_variants(from_name<AttentionKind>("attention", attention))[2].config;
 }
 
 ExperimentConfig tiny_variant(const std::string& attention) {
-    ExperimentConfig c = tiny(attention);
-    c.model.n_heads = 4, c.model.attention_type = AttentionType::gqa, c.model.n_kv_heads = 2;
-    c.model.ffn = FeedForwardKind::swiglu, c.model.shared_experts = 1;
-    c.model.num_experts = 4, c.model.expert_top_k = 2, c.model.router = RouterKind::sigmoid_bias;
-    c.bias_update_speed = 0.01;
-    return c;
+    return tiny_variants(from_name<AttentionKind>("attention", attention))[1].config;
 }
 
 struct Trained {
@@ -363,19 +337,6 @@ TEST_CASE("training: checkpoints and models older than a key are read with its d
     CHECK(config_to_json(read_final_model(folder / "final_model.pt").config) == config_to_json(config));
 }
 
-TEST_CASE("training: a loss that is not finite ends the run as diverged") {
-    ExperimentConfig config = tiny("classic");
-    const Transformer model(config.model, ParameterInit{});
-    model.parameters()[0].tensor.fill(std::numeric_limits<double>::quiet_NaN());
-    StageRunner runner(config, model, stages_of(config)[0]);
-    try {
-        runner.step(0, excerpt().batch(0));
-        FAIL("nothing was thrown");
-    } catch (const Error& e) {
-        CHECK(e.kind() == ErrorKind::diverged);
-    }
-}
-
 TEST_CASE("training: a steady step takes no memory from the system") {
     const ExperimentConfig config = tiny("sparse");
     const Transformer model(config.model, ParameterInit{});
@@ -384,27 +345,6 @@ TEST_CASE("training: a steady step takes no memory from the system") {
     const int64_t before = memory_stats().system_calls;
     for (int64_t i = 4; i < 8; ++i) runner.step(i, excerpt().batch(i));
     CHECK(memory_stats().system_calls == before);
-}
-
-TEST_CASE("training: an allocation that fails is an out-of-memory error and leaves nothing behind") {
-    const ExperimentConfig config = tiny("sparse");
-    const Transformer model(config.model, ParameterInit{});
-    StageRunner runner(config, model, stages_of(config)[1]);
-    const Batch batch = excerpt().batch(0);
-    runner.step(0, batch);
-    const int64_t live = memory_stats().live_bytes;
-    for (const int64_t n : {1, 10, 50, 200, 400}) {
-        fail_allocation_after(n);
-        try {
-            runner.step(1, batch);
-            FAIL("nothing was thrown");
-        } catch (const Error& e) {
-            CHECK(e.kind() == ErrorKind::out_of_memory);
-        }
-        fail_allocation_after(0);
-        for (const NamedTensor& p : model.parameters()) p.tensor.set_grad({});
-        CHECK(memory_stats().live_bytes == live);
-    }
 }
 
 TEST_CASE("final model: written, read back, the same bits; foreign files are refused") {

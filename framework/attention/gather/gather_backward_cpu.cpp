@@ -9,6 +9,7 @@
 // A task owns the dk and dv of its keys. Each sum adds in the order of the keys (dq) or of the queries (dk,
 // dv), so that the bits do not depend on other rows, on T, or on threads.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -207,7 +208,9 @@ struct GatheredBackward {
     }
 };
 
-// The rows of one head's queries from a first one on: those of dout, lse and dout . out, and room for dq.
+// The rows of one head's queries from a first one on: those of dout, lse and dout . out, and room for dq. A
+// weight is exp(z - lse) e^-rest; its second factor is in dout and dout . out here, which weights are
+// multiplied with.
 template <class T>
 struct QueryRows {
     Tensor dout, lse_delta, dq;
@@ -219,9 +222,12 @@ struct QueryRows {
         const AttentionSizes& z = a.size;
         for (int64_t t = first_query; t < z.length; ++t) {
             const int64_t from = ((task.b * z.length + t) * z.heads + h) * z.value_dim, to = t - first_query;
-            std::copy_n(a.dout + from, z.value_dim, dout.data<T>() + to * task.value_dim_padded);
-            lse_delta.data<T>()[2 * to] = a.lse[(task.b * z.heads + h) * z.length + t];
-            lse_delta.data<T>()[2 * to + 1] = dot(a.dout + from, a.out + from, z.value_dim);
+            const int64_t row = (task.b * z.heads + h) * z.length + t;
+            const T factor = std::exp(-a.lse_rest[row]);
+            T* own_dout = dout.data<T>() + to * task.value_dim_padded;
+            for (int64_t j = 0; j < z.value_dim; ++j) own_dout[j] = factor * a.dout[from + j];
+            lse_delta.data<T>()[2 * to] = a.lse[row];
+            lse_delta.data<T>()[2 * to + 1] = dot(own_dout, a.out + from, z.value_dim);
         }
     }
 

@@ -1,5 +1,5 @@
-// Rows below tiled_rows go through dense attention's tiles, with the other keys masked out (the choice and its
-// reasons: sparse_method.h); the others gather.
+// Rows below tiled_rows go through dense attention's tiles, with the other keys masked out (the choice and
+// its reasons: sparse_method.h); the others gather.
 //
 //   forward, dq   a warp has a row t of `heads` query heads that share keys and values; its teams
 //                 (gather_team.cuh) take every teams-th selected key: load k and v, a dot a head, softmax,
@@ -33,7 +33,7 @@ constexpr int gather_threads = 128, gather_warps = gather_threads / warp_size;
 template <class E, class T>
 struct GatherForward {
     HeadRows<E> q, k, v;
-    T *out, *lse;
+    T *out, *lse, *lse_rest;
     T scale;
     AttentionSizes size;
     SelectedKeys keys;
@@ -50,7 +50,7 @@ struct SelectingRows {
 template <class E, class T>
 struct GatherBackward {
     HeadRows<E> q, k, v, dout;
-    const RowStats<T>* stats;  // [batch, heads, stats_pitch]
+    const ExactRowStats<T>* stats;  // [batch, heads, stats_pitch]
     int64_t stats_pitch;
     T *dq, *dk, *dv;
     T scale;
@@ -59,7 +59,7 @@ struct GatherBackward {
     int64_t first_row;
     SelectingRows selecting;
 
-    __device__ const RowStats<T>& stats_of(int64_t b, int64_t h, int64_t t) const {
+    __device__ const ExactRowStats<T>& stats_of(int64_t b, int64_t h, int64_t t) const {
         return stats[(b * size.heads + h) * stats_pitch + t];
     }
 };
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(gather_threads, gather_blocks<Team, heads>) ga
             T scores[flight], high = maximum[m];
 #pragma unroll
             for (int u = 0; u < flight; ++u) {
-                scores[u] = a.scale * Team::dot(q[m], keys[u]);
+                scores[u] = rounded_product(a.scale, Team::dot(q[m], keys[u]));
                 if (key[u] < 0) scores[u] = -T(INFINITY);
                 high = Max{}(high, scores[u]);
             }
@@ -168,8 +168,8 @@ __global__ void __launch_bounds__(gather_threads, gather_blocks<Team, heads>) ga
         const int64_t h = row.first_head + m, b = row.b;
         Team::store_merged(a.out + ((b * a.size.length + row.t) * a.size.heads + h) * a.size.value_dim,
                            a.size.value_dim, sums[m], total == 0 ? T(0) : T(1) / total, false);
-        if (threadIdx.x % warp_size == 0)
-            a.lse[(b * a.size.heads + h) * a.size.length + row.t] = high + log(total);
+        const int64_t at = (b * a.size.heads + h) * a.size.length + row.t;
+        if (threadIdx.x % warp_size == 0) store_log_sum_exp(high, total, a.lse + at, a.lse_rest + at);
     }
 }
 
@@ -181,7 +181,7 @@ __global__ void __launch_bounds__(gather_threads, gather_blocks<Team, heads>) ga
     const WarpRow row(a.size, a.keys, a.first_row, heads);
     if (row.t >= a.size.length) return;
     T q[heads][columns], dout[heads][columns], dq[heads][columns] = {};
-    RowStats<T> stats[heads];
+    ExactRowStats<T> stats[heads];
 #pragma unroll
     for (int m = 0; m < heads; ++m) {
         Team::values(q[m], Team::load(a.q.head(row.b, row.head(m)) + row.t * a.q.row_stride));
@@ -202,8 +202,9 @@ __global__ void __launch_bounds__(gather_threads, gather_blocks<Team, heads>) ga
         for (int m = 0; m < heads; ++m)
 #pragma unroll
             for (int u = 0; u < flight; ++u) {
-                const T score = a.scale * Team::dot(q[m], keys[u]), dweight = Team::dot(dout[m], values[u]);
-                const T weight = key[u] < 0 ? T(0) : exp(score - stats[m].lse);
+                const T score = rounded_product(a.scale, Team::dot(q[m], keys[u]));
+                const T dweight = Team::dot(dout[m], values[u]);
+                const T weight = key[u] < 0 ? T(0) : stats[m].weight(score);
                 Team::add(dq[m], weight * (dweight - stats[m].delta), keys[u]);
             }
     }
@@ -257,7 +258,7 @@ __global__ void __launch_bounds__(gather_threads, gather_blocks<Team, 2>) gather
     Team::values(v, Team::load(a.v.head(own.b, own.g) + own.key * a.v.row_stride));
     for (int base = 0; base < own.items; base += Team::teams * flight) {
         typename Team::Row q[flight], dout[flight];
-        RowStats<T> stats[flight];
+        ExactRowStats<T> stats[flight];
 #pragma unroll
         for (int u = 0; u < flight; ++u) {
             const int item = base + u * Team::teams + Team::index();
@@ -265,11 +266,11 @@ __global__ void __launch_bounds__(gather_threads, gather_blocks<Team, 2>) gather
             const int64_t t = there ? own.row(item) : 0, h = own.head(item);
             q[u] = Team::load_if(there, a.q.head(own.b, h) + t * a.q.row_stride);
             dout[u] = Team::load_if(there, a.dout.head(own.b, h) + t * a.dout.row_stride);
-            stats[u] = there ? a.stats_of(own.b, h, t) : RowStats<T>{T(INFINITY), T(0)};
+            stats[u] = there ? a.stats_of(own.b, h, t) : ExactRowStats<T>{T(INFINITY), T(0), T(0)};
         }
 #pragma unroll
         for (int u = 0; u < flight; ++u) {
-            const T weight = exp(a.scale * Team::dot(k, q[u]) - stats[u].lse);
+            const T weight = stats[u].weight(rounded_product(a.scale, Team::dot(k, q[u])));
             const T dscore = weight * (Team::dot(v, dout[u]) - stats[u].delta);
             Team::add(dv, weight, dout[u]);
             Team::add(dk, dscore, q[u]);
@@ -328,7 +329,7 @@ __global__ void __launch_bounds__(gather_threads, 4)
         for (int j = 0; j < keys; ++j) {
             const int s = __shfl_sync(whole_warp, key, j);
             const T dot = s < 0 ? T(0) : wide_dot(q, k + s * a.k.row_stride, a.size.dim);
-            if (lane == j && s >= 0) score = a.scale * dot;
+            if (lane == j && s >= 0) score = rounded_product(a.scale, dot);
         }
         const T high = Max{}(maximum, warp_reduce(score, Max{}));
         const T finite = high == -T(INFINITY) ? T(0) : high, factor = exp(maximum - finite);
@@ -343,8 +344,8 @@ __global__ void __launch_bounds__(gather_threads, 4)
     const T inverse = sum == 0 ? T(0) : T(1) / sum;
     for (int64_t c = lane; c < a.size.value_dim; c += warp_size)
         out[c] = row.count > 0 ? inverse * out[c] : T(0);
-    if (lane == 0)
-        a.lse[(row.b * a.size.heads + row.first_head) * a.size.length + row.t] = maximum + log(sum);
+    const int64_t at = (row.b * a.size.heads + row.first_head) * a.size.length + row.t;
+    if (lane == 0) store_log_sum_exp(maximum, sum, a.lse + at, a.lse_rest + at);
 }
 
 template <class T>
@@ -358,7 +359,7 @@ __global__ void __launch_bounds__(gather_threads, 4)
             *dout = a.dout.head(row.b, h) + row.t * a.dout.row_stride;
     const T *k = a.k.head(row.b, row.g), *v = a.v.head(row.b, row.g);
     T* dq = a.dq + ((row.b * a.size.heads + h) * a.size.length + row.t) * a.size.dim;
-    const RowStats<T> stats = a.stats_of(row.b, h, row.t);
+    const ExactRowStats<T> stats = a.stats_of(row.b, h, row.t);
     if (row.count <= 0) fill_wide_row(dq, a.size.dim);
     for (int base = 0; base < row.count; base += warp_size) {
         const int keys = min(warp_size, row.count - base);
@@ -367,7 +368,8 @@ __global__ void __launch_bounds__(gather_threads, 4)
         for (int j = 0; j < keys; ++j) {
             const int s = __shfl_sync(whole_warp, key, j);
             if (s < 0) continue;
-            const T weight = exp(a.scale * wide_dot(q, k + s * a.k.row_stride, a.size.dim) - stats.lse);
+            const T weight =
+                stats.weight(rounded_product(a.scale, wide_dot(q, k + s * a.k.row_stride, a.size.dim)));
             const T dweight = wide_dot(dout, v + s * a.v.row_stride, a.size.value_dim);
             if (lane == j) dscore = a.scale * weight * (dweight - stats.delta);
         }
@@ -401,8 +403,8 @@ __global__ void __launch_bounds__(gather_threads, 4)
         const int items = min(warp_size, own.items - base);
         T own_weight = 0, own_dscore = 0;
         for (int j = 0; j < items; ++j) {
-            const RowStats<T> stats = a.stats_of(own.b, own.head(base + j), own.row(base + j));
-            const T weight = exp(a.scale * wide_dot(k, q_row(base + j), a.size.dim) - stats.lse);
+            const ExactRowStats<T> stats = a.stats_of(own.b, own.head(base + j), own.row(base + j));
+            const T weight = stats.weight(rounded_product(a.scale, wide_dot(k, q_row(base + j), a.size.dim)));
             const T dweight = wide_dot(v, dout_row(base + j), a.size.value_dim);
             if (lane == j) own_weight = weight;
             if (lane == j) own_dscore = a.scale * weight * (dweight - stats.delta);
@@ -457,6 +459,7 @@ void gather_forward(const AttentionForward<T>& a, int64_t first_row) {
                           width),
         .out = a.out,
         .lse = a.lse,
+        .lse_rest = a.lse_rest,
         .scale = a.scale,
         .size = z,
         .keys = a.keys,
@@ -475,6 +478,7 @@ void wide_forward(const AttentionForward<T>& a, int64_t first_row) {
                                    .v = rows_by_head(a.v, z.kv_heads, z.length, z.value_dim),
                                    .out = a.out,
                                    .lse = a.lse,
+                                   .lse_rest = a.lse_rest,
                                    .scale = a.scale,
                                    .size = z,
                                    .keys = a.keys,
@@ -483,7 +487,8 @@ void wide_forward(const AttentionForward<T>& a, int64_t first_row) {
 }
 
 template <class E, class T>
-GatherBackward<E, T> gather_backward_arguments(const AttentionBackward<T>& a, const RowStatsOf<T>& stats,
+GatherBackward<E, T> gather_backward_arguments(const AttentionBackward<T>& a,
+                                               const RowStatsOf<T, ExactRowStats<T>>& stats,
                                                int64_t first_row, const SelectingRows& selecting) {
     return {.stats = stats.data(),
             .stats_pitch = stats.pitch(),
@@ -500,7 +505,7 @@ GatherBackward<E, T> gather_backward_arguments(const AttentionBackward<T>& a, co
 template <class Rounding, class Team, class T>
 void gather_backward(const AttentionBackward<T>& a, int64_t first_row, const SelectingRows& selecting) {
     const AttentionSizes& z = a.size;
-    const RowStatsOf<T> stats(a, T(1));
+    const RowStatsOf<T, ExactRowStats<T>> stats(a, T(1));
     RowPreparation<Rounding, T> rows(z.batch, z.length);
     constexpr int64_t width = Team::width;
     auto work = gather_backward_arguments<typename Team::Element>(a, stats, first_row, selecting);
@@ -520,7 +525,7 @@ void gather_backward(const AttentionBackward<T>& a, int64_t first_row, const Sel
 template <class T>
 void wide_backward(const AttentionBackward<T>& a, int64_t first_row, const SelectingRows& selecting) {
     const AttentionSizes& z = a.size;
-    const RowStatsOf<T> stats(a, T(1));
+    const RowStatsOf<T, ExactRowStats<T>> stats(a, T(1));
     auto work = gather_backward_arguments<T>(a, stats, first_row, selecting);
     work.q = rows_by_head(a.q, z.heads, z.length, z.dim);
     work.k = rows_by_head(a.k, z.kv_heads, z.length, z.dim);

@@ -243,11 +243,11 @@ SIEVE_INLINE void gathered_forward_head(const AttentionForward<T>& a, const Atte
     for (int64_t t = block.begin; t < block.end; ++t) {
         const int64_t count = a.keys.counts[z.token_row(b, t)];
         std::fill(out_of(t), out_of(t) + z.value_dim, T(0));
-        T* lse = a.lse + z.head_row(b, h, t);
-        *lse = -std::numeric_limits<T>::infinity();
-        if (count == 0) continue;
         const RowSum<T> r = softmax_row<T, width>(scores_of(t), count, round_up(count, width), a.scale);
-        *lse = r.maximum + std::log(r.sum);
+        const LogSumExp<T> lse = log_sum_exp(r.maximum, r.sum);
+        a.lse[z.head_row(b, h, t)] = lse.value;
+        a.lse_rest[z.head_row(b, h, t)] = lse.rest;
+        if (count == 0) continue;
         block.over_sum[t - block.begin] = T(1) / r.sum;
         if (a.weight_sums)
             add_weights(scores_of(t), count, T(1) / r.sum, h > 0,

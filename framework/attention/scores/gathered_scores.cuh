@@ -1,6 +1,6 @@
 // Products of each query with its chosen keys, gathered: O(T k) work. What is made of them is kept for the
-// chosen pairs alone, as [B T, slots]: the indexer's scores and signs here, the target of its training in
-// target/gathered_targets.cuh.
+// chosen pairs alone, as [B T, slots]: the indexer's scores and signs here. The target of its training is
+// made from such products in target/gathered_targets.cuh.
 //
 // A block takes up to 128 chosen keys of one query, a key a thread. Rows of keys and of up to 16 heads of the
 // query pass through shared memory 128 bytes at a time in two stages, as in head_tile.cuh; a thread
@@ -21,7 +21,6 @@ namespace sieve::cuda {
 // value = sum over the indexer's heads of scale w ReLU(product), and the products' signs.
 template <class T>
 struct GatheredScores {
-    static constexpr bool has_signs = true;
     IndexerRows<T> indexer;
     uint32_t* masks;  // [words, B T, slots], as score_rows.h has them; or null
 
@@ -119,8 +118,8 @@ struct GatherTile {
 };
 
 // values [B T, slots]. Block i works on row i / tiles.
-template <class T, int most_heads, class Terms>
-__global__ void __launch_bounds__(128) gather_kernel(ChosenKeys keys, Terms terms, T* values) {
+template <class T, int most_heads>
+__global__ void __launch_bounds__(128) gather_kernel(ChosenKeys keys, GatheredScores<T> terms, T* values) {
     const int64_t tiles = (keys.slots() + blockDim.x - 1) / blockDim.x, row = blockIdx.x / tiles;
     const int first = static_cast<int>(blockIdx.x % tiles * blockDim.x), count = keys.count(row);
     if (first >= count) return;
@@ -133,10 +132,10 @@ __global__ void __launch_bounds__(128) gather_kernel(ChosenKeys keys, Terms term
     tile.for_each_head(
         [&](int h, T product) {
             value += terms.term(row, h, product);
-            if constexpr (Terms::has_signs) signs |= static_cast<uint32_t>(product > T(0)) << (h % 32);
+            signs |= static_cast<uint32_t>(product > T(0)) << (h % 32);
         },
         [&](int h) {
-            if (!Terms::has_signs || (h % 32 != 0 && h < tile.a.heads)) return;
+            if (h % 32 != 0 && h < tile.a.heads) return;
             if (terms.masks && slot < count)
                 terms.masks[((h - 1) / 32 * keys.rows() + row) * keys.slots() + slot] = signs;
             signs = 0;
@@ -144,22 +143,22 @@ __global__ void __launch_bounds__(128) gather_kernel(ChosenKeys keys, Terms term
     if (slot < count) values[row * keys.slots() + slot] = value;
 }
 
-template <class T, int most_heads, class Terms>
-void launch_gather(const ChosenKeys& keys, const Terms& terms, T* values) {
+template <class T, int most_heads>
+void launch_gather(const ChosenKeys& keys, const GatheredScores<T>& terms, T* values) {
     const int threads = keys.slots() > 64 ? 128 : 64;
     const int64_t tiles = (keys.slots() + threads - 1) / threads;
-    launch_kernel(gather_kernel<T, most_heads, Terms>,
+    launch_kernel(gather_kernel<T, most_heads>,
                   {.blocks = dim3(static_cast<unsigned>(keys.rows() * tiles)),
                    .threads = dim3(static_cast<unsigned>(threads)),
                    .shared_bytes = GatherTile<T, most_heads>::bytes(threads)},
                   keys, terms, values);
 }
 
-// `group`: how many heads share their keys.
-template <class T, class Terms>
-void gather(const ChosenKeys& keys, int64_t group, const Terms& terms, T* values) {
-    if (group == 1) return launch_gather<T, 1>(keys, terms, values);
-    if (group <= 4) return launch_gather<T, 4>(keys, terms, values);
+template <class T>
+void gather(const ChosenKeys& keys, const GatheredScores<T>& terms, T* values) {
+    const int64_t heads = terms.indexer.sizes.heads;
+    if (heads == 1) return launch_gather<T, 1>(keys, terms, values);
+    if (heads <= 4) return launch_gather<T, 4>(keys, terms, values);
     launch_gather<T, 16>(keys, terms, values);
 }
 
@@ -192,7 +191,7 @@ __global__ void __launch_bounds__(fragment_gather_threads)
 }
 
 inline void gather_scores(const ChosenKeys& keys, const GatheredScores<double>& a, double* values) {
-    gather(keys, a.indexer.sizes.heads, a, values);
+    gather(keys, a, values);
 }
 inline void gather_scores(const ChosenKeys& keys, const GatheredScores<float>& a, float* values) {
     const IndexerSizes& n = a.indexer.sizes;
@@ -209,7 +208,7 @@ inline void gather_scores(const ChosenKeys& keys, const GatheredScores<float>& a
                       keys, a, static_cast<const uint4*>(packed.raw()), values);
         done = true;
     });
-    if (!done) gather(keys, n.heads, a, values);
+    if (!done) gather(keys, a, values);
 }
 
 }  // namespace sieve::cuda

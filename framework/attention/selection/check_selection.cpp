@@ -29,9 +29,17 @@ void check_row(const char* op, const SelectedKeys& keys, int64_t b, int64_t t, i
              ", want 0 to " + std::to_string(largest));
     };
     if (count < 0 || count > most) refuse(std::to_string(count) + " keys", most);
-    if (count == 0) return;
-    for (const int64_t key : {selected[0], selected[count - 1]})
-        if (key < 0 || key > t) refuse("key " + std::to_string(key), t);
+    // The usual case, in one loop that a compiler vectorises.
+    bool ascending = true;
+    for (int64_t i = 1; i < count; ++i) ascending &= selected[i - 1] < selected[i];
+    if (count == 0 || (ascending && selected[0] >= 0 && selected[count - 1] <= t)) return;
+    for (int64_t i = 0; i < count; ++i)
+        if (selected[i] < 0 || selected[i] > t) refuse("key " + std::to_string(selected[i]), t);
+    for (int64_t i = 1; i < count; ++i)
+        if (selected[i - 1] >= selected[i])
+            fail(std::string(op) + ": row [" + std::to_string(b) + "," + std::to_string(t) +
+                 "] selects key " + std::to_string(selected[i]) + " after key " +
+                 std::to_string(selected[i - 1]) + ", want them ascending");
 }
 
 }  // namespace

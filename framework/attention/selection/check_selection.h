@@ -12,9 +12,9 @@ Selection empty_selection(const char* op, int64_t batch, int64_t length, int64_t
 // `bad_row` = b * length + t of a row with a NaN score, or -1. Throws (kind diverged) for a bad row.
 void check_no_nan(const char* op, int64_t bad_row, int64_t length);
 
-// The selection of the last `queries` of `length` tokens of the batch rows of q. Throws when shapes or dtypes are
-// others or it lies elsewhere than q, and on the CPU when a count is not in [0, min(slots, t + 1)], or the first or
-// last key of a row is not in [0, t]. That the keys between them ascend is taken on trust.
+// The selection of the last `queries` of `length` tokens of the batch rows of q. Throws when shapes or dtypes
+// are others or it lies elsewhere than q, and on the CPU when a count is not in [0, min(slots, t + 1)], a key
+// of a row is not in [0, t], or its keys do not ascend.
 void check_selection(const char* op, const Selection& selection, const FirstOperand& q, int64_t queries,
                      int64_t length);
 

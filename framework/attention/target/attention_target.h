@@ -9,7 +9,6 @@ template <class T>
 struct AttentionTarget {
     const T* q;                       // [B,H,T,dh]
     const T* k;                       // [B,G,T,dh]
-    const T* lse;                     // [B,H,T]
     int64_t heads, key_heads, width;  // H, G, dh
     double scale;
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "framework/attention/scores/score_rows.h"
+#include "framework/attention/selection/chosen_keys.cuh"
 #include "framework/attention/target/attention_target.h"
 
 namespace sieve::cuda {
@@ -12,7 +13,8 @@ struct TargetRows {
     AttentionTarget<T> attention;
     int64_t length;
     RowChunk chunk;
-    T* p;  // [batches, rows, T]: H p[t,s], written at s <= t
+    ChosenKeys keys;  // over which the probabilities of a row sum to 1; or none: all s <= t
+    T* p;             // [batches, rows, T]: H p[t,s], written at the keys that count
 };
 
 template <class T>

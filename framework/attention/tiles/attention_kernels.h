@@ -28,16 +28,17 @@ struct AttentionSizes {
 
 template <class T>
 struct AttentionForward {
-    const T* q;  // [batch, heads, length, dim]
-    const T* k;  // [batch, kv_heads, key_rows, dim]
-    const T* v;  // [batch, kv_heads, key_rows, value_dim]
-    T* out;      // [batch, length, heads, value_dim]
-    T* lse;      // [batch, heads, length]
+    const T* q;   // [batch, heads, length, dim]
+    const T* k;   // [batch, kv_heads, key_rows, dim]
+    const T* v;   // [batch, kv_heads, key_rows, value_dim]
+    T* out;       // [batch, length, heads, value_dim]
+    T* lse;       // [batch, heads, length]
+    T* lse_rest;  // [batch, heads, length]: what lse lost in rounding; 0 under tf32 and bf16 precision
     T scale;
     AttentionSizes size;
     SelectedKeys keys;
-    // With selected keys: rows below this multiple of 32 are computed by masked tiles, the others from gathered
-    // keys.
+    // With selected keys: rows below this multiple of 32 are computed by masked tiles, the others from
+    // gathered keys.
     int64_t tiled_rows = 0;
     // [batch, length, slots] or null: the sums over heads of the probabilities of the selected keys, for the
     // rows from tiled_rows on. CPU only.
@@ -52,9 +53,10 @@ struct AttentionBackward {
     const T* v;     // [batch, kv_heads, length, value_dim]
     const T* out;   // [batch, length, heads, value_dim]
     const T* lse;   // [batch, heads, length]
-    T* dq;          // [batch, heads, length, dim]
-    T* dk;          // [batch, kv_heads, length, dim]
-    T* dv;          // [batch, kv_heads, length, value_dim]
+    const T* lse_rest;
+    T* dq;  // [batch, heads, length, dim]
+    T* dk;  // [batch, kv_heads, length, dim]
+    T* dv;  // [batch, kv_heads, length, value_dim]
     T scale;
     AttentionSizes size;
     SelectedKeys keys;

@@ -47,11 +47,18 @@ inline AttentionOutput empty_attention_output(const Tensor& q, const Tensor& v) 
             .lse = Tensor::empty(Shape{q.dim(0), q.dim(1), q.dim(2)}, q.dtype(), q.device())};
 }
 
-// What a backward needs beside the incoming gradient. `out` must be detached.
+// What a backward needs beside the incoming gradient. A weight is exp((z - lse) - lse_rest): a rounded lse
+// alone would make all weights of a row wrong by a factor e^(1e-7 |lse|).
 struct SavedAttention {
-    Tensor q, k, v, out, lse;
+    Tensor q, k, v, out, lse, lse_rest;  // `out` detached
     double scale;
 };
+
+inline SavedAttention saved_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                                      const AttentionOutput& result, double scale) {
+    const Tensor lse_rest = Tensor::empty(result.lse.shape(), q.dtype(), q.device());
+    return {q, k, v, result.out.detach(), result.lse, lse_rest, scale};
+}
 
 template <class T>
 AttentionForward<T> attention_forward_arguments(const SavedAttention& s, const SelectedKeys& keys,
@@ -61,6 +68,7 @@ AttentionForward<T> attention_forward_arguments(const SavedAttention& s, const S
             .v = s.v.data<T>(),
             .out = s.out.data<T>(),
             .lse = s.lse.data<T>(),
+            .lse_rest = s.lse_rest.data<T>(),
             .scale = static_cast<T>(s.scale),
             .size = attention_sizes(s.q, s.k, s.v),
             .keys = keys,
@@ -83,6 +91,7 @@ std::vector<Tensor> attention_gradients(const char* op, void (*cpu_kernel)(const
                                 .v = s.v.data<T>(),
                                 .out = s.out.data<T>(),
                                 .lse = s.lse.data<T>(),
+                                .lse_rest = s.lse_rest.data<T>(),
                                 .dq = dq.data<T>(),
                                 .dk = dk.data<T>(),
                                 .dv = dv.data<T>(),

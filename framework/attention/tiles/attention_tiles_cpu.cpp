@@ -194,7 +194,11 @@ SIEVE_INLINE void forward_tile(const AttentionForward<T>& a, const Head<T>& head
                                 .start = TileStart::scale_add,
                                 .factor = t.factor});
     }
-    for (int64_t l = 0; l < queries; ++l) a.lse[head.row + l] = t.maximum[l] + std::log(t.sum[l]);
+    for (int64_t l = 0; l < queries; ++l) {
+        const LogSumExp<T> lse = log_sum_exp(t.maximum[l], t.sum[l]);
+        a.lse[head.row + l] = lse.value;
+        a.lse_rest[head.row + l] = lse.rest;
+    }
     for (int l = 0; l < lanes; ++l) t.factor[l] = t.sum[l] == 0 ? T(0) : T(1) / t.sum[l];
     transpose_back<T, width>(t.out, lanes, t.factor, queries, z.value_dim, a.out + head.out_offset,
                              head.out_stride);
@@ -221,19 +225,19 @@ struct ForwardTiles {
 // Scratch of one backward tile.
 template <class T>
 struct BackwardTile {
-    T* q;                     // [dim, lanes], times scale
-    T* dout;                  // [value_dim, lanes]
-    T* q_rows;                // [lanes, dim padded], times scale
-    T* dout_rows;             // [lanes, value_dim padded]
-    T* weights;               // [key_tile, lanes]: a
-    T* dscores;               // [key_tile, lanes]: dz
-    T* dq;                    // [dim, lanes]
-    T *lse, *delta, *factor;  // [lanes]
+    T* q;                            // [dim, lanes], times scale
+    T* dout;                         // [value_dim, lanes]
+    T* q_rows;                       // [lanes, dim padded], times scale
+    T* dout_rows;                    // [lanes, value_dim padded]
+    T* weights;                      // [key_tile, lanes]: a
+    T* dscores;                      // [key_tile, lanes]: dz
+    T* dq;                           // [dim, lanes]
+    T *lse, *rest, *delta, *factor;  // [lanes]
     int64_t dim_padded, value_dim_padded;
 
     static int64_t elements(const AttentionSizes& z, int64_t lanes, int64_t width) {
         return (2 * z.dim + z.value_dim + round_up(z.dim, width) + round_up(z.value_dim, width) +
-                2 * key_tile + 3) *
+                2 * key_tile + 4) *
                lanes;
     }
     SIEVE_INLINE BackwardTile(T* scratch, const AttentionSizes& z, int64_t lanes, int64_t width)
@@ -246,7 +250,8 @@ struct BackwardTile {
         dscores = weights + key_tile * lanes;
         dq = dscores + key_tile * lanes;
         lse = dq + z.dim * lanes;
-        delta = lse + lanes;
+        rest = lse + lanes;
+        delta = rest + lanes;
         factor = delta + lanes;
     }
 };
@@ -277,6 +282,7 @@ SIEVE_INLINE void load_queries(const AttentionBackward<T>& a, const Head<T>& hea
     copy_rows(dout, head.out_stride, queries, z.value_dim, T(1), t.dout_rows, lanes, t.value_dim_padded);
     for (int64_t l = 0; l < lanes; ++l) {
         t.lse[l] = l < queries ? a.lse[head.row + l] : T(0);
+        t.rest[l] = l < queries ? a.lse_rest[head.row + l] : T(0);
         t.delta[l] =
             l < queries ? dot(dout + l * head.out_stride, out + l * head.out_stride, z.value_dim) : T(0);
     }
@@ -291,8 +297,9 @@ SIEVE_INLINE void softmax_backward_tile(const BackwardTile<T>& t, const uint32_t
     for (int64_t s = 0; s < keys; ++s) {
         T* __restrict row = t.weights + s * lanes;
         const T* __restrict lse = t.lse;
+        const T* __restrict rest = t.rest;
 #pragma omp simd
-        for (int l = 0; l < lanes; ++l) row[l] = simd_exp(row[l] - lse[l]);
+        for (int l = 0; l < lanes; ++l) row[l] = simd_exp((row[l] - lse[l]) - rest[l]);
     }
     if (masked) mask_scores<T, width>(t.weights, bits, keys, T(0));
     for (int64_t s = 0; s < keys; ++s) {

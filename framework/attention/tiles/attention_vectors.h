@@ -1,6 +1,7 @@
 // Vectors for the attention kernels.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <limits>
 
@@ -12,6 +13,18 @@ namespace sieve::cpu {
 // The score of a key that is not attended to: finite, so that a difference of two of them is 0 and not NaN.
 template <class T>
 constexpr T no_score = std::numeric_limits<T>::lowest() / 2;
+
+// log sum_s e^z[s], given the maximum m of z and sum_s e^(z[s] - m): `value`, and the `rest` that its
+// rounding lost. -inf and 0 of nothing.
+template <class T>
+struct LogSumExp {
+    T value, rest;
+};
+template <class T>
+SIEVE_INLINE LogSumExp<T> log_sum_exp(T maximum, T sum) {
+    const T log_sum = std::log(sum), value = maximum + log_sum;
+    return {value, sum > T(0) ? (maximum - value) + log_sum : T(0)};
+}
 
 template <class T, int width>
 SIEVE_INLINE void max_into(Vector<T, width>& x, const Vector<T, width>& y) {

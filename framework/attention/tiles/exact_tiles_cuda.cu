@@ -27,7 +27,7 @@ namespace {
 template <class T>
 struct ExactForward {
     HeadRows<T> q, k, v;
-    T *out, *lse;
+    T *out, *lse, *lse_rest;
     T scale;
     AttentionSizes size;
     Attended attended;
@@ -36,7 +36,7 @@ struct ExactForward {
 template <class T>
 struct ExactBackward {
     HeadRows<T> q, k, v, dout;
-    const RowStats<T>* stats;  // [batch, heads, stats_pitch]
+    const ExactRowStats<T>* stats;  // [batch, heads, stats_pitch]
     int64_t stats_pitch;
     T *dq, *dk, *dv;
     T scale;
@@ -53,7 +53,7 @@ __device__ void scale_scores(T (&scores)[ExactScoreTile<T>::each][ExactScoreTile
     for (int i = 0; i < Tile::each; ++i)
 #pragma unroll
         for (int j = 0; j < Tile::each; ++j) {
-            scores[i][j] *= scale;
+            scores[i][j] = rounded_product(scale, scores[i][j]);
             if (masked && !attended(first_query + Tile::row(i), first_key + Tile::column(j)))
                 scores[i][j] = -T(INFINITY);
         }
@@ -121,12 +121,14 @@ __device__ void finish_rows(const ExactForward<T>& a, const QueryTile<T>& tile,
                             const ExactSoftmax<T>& softmax, T (&factor)[ExactScoreTile<T>::each]) {
     using Tile = ExactScoreTile<T>;
     T* lse = a.lse + (tile.b * a.size.heads + tile.h) * a.size.length;
+    T* lse_rest = a.lse_rest + (tile.b * a.size.heads + tile.h) * a.size.length;
 #pragma unroll
     for (int i = 0; i < Tile::each; ++i) {
         const T sum = reduce_row(softmax.sum[i], Sum{});
         const int t = tile.first + Tile::row(i);
         factor[i] = sum == 0 ? T(0) : T(1) / sum;
-        if (Tile::x() == 0 && t < a.attended.rows) lse[t] = softmax.maximum[i] + log(sum);
+        if (Tile::x() == 0 && t < a.attended.rows)
+            store_log_sum_exp(softmax.maximum[i], sum, lse + t, lse_rest + t);
     }
 }
 
@@ -303,11 +305,11 @@ struct OwnTile {
 template <class T, bool owns_keys>
 __device__ void softmax_backward(T (&scores)[ExactScoreTile<T>::each][ExactScoreTile<T>::each],
                                  T (&dscores)[ExactScoreTile<T>::each][ExactScoreTile<T>::each], T scale,
-                                 const RowStats<T>* stats, const Attended& attended, int own, int visitor,
-                                 bool masked) {
+                                 const ExactRowStats<T>* stats, const Attended& attended, int own,
+                                 int visitor, bool masked) {
     using Tile = ExactScoreTile<T>;
     constexpr int each = Tile::each;
-    RowStats<T> query_stats[each];
+    ExactRowStats<T> query_stats[each];
 #pragma unroll
     for (int i = 0; i < each; ++i)
         query_stats[i] = stats[owns_keys ? visitor + Tile::column(i) : own + Tile::row(i)];
@@ -316,9 +318,9 @@ __device__ void softmax_backward(T (&scores)[ExactScoreTile<T>::each][ExactScore
 #pragma unroll
         for (int j = 0; j < each; ++j) {
             const int row = own + Tile::row(i), column = visitor + Tile::column(j);
-            const RowStats<T>& s = query_stats[owns_keys ? j : i];
+            const ExactRowStats<T>& s = query_stats[owns_keys ? j : i];
             const bool attends = !masked || (owns_keys ? attended(column, row) : attended(row, column));
-            scores[i][j] = attends ? exp(scale * scores[i][j] - s.lse) : T(0);
+            scores[i][j] = attends ? s.weight(rounded_product(scale, scores[i][j])) : T(0);
             dscores[i][j] = scale * scores[i][j] * (dscores[i][j] - s.delta);
         }
 }
@@ -341,7 +343,7 @@ __global__ void __launch_bounds__(exact_threads)
                                           rows);
     T sums0[each][width / side] = {}, sums1[each][width / side] = {};
     for (int64_t h = own.first_visitor; h < own.first_visitor + own.visitors; ++h) {
-        const RowStats<T>* stats =
+        const ExactRowStats<T>* stats =
             a.stats + (own.b * a.size.heads + (owns_keys ? h : own.head)) * a.stats_pitch;
         for (int visitor = own.visit_begin; visitor < own.visit_end; visitor += size) {
             if (!attended.any(own.first, size, visitor, size)) continue;
@@ -399,7 +401,7 @@ __global__ void __launch_bounds__(exact_threads)
     for (int i = 0; i < each; ++i) one[i] = 1;
     bool fresh = true;
     for (int64_t h = own.first_visitor; h < own.first_visitor + own.visitors; ++h) {
-        const RowStats<T>* stats =
+        const ExactRowStats<T>* stats =
             a.stats + (own.b * a.size.heads + (owns_keys ? h : own.head)) * a.stats_pitch;
         const T *visit0 = y0.head(own.b, h), *visit1 = y1.head(own.b, h);
         for (int visitor = own.visit_begin; visitor < own.visit_end; visitor += size) {
@@ -470,6 +472,7 @@ void exact_tiles_forward(const AttentionForward<T>& a, const Attended& attended)
                               value_dim),
             .out = a.out,
             .lse = a.lse,
+            .lse_rest = a.lse_rest,
             .scale = a.scale,
             .size = z,
             .attended = attended};
@@ -486,7 +489,7 @@ void exact_tiles_forward(const AttentionForward<T>& a, const Attended& attended)
 template <class T>
 void exact_tiles_backward(const AttentionBackward<T>& a, const Attended& attended) {
     const AttentionSizes& z = a.size;
-    const RowStatsOf<T> stats(a, T(1));
+    const RowStatsOf<T, ExactRowStats<T>> stats(a, T(1));
     with_width<T>(std::max(z.dim, z.value_dim), [&]<int width>() {
         RowPreparation<Unrounded<T>, T> rows(z.batch, z.length);
         const int64_t dim = padded<T, width>(z.dim), value_dim = padded<T, width>(z.value_dim);

@@ -141,60 +141,91 @@ template <class T>
 struct alignas(2 * sizeof(T)) RowStats {
     T lse, delta;  // delta = dout . out
 };
+// For the kernels that compute scores exactly: with what lse lost in rounding.
+template <class T>
+struct alignas(4 * sizeof(T)) ExactRowStats {
+    T lse, delta, rest;
+
+    // e^(score - log-sum-exp), of a score that was rounded as the forward's (rounded_product).
+    __device__ T weight(T score) const { return exp((score - lse) - rest); }
+};
+
+// a b, rounded, and never fused with an addition: the forward and the backward get the same bits, without
+// which the weights of a row would be wrong by a factor e^(1e-7 |a b|).
+__device__ inline float rounded_product(float a, float b) {
+    return __fmul_rn(a, b);
+}
+__device__ inline double rounded_product(double a, double b) {
+    return __dmul_rn(a, b);
+}
+
+// *lse + *rest = log sum_s e^z[s], given the maximum of z and sum_s e^(z[s] - maximum); -inf and 0 of
+// nothing.
+template <class T>
+__device__ void store_log_sum_exp(T maximum, T sum, T* lse, T* rest) {
+    const T log_sum = log(sum), value = maximum + log_sum;
+    *lse = value;
+    *rest = sum > T(0) ? (maximum - value) + log_sum : T(0);
+}
 
 constexpr int stats_threads = 256;
 
-template <class T>
+template <class T, class Stats>
 struct RowStatsArguments {
-    const T *dout, *out;  // [batch, length, heads, value_dim]
-    const T* lse;         // [batch, heads, length]
-    RowStats<T>* stats;   // [batch, heads, pitch]
+    const T *dout, *out;      // [batch, length, heads, value_dim]
+    const T *lse, *lse_rest;  // [batch, heads, length]
+    Stats* stats;             // [batch, heads, pitch]
     T lse_factor;
     int64_t heads, length, value_dim, pitch, rows;  // rows: batch * heads * pitch
 };
 
 // One warp a row.
-template <class T>
-__global__ void __launch_bounds__(stats_threads) row_stats_kernel(RowStatsArguments<T> a) {
+template <class T, class Stats>
+__global__ void __launch_bounds__(stats_threads) row_stats_kernel(RowStatsArguments<T, Stats> a) {
     const int64_t row =
         static_cast<int64_t>(blockIdx.x) * (stats_threads / warp_size) + threadIdx.x / warp_size;
     if (row >= a.rows) return;
     const int lane = threadIdx.x % warp_size;
     const int64_t h = row % a.heads, t = row / a.heads % a.pitch, b = row / a.heads / a.pitch;
-    RowStats<T>& stats = a.stats[(b * a.heads + h) * a.pitch + t];
-    T delta = 0, lse = INFINITY;
+    Stats& stats = a.stats[(b * a.heads + h) * a.pitch + t];
+    T delta = 0, lse = INFINITY, rest = 0;
     if (t < a.length) {
         const int64_t at = ((b * a.length + t) * a.heads + h) * a.value_dim;
         for (int64_t j = lane; j < a.value_dim; j += warp_size) delta += a.dout[at + j] * a.out[at + j];
         delta = warp_reduce(delta, Sum{});
         lse = a.lse[(b * a.heads + h) * a.length + t];
+        rest = a.lse_rest[(b * a.heads + h) * a.length + t];
     }
-    if (lane == 0) stats = {lse == -T(INFINITY) ? T(INFINITY) : lse * a.lse_factor, delta};
+    if (lane != 0) return;
+    stats.lse = lse == -T(INFINITY) ? T(INFINITY) : lse * a.lse_factor;
+    stats.delta = delta;
+    if constexpr (requires { stats.rest; }) stats.rest = rest;
 }
 
 // Owns the stats of every row of a backward.
-template <class T>
+template <class T, class Stats>
 class RowStatsOf {
   public:
     RowStatsOf(const AttentionBackward<T>& a, T lse_factor)
         : pitch_((a.size.length + 63) / 64 * 64),
-          stats_(device_scratch<RowStats<T>>(a.size.batch * a.size.heads * pitch_)) {
-        const RowStatsArguments<T> work{.dout = a.dout,
-                                        .out = a.out,
-                                        .lse = a.lse,
-                                        .stats = scratch_data<RowStats<T>>(stats_),
-                                        .lse_factor = lse_factor,
-                                        .heads = a.size.heads,
-                                        .length = a.size.length,
-                                        .value_dim = a.size.value_dim,
-                                        .pitch = pitch_,
-                                        .rows = a.size.batch * a.size.heads * pitch_};
-        launch_kernel(row_stats_kernel<T>,
+          stats_(device_scratch<Stats>(a.size.batch * a.size.heads * pitch_)) {
+        const RowStatsArguments<T, Stats> work{.dout = a.dout,
+                                               .out = a.out,
+                                               .lse = a.lse,
+                                               .lse_rest = a.lse_rest,
+                                               .stats = scratch_data<Stats>(stats_),
+                                               .lse_factor = lse_factor,
+                                               .heads = a.size.heads,
+                                               .length = a.size.length,
+                                               .value_dim = a.size.value_dim,
+                                               .pitch = pitch_,
+                                               .rows = a.size.batch * a.size.heads * pitch_};
+        launch_kernel(row_stats_kernel<T, Stats>,
                       {.blocks = dim3(blocks_for(work.rows, stats_threads / warp_size)),
                        .threads = dim3(stats_threads)},
                       work);
     }
-    const RowStats<T>* data() const { return scratch_data<RowStats<T>>(stats_); }
+    const Stats* data() const { return scratch_data<Stats>(stats_); }
     int64_t pitch() const { return pitch_; }
 
   private:

@@ -95,7 +95,7 @@ __device__ inline void store_pair(float* row, int column, int64_t columns, float
 template <class E>
 struct TensorForward {
     HeadRows<E> q, k, v;  // q times scale * log2 e
-    float *out, *lse;
+    float *out, *lse, *lse_rest;
     AttentionSizes size;
     Attended attended;
 };
@@ -301,6 +301,7 @@ __global__ void __launch_bounds__(tensor_threads, forward_blocks<width, row_tile
     const int64_t out_stride = a.size.heads * a.size.value_dim;
     float* out = a.out + (b * a.size.length * a.size.heads + h) * a.size.value_dim;
     float* lse = a.lse + (b * a.size.heads + h) * a.size.length;
+    float* lse_rest = a.lse_rest + (b * a.size.heads + h) * a.size.length;
 #pragma unroll
     for (int i = 0; i < row_tiles; ++i)
 #pragma unroll
@@ -308,7 +309,10 @@ __global__ void __launch_bounds__(tensor_threads, forward_blocks<width, row_tile
             const int t = own + 16 * i + lane.g + 8 * half;
             const float sum = reduce_quad(softmax[i].sum[half], Sum{}), inverse = sum == 0 ? 0 : 1 / sum;
             if (t >= rows) continue;
-            if (lane.t == 0) lse[t] = ln_2 * (softmax[i].maximum[half] + log2f(sum));
+            if (lane.t == 0) {
+                lse[t] = ln_2 * (softmax[i].maximum[half] + log2f(sum));
+                lse_rest[t] = 0;  // operands are rounded, by far more than this
+            }
 #pragma unroll
             for (int d = 0; d < dims; ++d)
                 store_pair(out + t * out_stride, d * 8 + 2 * lane.t, a.size.value_dim,
@@ -518,6 +522,7 @@ void tensor_tiles_forward(const AttentionForward<float>& a, const Attended& atte
                               width),
             .out = a.out,
             .lse = a.lse,
+            .lse_rest = a.lse_rest,
             .size = z,
             .attended = attended};
         rows.launch();
@@ -537,7 +542,7 @@ void tensor_tiles_forward(const AttentionForward<float>& a, const Attended& atte
 template <class Fragments>
 void tensor_tiles_backward(const AttentionBackward<float>& a, const Attended& attended) {
     const AttentionSizes& z = a.size;
-    const RowStatsOf<float> stats(a, log2_e);
+    const RowStatsOf<float, RowStats<float>> stats(a, log2_e);
     with_tensor_width(z, [&]<int width>() {
         RowPreparation<Fragments, float> rows(z.batch, z.length);
         const TensorBackward<typename Fragments::Element> work{

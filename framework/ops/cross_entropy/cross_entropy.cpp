@@ -34,10 +34,17 @@ Tensor one_per_row(const Tensor& logits, DType dtype) {
 
 // What one forward is asked for; undefined: not wanted.
 struct Results {
-    Tensor lse, mean, score;
+    Tensor mean, score;
 };
 
-void run_forward(const Tensor& logits, const Tensor& targets, const Results& results) {
+// What a backward needs of each row beside its logits.
+struct RowSums {
+    explicit RowSums(const Tensor& logits)
+        : highest(one_per_row(logits, logits.dtype())), log_sum(one_per_row(logits, logits.dtype())) {}
+    Tensor highest, log_sum;
+};
+
+void run_forward(const Tensor& logits, const Tensor& targets, const RowSums& sums, const Results& results) {
     const Tensor losses = one_per_row(logits, logits.dtype());
     const Tensor best = results.score.defined() ? one_per_row(logits, DType::int32) : Tensor();
     dispatch_float(op, logits.dtype(), [&]<class T>() {
@@ -45,7 +52,8 @@ void run_forward(const Tensor& logits, const Tensor& targets, const Results& res
             op, logits.device(), cpu::cross_entropy_forward<T>, cuda::cross_entropy_forward<T>,
             CrossEntropyForward<T>{.logits = logits.data<T>(),
                                    .targets = targets.data<int32_t>(),
-                                   .lse = results.lse.data<T>(),
+                                   .highest = sums.highest.data<T>(),
+                                   .log_sum = sums.log_sum.data<T>(),
                                    .losses = losses.data<T>(),
                                    .mean = results.mean.defined() ? results.mean.data<T>() : nullptr,
                                    .best = best.defined() ? best.data<int32_t>() : nullptr,
@@ -55,14 +63,15 @@ void run_forward(const Tensor& logits, const Tensor& targets, const Results& res
     });
 }
 
-Tensor run_backward(const Tensor& dloss, const Tensor& logits, const Tensor& targets, const Tensor& lse) {
+Tensor run_backward(const Tensor& dloss, const Tensor& logits, const Tensor& targets, const RowSums& sums) {
     const Tensor dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
     dispatch_float(op, logits.dtype(), [&]<class T>() {
         launch(op, logits.device(), cpu::cross_entropy_backward<T>, cuda::cross_entropy_backward<T>,
                CrossEntropyBackward<T>{.dloss = dloss.data<T>(),
                                        .logits = logits.data<T>(),
                                        .targets = targets.data<int32_t>(),
-                                       .lse = lse.data<T>(),
+                                       .highest = sums.highest.data<T>(),
+                                       .log_sum = sums.log_sum.data<T>(),
                                        .dlogits = dlogits.data<T>(),
                                        .rows = logits.dim(0),
                                        .vocab = logits.dim(1)});
@@ -74,11 +83,11 @@ Tensor run_backward(const Tensor& dloss, const Tensor& logits, const Tensor& tar
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets) {
     check(logits, targets);
-    const Tensor lse = one_per_row(logits, logits.dtype());
+    const RowSums sums(logits);
     const Tensor loss = Tensor::empty({}, logits.dtype(), logits.device());
-    run_forward(logits, targets, {.lse = lse, .mean = loss});
-    record(op, {logits}, {loss}, [logits, targets, lse](const std::vector<Tensor>& dy) {
-        return std::vector<Tensor>{run_backward(dy[0], logits, targets, lse)};
+    run_forward(logits, targets, sums, {.mean = loss});
+    record(op, {logits}, {loss}, [logits, targets, sums](const std::vector<Tensor>& dy) {
+        return std::vector<Tensor>{run_backward(dy[0], logits, targets, sums)};
     });
     return loss;
 }
@@ -86,7 +95,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets) {
 TokenPredictions score_predictions(const Tensor& logits, const Tensor& targets) {
     check(logits, targets);
     const Tensor score = Tensor::empty({2}, DType::float64, logits.device());
-    run_forward(logits, targets, {.lse = one_per_row(logits, logits.dtype()), .score = score});
+    run_forward(logits, targets, RowSums(logits), {.score = score});
     const std::vector<double> values = score.to_vector<double>();
     return {.total_loss = values[0], .correct = static_cast<int64_t>(values[1])};
 }

@@ -1,10 +1,11 @@
 // Mean cross entropy, fused with log-softmax; probabilities are never stored.
 //
-//   lse[n]     = log sum_v exp(logits[n,v])
-//   loss       = mean_n (lse[n] - logits[n, target[n]])
-//   dlogits    = (exp(logits[n,v] - lse[n]) - [v = target[n]]) * dloss / N
+//   m[n]       = max_v logits[n,v],   l[n] = log sum_v exp(logits[n,v] - m[n])
+//   loss       = mean_n ((m[n] - logits[n, target[n]]) + l[n])
+//   dlogits    = (exp((logits[n,v] - m[n]) - l[n]) - [v = target[n]]) * dloss / N
 //
-// Saves logits and lse (one number a row). The losses of the rows are added up in float64.
+// Saves logits, m and l (two numbers a row: their sum would be rounded by as much as matters beside large
+// logits). The losses of the rows are added up in float64.
 #pragma once
 
 #include "framework/core/tensor.h"

@@ -9,6 +9,21 @@
 namespace sieve::cpu {
 namespace {
 
+// Blocks are added up in float64: in float32 a million terms would lose three digits.
+template <class T>
+SIEVE_INLINE double sum_of_exponentials(const T* __restrict row, int64_t vocab, T highest) {
+    constexpr int64_t block = 1 << 12;
+    double total = 0;
+    for (int64_t first = 0; first < vocab; first += block) {
+        const int64_t end = std::min(vocab, first + block);
+        T sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t v = first; v < end; ++v) sum += simd_exp(row[v] - highest);
+        total += static_cast<double>(sum);
+    }
+    return total;
+}
+
 template <class T>
 SIEVE_INLINE void forward_rows(const CrossEntropyForward<T>& a, int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
@@ -16,11 +31,9 @@ SIEVE_INLINE void forward_rows(const CrossEntropyForward<T>& a, int64_t begin, i
         T highest = row[0];
 #pragma omp simd reduction(max : highest)
         for (int64_t v = 0; v < a.vocab; ++v) highest = highest < row[v] ? row[v] : highest;
-        T sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t v = 0; v < a.vocab; ++v) sum += simd_exp(row[v] - highest);
-        a.lse[n] = highest + std::log(sum);
-        a.losses[n] = a.lse[n] - row[a.targets[n]];
+        a.highest[n] = highest;
+        a.log_sum[n] = static_cast<T>(std::log(sum_of_exponentials(row, a.vocab, highest)));
+        a.losses[n] = (highest - row[a.targets[n]]) + a.log_sum[n];
         if (a.best) a.best[n] = static_cast<int32_t>(std::find(row, row + a.vocab, highest) - row);
     }
 }
@@ -31,9 +44,9 @@ SIEVE_INLINE void backward_rows(const CrossEntropyBackward<T>& a, int64_t begin,
     for (int64_t n = begin; n < end; ++n) {
         const T* __restrict row = a.logits + n * a.vocab;
         T* __restrict dlogits = a.dlogits + n * a.vocab;
-        const T lse = a.lse[n];
+        const T highest = a.highest[n], log_sum = a.log_sum[n];
 #pragma omp simd
-        for (int64_t v = 0; v < a.vocab; ++v) dlogits[v] = simd_exp(row[v] - lse) * factor;
+        for (int64_t v = 0; v < a.vocab; ++v) dlogits[v] = simd_exp((row[v] - highest) - log_sum) * factor;
         dlogits[a.targets[n]] -= factor;
     }
 }

@@ -3,7 +3,8 @@
 //
 // forward:   4 bytes a logit from memory, about 15 instructions; then one block adds up the losses, in
 //            float64
-// backward:  8 bytes a logit, in one pass: exp(logit - lse) * factor, less the factor at the target
+// backward:  8 bytes a logit, in one pass: exp((logit - highest) - log sum) * factor, less the factor at the
+// target
 //
 // 2048 x 4096 float32: 11 us forward and 22 us backward at 3 TB/s; 2048 x 49152: 135 us and 270 us.
 // Deterministic: every sum has a fixed order.
@@ -51,11 +52,12 @@ __global__ void __launch_bounds__(row_threads) forward_rows(CrossEntropyForward<
     sum.join(team);
     if constexpr (want_best) best.join(team);
     if (team.rank() != 0) return;
-    const T lse = sum.highest + log(sum.sum);
+    const T log_sum = log(sum.sum);
     const int32_t target = a.targets[row];
     const bool valid = target >= 0 && target < a.vocab;
-    a.lse[row] = lse;
-    a.losses[row] = valid ? lse - logits[target] : not_a_number<T>;
+    a.highest[row] = sum.highest;
+    a.log_sum[row] = log_sum;
+    a.losses[row] = valid ? (sum.highest - logits[target]) + log_sum : not_a_number<T>;
     if constexpr (want_best) a.best[row] = best.index;
 }
 
@@ -85,11 +87,12 @@ __global__ void __launch_bounds__(row_threads) backward_rows(CrossEntropyBackwar
     const int64_t row = own_row(team);
     if (row >= a.rows) return;
     const T factor = static_cast<T>(static_cast<double>(*a.dloss) / static_cast<double>(a.rows));
-    const T lse = a.lse[row];
+    const T highest = a.highest[row], log_sum = a.log_sum[row];
     const int32_t target = a.targets[row];
     const auto write = [&](int64_t j, const Pack<T, n>& x) {
         Pack<T, n> d;
-        for (int e = 0; e < n; ++e) d.at[e] = exp(x.at[e] - lse) * factor - (j + e == target ? factor : T(0));
+        for (int e = 0; e < n; ++e)
+            d.at[e] = exp((x.at[e] - highest) - log_sum) * factor - (j + e == target ? factor : T(0));
         store_pack(a.dlogits + row * a.vocab + j, d);
     };
     for_each_pack<n>(team, a.vocab, write, a.logits + row * a.vocab);

@@ -10,7 +10,8 @@ template <class T>
 struct CrossEntropyForward {
     const T* logits;         // [rows, vocab]
     const int32_t* targets;  // [rows]
-    T* lse;                  // [rows]
+    T* highest;              // [rows], the highest logit
+    T* log_sum;              // [rows], log sum_v exp(logit - highest)
     T* losses;               // [rows]
     T* mean;                 // one element, mean of the losses; or null: not wanted
     int32_t* best;           // [rows], index of the highest logit; or null: not wanted
@@ -23,7 +24,8 @@ struct CrossEntropyBackward {
     const T* dloss;  // one element
     const T* logits;
     const int32_t* targets;
-    const T* lse;
+    const T* highest;
+    const T* log_sum;
     T* dlogits;  // [rows, vocab]
     int64_t rows, vocab;
 };

@@ -40,11 +40,11 @@ AttentionOutput decode_attention(const Tensor& q, const Tensor& k, const Tensor&
     check_cached(q, k, v, length);
     if (selection) check_selection(op, *selection, {"q", q}, 1, length);
     const AttentionOutput result = empty_attention_output(q, v);
+    const SavedAttention saved = saved_attention(q, k, v, result, scale);
     const SelectedKeys keys = selection ? selected_keys(*selection) : SelectedKeys{};
     const int64_t tiled = tiled_rows(SparseMethod::automatic, q, k.dim(1), keys.slots, length);
     dispatch_float(op, q.dtype(), [&]<class T>() {
-        auto arguments =
-            attention_forward_arguments<T>({q, k, v, result.out, result.lse, scale}, keys, tiled);
+        auto arguments = attention_forward_arguments<T>(saved, keys, tiled);
         arguments.size = cached_sizes(q, k, v, length);
         launch_on_cpu(op, q.device(),
                       selection ? cpu::sparse_attention_forward<T> : cpu::dense_attention_forward<T>,

@@ -13,7 +13,7 @@ constexpr const char* op = "dense_attention";
 AttentionOutput dense_attention(const Tensor& q, const Tensor& k, const Tensor& v, double scale) {
     check_attention(op, q, k, v);
     const AttentionOutput result = empty_attention_output(q, v);
-    const SavedAttention saved{q, k, v, result.out.detach(), result.lse, scale};
+    const SavedAttention saved = saved_attention(q, k, v, result, scale);
     dispatch_float(op, q.dtype(), [&]<class T>() {
         launch(op, q.device(), cpu::dense_attention_forward<T>, cuda::dense_attention_forward<T>,
                attention_forward_arguments<T>(saved, {}, 0));

@@ -11,9 +11,10 @@
 //   dq[b,h,t] = scale * sum_s dz[t,s] k[s],   dk[b,g,s] = scale * sum_{h,t} dz[t,s] q[t],
 //   dv[b,g,s] = sum_{h,t} a[t,s] dout[t]
 //
-// No T x T buffer: scores live in tiles; the backward recomputes them from lse. Saves q, k, v, out and lse.
-// The bits of row t depend on rows 0..t of q, k and v alone (as long as later rows are finite), and nothing
-// depends on the number of threads. Bits repeat from run to run on every device.
+// No T x T buffer: scores live in tiles; the backward recomputes them from lse. Saves q, k, v, out, and lse
+// with what it lost in rounding. The bits of row t depend on rows 0..t of q, k and v alone (as long as later
+// rows are finite), and nothing depends on the number of threads. Bits repeat from run to run on every
+// device.
 //
 // On a CUDA device, float32: under tf32 and bf16 precision (core/cuda/runtime.h) q, k, v, dout, a and dz are
 // rounded for the tensor cores where they are multiplied, and lse is that of the rounded scores; heads with

@@ -13,6 +13,7 @@ void check(const Tensor& x, const DispatchPlan& plan, const std::vector<Tensor>&
     check_rank(op, "x", x, 2);
     check_shape(op, "x", x, {plan.slots(), x.dim(1)}, "one row per slot of the plan");
     check_operand(op, "the plan's offsets", plan.offsets, {"x", x}, DType::int64);
+    check_offsets(op, plan);
     if (weights.empty() || static_cast<int64_t>(weights.size()) != plan.num_experts())
         fail(std::string(op) + ": " + std::to_string(weights.size()) + " weights for a plan of " +
              std::to_string(plan.num_experts()) + " experts");

@@ -28,13 +28,14 @@ SIEVE_INLINE T kl_row(const T* __restrict scores, const T* __restrict p, int64_t
         g[s] = simd_exp(scores[s] - largest);
         sum += g[s];
     }
-    const T log_sum = largest + std::log(sum), over_sum = T(1) / sum;
+    // Not as one number: beside a large score the rounding of largest + log(sum) would be seen.
+    const T log_sum = std::log(sum), over_sum = T(1) / sum;
     T loss = 0;
 #pragma omp simd reduction(+ : loss)
     for (int64_t s = 0; s < n; ++s) {
         const T target = p[s] * over_heads;
         const T positive = target > std::numeric_limits<T>::min() ? target : std::numeric_limits<T>::min();
-        const T term = target * (loop_log(positive) - (scores[s] - log_sum));
+        const T term = target * (loop_log(positive) - ((scores[s] - largest) - log_sum));
         loss += target > T(0) || target != target ? term : T(0);
         g[s] = weight * (g[s] * over_sum - target);
     }
@@ -89,10 +90,10 @@ SIEVE_INLINE void kl_rows(const KlRows<T>& a, int64_t begin, int64_t end) {
 
 template <class T, int width>
 SIEVE_INLINE void kl_block(const ScoreBlock<T>& score, const TargetBlock<T>& target, const KlRows<T>& rows,
-                           T* z, const ScoreGradients<T>& gradients) {
+                           const TargetScratch<T>& scratch, const ScoreGradients<T>& gradients) {
     const bool wanted = gradients.dq != nullptr;
     score_rows<T, width>(score, gradients.x, wanted, rows.scores, rows.row_stride);
-    target_rows<T, width>(target, z, rows.p, rows.row_stride);
+    target_rows<T, width>(target, scratch, rows.p, rows.row_stride);
     kl_rows(rows, score.begin, score.end);
     if (wanted) score_gradients<T, width>(score, gradients);
 }
@@ -108,12 +109,11 @@ struct GatherRows {
     const T* index_k;      // [T, wide]: padded rows
     int64_t heads, width;  // HI, dI
     T index_scale;
-    const T* q;    // [H,T,dh]
-    const T* k;    // [G,T, target wide]: padded rows
-    const T* lse;  // [H,T]
+    const T* q;  // [H,T,dh]
+    const T* k;  // [G,T, target wide]: padded rows
     int64_t target_heads, key_heads, target_width, length;
     T scale, weight;
-    const T* weight_sums;  // [T,slots], H p, or null: computed from q, k and lse
+    const T* weight_sums;  // [T,slots], H p, or null: computed from q and k
     SelectedKeys keys;
     T* loss;  // [T]
     T* dq;    // [T,HI,dI], or null: no gradients wanted
@@ -153,8 +153,7 @@ SIEVE_INLINE void gather_targets(const GatherRows<T>& a, int64_t begin, int64_t 
             gather_dots_of<T, width>(s.target_q, group, a.k + key_head * a.length * wide, wide,
                                      a.keys.indices + t * a.keys.slots, n, s.z, s.stride);
             for (int64_t r = 0; r < group; ++r)
-                add_probabilities(s.z + r * s.stride, n, a.scale,
-                                  a.lse[(key_head * group + r) * a.length + t], key_head + r > 0,
+                add_probabilities(s.z + r * s.stride, n, a.scale, key_head + r > 0,
                                   s.p + (t - begin) * s.stride);
         }
 }
@@ -245,8 +244,9 @@ SIEVE_INLINE void gather_queries(const GatherRows<T>& a, const GatherScratch<T>&
 struct TileBlock {
     template <class T, int width>
     static SIEVE_INLINE void run(const ScoreBlock<T>& score, const TargetBlock<T>& target,
-                                 const KlRows<T>& rows, T* z, const ScoreGradients<T>& gradients) {
-        kl_block<T, width>(score, target, rows, z, gradients);
+                                 const KlRows<T>& rows, const TargetScratch<T>& scratch,
+                                 const ScoreGradients<T>& gradients) {
+        kl_block<T, width>(score, target, rows, scratch, gradients);
     }
 };
 
@@ -285,7 +285,8 @@ struct PreparedKeys {
     explicit PreparedKeys(const IndexerKlForward<T>& a) : tiled(tiled_rows(a)) {
         const int64_t batch = a.sizes.batch, length = a.sizes.length,
                       target_count = batch * a.target.key_heads;
-        const bool gather = tiled<length, tiles = tiled> 0;
+        const bool gather = tiled < length;
+        const bool tiles = tiled > 0;
         index_panels = all_panels(a.index_k, tiles ? batch : 0, length, a.sizes.width);
         index_rows = all_padded_rows(a.index_k, gather || a.dq ? batch : 0, length, a.sizes.width);
         target_panels = all_panels(a.target.k, tiles ? target_count : 0, length, a.target.width);
@@ -304,7 +305,7 @@ void tile_queries(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int
     const int64_t step = queries_per_block(n.heads);
     const GradientScratch<T> scratch(n, end, a.dq != nullptr);
     const Tensor p = Tensor::empty({step, scratch.row_stride()}, dtype_of<T>);
-    const Tensor z = Tensor::empty({step, panel_width<T>}, dtype_of<T>);
+    const TargetRoom<T> room(step, end, a.keys.indices != nullptr);
     const Tensor packed = Tensor::empty({3, a.keys.slots}, dtype_of<T>);
     const KlRows<T> rows{.keys = a.keys.from_row(b * n.length),
                          .row_stride = scratch.row_stride(),
@@ -319,7 +320,7 @@ void tile_queries(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int
         const int64_t stop = std::min(end, t + step);
         run_best<TileBlock, T>(
             score_block(a.index_q, a.index_w, keys.index_panels, n, a.index_scale, b, t, stop),
-            target_block(a.target, keys.target_panels, n.length, b, t, stop), rows, z.template data<T>(),
+            target_block(a.target, keys.target_panels, a.keys, n.length, b, t, stop), rows, room.scratch(),
             scratch.gradients(keys.index_rows, n, b, a.dq, a.dw, dk));
     }
 }
@@ -339,7 +340,6 @@ GatherRows<T> gather_rows(const IndexerKlForward<T>& a, const PreparedKeys<T>& k
             .q = target.q + rows * target.heads * target.width,
             .k = a.weight_sums ? nullptr
                                : keys.target_rows.template data<T>() + rows * target.key_heads * target_wide,
-            .lse = target.lse + rows * target.heads,
             .target_heads = target.heads,
             .key_heads = target.key_heads,
             .target_width = target.width,

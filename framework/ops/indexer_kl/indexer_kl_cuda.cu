@@ -57,13 +57,14 @@ __global__ void __launch_bounds__(row_threads) kl_row_kernel(KlRows<T> a) {
     T sum = 0;
     for (int i = threadIdx.x; i < count; i += row_threads) sum += exp(scores[place(i)] - largest);
     sum = block_reduce(sum, T(0), Sum(), scratch);
-    const T log_sum = largest + log(sum), over_sum = T(1) / sum;
+    // Not as one number: beside a large score the rounding of largest + log(sum) would be seen.
+    const T log_sum = log(sum), over_sum = T(1) / sum;
     T loss = 0;
     for (int i = threadIdx.x; i < count; i += row_threads) {
         const int at = place(i);
         const T score = scores[at], target = p[at] * a.over_heads;
         // A target of exactly 0 contributes 0; NaN stays.
-        if (target > T(0) || target != target) loss += target * (log(target) - (score - log_sum));
+        if (target > T(0) || target != target) loss += target * (log(target) - ((score - largest) - log_sum));
         if (a.g) a.g[local * a.stride + at] = a.weight * (exp(score - largest) * over_sum - target);
     }
     loss = block_reduce(loss, T(0), Sum(), scratch);
@@ -121,8 +122,11 @@ void tile_chunk(const IndexerKlForward<T>& a, const RowChunk& chunk, T* row_loss
                             .scores = scores.template data<T>(),
                             .masks = signs,
                             .future = false});
-    target_rows(
-        TargetRows<T>{.attention = a.target, .length = length, .chunk = chunk, .p = p.template data<T>()});
+    target_rows(TargetRows<T>{.attention = a.target,
+                              .length = length,
+                              .chunk = chunk,
+                              .keys = {a.keys, a.sizes.batch, length},
+                              .p = p.template data<T>()});
     KlRows<T> rows = kl_rows_of(a, chunk, row_loss);
     rows.stride = length;
     rows.scores = scores.template data<T>();

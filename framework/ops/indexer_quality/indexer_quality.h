@@ -1,11 +1,11 @@
 // How good a selection is, judged by dense attention (evaluation only: records nothing).
 //
-//   p[t,s]     = (1/H) sum_h exp(attention_scale * q[t,h] . k[s,g(h)] - lse[t,h])       over all s <= t
+//   p[t,s]     = (1/H) sum_h softmax_s(attention_scale * q[t,h] . k[s,g(h)])            over all s <= t
 //   P_t        = the |S_t| keys with the highest p[t,s], ties towards the lower index
 //   recall[t]  = |S_t and P_t| / |S_t|
 //   covered[t] = sum_{s in S_t} p[t,s]
 //
-// Shapes: q [B,H,T,dh], k [B,G,T,dh] (H a multiple of G), lse [B,H,T] of dense attention; float32 or float64.
+// Shapes: q [B,H,T,dh], k [B,G,T,dh] (H a multiple of G); float32 or float64.
 // Tiled: memory O(T), never T x T.
 #pragma once
 
@@ -24,8 +24,8 @@ struct IndexerQuality {
     int64_t rows = 0, choices = 0;  // all B T rows, and those that left a key out
 };
 
-// lse is that of dense attention. Throws when shapes, dtypes or devices differ, H is no multiple of G, or
-// (kind diverged, on the CPU alone) a probability is NaN. Waits for the device.
+// Throws when shapes, dtypes or devices differ, H is no multiple of G, or (kind diverged, on the CPU alone) a
+// probability is NaN. Waits for the device.
 IndexerQuality indexer_quality(const MainAttention& attention, const Selection& selection);
 
 }  // namespace sieve

@@ -14,7 +14,7 @@ constexpr int64_t none = std::numeric_limits<int64_t>::max();
 
 template <class T>
 struct QualityScratch {
-    T* z;  // [block_queries, panel_width]
+    TargetScratch<T> target;
     T* p;  // [block_queries, row_stride]
     int64_t row_stride;
     SelectScratch<T> select;
@@ -50,7 +50,7 @@ struct JudgeBlock {
                                  const QualityScratch<T>& s, std::atomic<int64_t>* lowest_bad) {
         bool needed = false;
         for (int64_t t = target.begin; t < target.end; ++t) needed |= a.keys.counts[t] <= t;
-        if (needed) target_rows<T, width>(target, s.z, s.p, s.row_stride);
+        if (needed) target_rows<T, width>(target, s.target, s.p, s.row_stride);
         for (int64_t t = target.begin; t < target.end; ++t)
             if (!judge_row(s.p + (t - target.begin) * s.row_stride, target.heads, t, a, s))
                 note_bad_row(*lowest_bad, a.first_row + t);
@@ -81,15 +81,15 @@ void indexer_quality(const IndexerQualityRows<T>& a) {
     parallel_tasks(a.batch * blocks, [&](int64_t task) {
         const int64_t b = task % a.batch, begin = (blocks - 1 - task / a.batch) * block_queries;
         const int64_t end = std::min(a.length, begin + block_queries), row_stride = score_stride<T>(end);
-        const Tensor z = Tensor::empty({block_queries, panel_width<T>}, dtype_of<T>);
+        const TargetRoom<T> room(block_queries, end, false);
         const Tensor p = Tensor::empty({block_queries, row_stride}, dtype_of<T>);
         const Tensor keys = Tensor::empty({end}, dtype_of<T>), marks = Tensor::empty({end + 8}, DType::uint8);
         const Tensor best = Tensor::empty({a.keys.slots}, DType::int32);
         run_best<JudgeBlock, T>(
-            target_block(a.target, panels, a.length, b, begin, end),
+            target_block(a.target, panels, SelectedKeys{}, a.length, b, begin, end),
             QualityRows{a.keys.from_row(b * a.length), a.recall + b * a.length, a.covered + b * a.length,
                         b * a.length},
-            QualityScratch<T>{z.template data<T>(),
+            QualityScratch<T>{room.scratch(),
                               p.template data<T>(),
                               row_stride,
                               {static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()},

@@ -95,8 +95,11 @@ void indexer_quality(const IndexerQualityRows<T>& a) {
         const int64_t blocks = std::min((chunk.batches * chunk.rows + warps - 1) / warps, most_blocks);
         const Tensor p = Tensor::empty(Shape{chunk.batches, chunk.rows, a.length}, dtype_of<T>, device);
         const CandidateMemory<T> memory = candidate_memory<T>(blocks * warps, a.keys.slots);
-        target_rows(TargetRows<T>{
-            .attention = a.target, .length = a.length, .chunk = chunk, .p = p.template data<T>()});
+        target_rows(TargetRows<T>{.attention = a.target,
+                                  .length = a.length,
+                                  .chunk = chunk,
+                                  .keys = {{}, a.batch, a.length},
+                                  .p = p.template data<T>()});
         launch_kernel(quality_kernel<T>,
                       {.blocks = dim3(static_cast<unsigned>(blocks)), .threads = dim3(warps * warp_size)}, a,
                       chunk, p.template data<T>(), memory.lists);

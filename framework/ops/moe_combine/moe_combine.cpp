@@ -15,6 +15,7 @@ void check(const Tensor& y, const Tensor& weights, const DispatchPlan& plan) {
     check_shape(op, "weights", weights, {plan.tokens, plan.top_k}, "the plan's tokens and choices");
     check_operand(op, "weights", weights, {"y", y});
     check_operand(op, "the plan's position", plan.position, {"y", y}, DType::int32);
+    check_positions(op, plan);
 }
 
 template <class T>

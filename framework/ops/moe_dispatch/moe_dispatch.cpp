@@ -74,10 +74,37 @@ DispatchPlan plan_dispatch(const Tensor& experts, int64_t num_experts) {
     return plan;
 }
 
+void check_positions(const char* reader, const DispatchPlan& plan) {
+    const int64_t slots = plan.slots();
+    check_shape(reader, "the plan's position", plan.position, Shape{slots}, "one a slot");
+    if (!plan.position.device().is_cpu()) return;
+    const int32_t* position = plan.position.data<int32_t>();
+    for (int64_t s = 0; s < slots; ++s)
+        if (position[s] < 0 || position[s] >= slots)
+            fail(std::string(reader) + ": the plan's position of slot " + std::to_string(s) + " is " +
+                 std::to_string(position[s]) + ", want 0 to " + std::to_string(slots - 1));
+}
+
+void check_offsets(const char* reader, const DispatchPlan& plan) {
+    check_rank(reader, "the plan's offsets", plan.offsets, 1);
+    if (!plan.offsets.device().is_cpu()) return;
+    const int64_t* offsets = plan.offsets.data<int64_t>();
+    const int64_t last = plan.num_experts();
+    for (int64_t e = 0; e <= last; ++e) {
+        const int64_t least = e == last ? plan.slots() : e ? offsets[e - 1] : 0;
+        const int64_t most = e == 0 ? 0 : plan.slots();
+        if (offsets[e] < least || offsets[e] > most)
+            fail(std::string(reader) + ": the plan's offset " + std::to_string(e) + " is " +
+                 std::to_string(offsets[e]) + ", want " + std::to_string(least) + " to " +
+                 std::to_string(most));
+    }
+}
+
 Tensor moe_dispatch(const Tensor& x, const DispatchPlan& plan) {
     check_rank(op, "x", x, 2);
     check_shape(op, "x", x, {plan.tokens, x.dim(1)}, "the plan's number of tokens");
     check_operand(op, "the plan's position", plan.position, {"x", x}, DType::int32);
+    check_positions(op, plan);
     const Tensor y = dispatch_float(op, x.dtype(), [&]<class T>() { return forward_of<T>(x, plan); });
     record(
         op, {x}, {y},

@@ -32,6 +32,11 @@ struct DispatchPlan {
 // device that is taken on trust).
 DispatchPlan plan_dispatch(const Tensor& experts, int64_t num_experts);
 
+// For the ops that read a plan, once they know its dtypes: on the CPU these throw unless every position is a
+// slot, and unless the offsets ascend from 0 to all slots.
+void check_positions(const char* op, const DispatchPlan& plan);
+void check_offsets(const char* op, const DispatchPlan& plan);
+
 // x [N,d], float32 or float64 -> [N*K,d], sorted by expert.
 Tensor moe_dispatch(const Tensor& x, const DispatchPlan& plan);
 

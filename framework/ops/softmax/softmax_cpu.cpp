@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "framework/core/simd.h"
 #include "framework/core/threads.h"
 #include "framework/core/vector_math.h"
@@ -7,20 +9,28 @@ namespace sieve::cpu {
 namespace {
 
 constexpr int64_t grain_elements = 1 << 13;
+constexpr int64_t block_elements = 1 << 12;
 
 template <class T>
 SIEVE_INLINE void forward_rows(const SoftmaxForward<T>& a, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
         const T* __restrict x = a.x + i * a.width;
         T* __restrict y = a.y + i * a.width;
-        T highest = x[0], sum = 0;
+        T highest = x[0];
 #pragma omp simd reduction(max : highest)
         for (int64_t j = 0; j < a.width; ++j) highest = highest < x[j] ? x[j] : highest;
+        double total = 0;  // over blocks, since in float32 a million terms would lose three digits
+        for (int64_t first = 0; first < a.width; first += block_elements) {
+            const int64_t last = std::min(a.width, first + block_elements);
+            T sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t j = 0; j < a.width; ++j) {
-            y[j] = simd_exp(x[j] - highest);
-            sum += y[j];
+            for (int64_t j = first; j < last; ++j) {
+                y[j] = simd_exp(x[j] - highest);
+                sum += y[j];
+            }
+            total += static_cast<double>(sum);
         }
+        const T sum = static_cast<T>(total);
         for (int64_t j = 0; j < a.width; ++j) y[j] /= sum;
     }
 }

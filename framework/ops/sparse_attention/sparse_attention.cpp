@@ -29,7 +29,7 @@ AttentionOutput sparse_attention(const Tensor& q, const Tensor& k, const Tensor&
     const int64_t tiled = tiled_rows(method, q, k.dim(1), keys.slots, q.dim(2));
     if (weights) *weights = empty_weights(q, selection, tiled);
     const AttentionOutput result = empty_attention_output(q, v);
-    const SavedAttention saved{q, k, v, result.out.detach(), result.lse, scale};
+    const SavedAttention saved = saved_attention(q, k, v, result, scale);
     dispatch_float(op, q.dtype(), [&]<class T>() {
         AttentionForward<T> arguments = attention_forward_arguments<T>(saved, keys, tiled);
         if (weights && weights->sums.defined()) arguments.weight_sums = weights->sums.data<T>();

@@ -37,10 +37,9 @@
 namespace sieve {
 
 // q [B,H,T,dh], k [B,G,T,dh], v [B,G,T,dv], all float32 or all float64. Throws as dense_attention does, and
-// when the selection's shapes or dtypes are wrong, a count is not in [0, min(slots, t + 1)], or the first or
-// last key of a row is not in [0, t]. That the keys between them ascend is taken on trust.
-// `weights`, when given, becomes the gathered rows' probabilities summed over heads: one more [B,T,slots]. On
-// a CUDA device nothing is kept.
+// when the selection's shapes or dtypes are wrong; on the CPU also when a count is not in [0, min(slots, t +
+// 1)], a key of a row is not in [0, t], or its keys do not ascend. `weights`, when given, becomes the
+// gathered rows' probabilities summed over heads: one more [B,T,slots]. On a CUDA device nothing is kept.
 AttentionOutput sparse_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                  const Selection& selection, double scale,
                                  SparseMethod method = SparseMethod::automatic,

@@ -1,4 +1,4 @@
-#include "framework/data/hash.h"
+#include "framework/core/hash.h"
 
 #define XXH_INLINE_ALL
 #include <fmt/format.h>

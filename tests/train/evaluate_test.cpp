@@ -1,0 +1,261 @@
+// The numbers that an evaluation and a training report, against sums written out: from the model's logits,
+// and from the queries and keys of each layer, in float64.
+#include "framework/train/evaluate.h"
+
+#include <cmath>
+#include <numeric>
+
+#include "framework/autograd/autograd.h"
+#include "framework/train/metrics_log.h"
+#include "framework/train/trainer.h"
+#include "tests/ops/indexer_oracle.h"
+#include "tests/support/source_dir.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/testing.h"
+
+using namespace sieve;
+using namespace sieve::testing;
+
+namespace {
+
+constexpr int64_t length = 24, vocabulary = 300, batch_rows = 5, top_k = 6;
+
+// Validation windows: a whole batch or two, and a smaller one.
+const Dataset& short_text() {
+    static const Dataset data = load_dataset({.data = testing::source_dir() + "/data/excerpt",
+                                              .vocab_size = static_cast<int>(vocabulary),
+                                              .max_tokens = 3000,
+                                              .cache_dir = "",
+                                              .seq_len = length,
+                                              .batch_size = batch_rows});
+    return data;
+}
+
+ExperimentConfig tiny(AttentionKind attention) {
+    ExperimentConfig c;
+    c.model.attention = attention;
+    c.model.vocab_size = vocabulary, c.model.max_seq_len = length;
+    c.model.d_model = 32, c.model.n_heads = 2, c.model.n_layers = 2, c.model.d_ff = 48;
+    c.model.num_experts = 2, c.model.expert_top_k = 1, c.model.dropout = c.model.router_noise = 0.1;
+    c.model.indexer_heads = 2, c.model.indexer_dim = 8, c.model.sparse_top_k = top_k;
+    c.batch_size = batch_rows;
+    c.classic_steps = c.sparse_steps = 11, c.warmup_steps = 3;
+    c.eval_every = 4, c.eval_batches = 2, c.checkpoint_every = 50;
+    return c;
+}
+
+// Weights so large that neither attention nor the loss is nearly uniform.
+const ParameterInit lively{.std = 0.3};
+
+double entry(const Tensor& t, int64_t at) {
+    return static_cast<double>(t.data<float>()[at]);
+}
+
+// What is added up over rows of logits.
+struct Scores {
+    double loss = 0;
+    int64_t right = 0, tokens = 0;
+};
+
+void add_rows(const Tensor& logits, const Tensor& targets, Scores& scores) {
+    for (int64_t row = 0; row < targets.numel(); ++row) {
+        const int64_t first = row * vocabulary;
+        double sum = 0;
+        int64_t best = 0;
+        for (int64_t v = 0; v < vocabulary; ++v) {
+            sum += std::exp(entry(logits, first + v));
+            if (entry(logits, first + v) > entry(logits, first + best)) best = v;
+        }
+        const int32_t target = targets.data<int32_t>()[row];
+        scores.loss += std::log(sum) - entry(logits, first + target);
+        scores.right += best == target;
+        ++scores.tokens;
+    }
+}
+
+// p[s] of query t over `keys`: the mean over heads of softmax(scale q.k).
+std::vector<double> attention_of(const AttentionTrace& trace, int64_t b, int64_t t,
+                                 const std::vector<int32_t>& keys) {
+    AttentionInput in{trace.q.to(DType::float64), trace.k.to(DType::float64), {}, trace.scale};
+    const int64_t heads = in.q.dim(1);
+    std::vector<double> mean(keys.size(), 0.0);
+    for (int64_t h = 0; h < heads; ++h) {
+        std::vector<double> e;
+        for (const int32_t s : keys) e.push_back(std::exp(oracle_logit(in, b, h, t, s)));
+        const double sum = std::accumulate(e.begin(), e.end(), 0.0);
+        for (size_t i = 0; i < e.size(); ++i) mean[i] += e[i] / sum / static_cast<double>(heads);
+    }
+    return mean;
+}
+
+// The sum over rows of KL(attention || softmax of the indexer's scores), both over the selected keys.
+double kl_of_layer(const AttentionTrace& trace) {
+    const IndexerOperands& operands = *trace.indexer_operands();
+    const IndexerInput indexer{operands.q.to(DType::float64), operands.k.to(DType::float64),
+                               operands.w.to(DType::float64)};
+    double kl = 0;
+    for (int64_t b = 0; b < trace.q.dim(0); ++b)
+        for (int64_t t = 0; t < length; ++t) {
+            const std::vector<int32_t> keys = chosen(trace.selection, b, t);
+            const std::vector<double> p = attention_of(trace, b, t, keys);
+            std::vector<double> scores;
+            for (const int32_t s : keys) scores.push_back(oracle_score(indexer, operands.scale, b, t, s));
+            double sum = 0;
+            for (const double score : scores) sum += std::exp(score);
+            for (size_t i = 0; i < keys.size(); ++i)
+                kl += p[i] * (std::log(p[i]) - (scores[i] - std::log(sum)));
+        }
+    return kl;
+}
+
+struct Quality {
+    double recall = 0, covered = 0;  // means over rows
+};
+
+Quality quality_of_layer(const AttentionTrace& trace) {
+    const Selection selection = trace.select();
+    const int64_t rows = trace.q.dim(0) * length;
+    Quality quality;
+    for (int64_t b = 0; b < trace.q.dim(0); ++b)
+        for (int64_t t = 0; t < length; ++t) {
+            std::vector<int32_t> all(static_cast<size_t>(t + 1));
+            std::iota(all.begin(), all.end(), 0);
+            const std::vector<double> p = attention_of(trace, b, t, all);
+            const std::vector<int32_t> keys = chosen(selection, b, t),
+                                       best = oracle_top(p.data(), t + 1, top_k);
+            double common = 0;
+            for (const int32_t s : keys) {
+                common += static_cast<double>(std::count(best.begin(), best.end(), s));
+                quality.covered += p[static_cast<size_t>(s)] / static_cast<double>(rows);
+            }
+            quality.recall += common / static_cast<double>(keys.size()) / static_cast<double>(rows);
+        }
+    return quality;
+}
+
+}  // namespace
+
+TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also of a smaller last batch") {
+    const Dataset& data = short_text();
+    REQUIRE(data.validation_batches() >= 2);
+    REQUIRE(data.validation(data.validation_batches() - 1).tokens.dim(0) < batch_rows);
+    const NoGrad guard;
+    for (const AttentionKind attention : {AttentionKind::classic, AttentionKind::sparse}) {
+        const Transformer model(tiny(attention).model, lively);
+        for (const int64_t batches : {int64_t{1}, int64_t{0}}) {
+            INFO(name_of(attention) << ", " << batches << " batches (0: all)");
+            Scores scores;
+            double kl = 0;
+            for (int64_t i = 0; i < (batches ? batches : data.validation_batches()); ++i) {
+                const Batch batch = data.validation(i);
+                ForwardOptions options;
+                if (model.config().is_sparse())
+                    options.observe = [&](int64_t, const AttentionTrace& t) { kl += kl_of_layer(t); };
+                add_rows(model.forward(batch.tokens, options).logits, batch.targets, scores);
+            }
+            const Measurement e = evaluate(model, data, batches);
+            const double tokens = static_cast<double>(scores.tokens), loss = scores.loss / tokens;
+            if (batches == 0) CHECK(scores.right > 0);
+            CHECK(e["val_loss"] == doctest::Approx(loss).epsilon(1e-6));
+            CHECK(e["val_accuracy"] == static_cast<double>(scores.right) / tokens);
+            CHECK(e["val_perplexity"] == doctest::Approx(std::exp(loss)).epsilon(1e-5));
+            if (!model.config().is_sparse()) {
+                CHECK(std::isnan(e["indexer_kl"]));
+                continue;
+            }
+            kl /= tokens * static_cast<double>(model.config().n_layers);
+            CHECK(kl > 0.01);
+            CHECK(e["indexer_kl"] == doctest::Approx(kl).epsilon(1e-4));
+        }
+    }
+}
+
+TEST_CASE("evaluate: recall and covered mass by layer, of the dense stage on the first batch") {
+    const Dataset& data = short_text();
+    const NoGrad guard;
+    const Transformer model(tiny(AttentionKind::sparse).model, lively);
+    std::vector<Quality> layers;
+    ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
+    options.observe = [&](int64_t, const AttentionTrace& t) { layers.push_back(quality_of_layer(t)); };
+    model.forward(data.validation(0).tokens, options);
+    const Measurement e = evaluate(model, data, 1);
+    REQUIRE(layers.size() == 2);
+    for (size_t i = 0; i < layers.size(); ++i) {
+        CHECK(layers[i].recall < 0.95);
+        CHECK(layers[i].covered < 0.95);
+        CHECK(e.layers("indexer_recall")[i] == doctest::Approx(layers[i].recall).epsilon(1e-9));
+        CHECK(e.layers("indexer_covered_mass")[i] == doctest::Approx(layers[i].covered).epsilon(1e-5));
+    }
+    CHECK(e["indexer_recall"] == doctest::Approx((layers[0].recall + layers[1].recall) / 2));
+    CHECK(e["indexer_covered_mass"] == doctest::Approx((layers[0].covered + layers[1].covered) / 2));
+}
+
+namespace {
+
+struct Reported {
+    TrainingHistory history;
+    std::vector<MetricsRow> log;
+};
+
+// Stops after `stop` steps and goes on; 0: in one piece.
+Reported train_in(const std::string& folder, const ExperimentConfig& config, int64_t stop) {
+    Reported reported;
+    for (const bool resumed : {false, true}) {
+        if (resumed && stop == 0) break;
+        const Transformer model(config.model, lively);
+        int64_t left = resumed ? 0 : stop;
+        train({.config = config,
+               .data = short_text(),
+               .model = model,
+               .folder = folder,
+               .resume_from = resumed ? folder : "",
+               .estimated_step_seconds = {0, 0},
+               .quiet = true,
+               .stop_wanted = [&] { return --left == 0; }},
+              reported.history);
+    }
+    reported.log = read_metrics(folder);
+    return reported;
+}
+
+// Of the rows [begin, end) of the log.
+double mean_of(const std::vector<MetricsRow>& log, MetricKey metric, size_t begin, size_t end) {
+    double sum = 0;
+    for (size_t i = begin; i < end; ++i) sum += log[i].numbers[metric];
+    return sum / static_cast<double>(end - begin);
+}
+
+}  // namespace
+
+// Evaluations after the steps 4, 8 and 11 of the language model's stage; a stop between two of them changes
+// nothing.
+TEST_CASE("evaluate: what a training reports of its steps, stopped or not") {
+    for (const AttentionKind attention : {AttentionKind::classic, AttentionKind::sparse})
+        for (const int64_t stop : {0, 6, 9}) {
+            INFO(name_of(attention) << ", stopped after " << stop);
+            const ExperimentConfig config = tiny(attention);
+            const TemporaryFolder folder;
+            const Reported r = train_in(folder.path().string(), config, stop);
+            const TrainingHistory& h = r.history;
+            const size_t warmup = attention == AttentionKind::sparse ? 3 : 0;
+            REQUIRE(r.log.size() == warmup + 11);
+            REQUIRE(h.steps == std::vector<int64_t>{4, 8, 11});
+            size_t begin = warmup;
+            for (size_t i = 0; i < 3; ++i) {
+                const size_t end = warmup + static_cast<size_t>(h.steps[i]);
+                CHECK(h["train_loss"][i] ==
+                      doctest::Approx(mean_of(r.log, "loss", begin, end)).epsilon(1e-12));
+                CHECK(h["time_per_step"][i] ==
+                      doctest::Approx(mean_of(r.log, "seconds", begin, end)).epsilon(1e-9));
+                CHECK(h["learning_rate"][i] == r.log[end - 1].numbers["learning_rate"]);
+                CHECK(h["grad_norm"][i] == r.log[end - 1].numbers["grad_norm"]);
+                begin = end;
+            }
+            for (const MetricsRow& row : r.log)
+                CHECK(row.numbers["tokens_per_second"] * row.numbers["seconds"] ==
+                      doctest::Approx(static_cast<double>(batch_rows * length)));
+            CHECK(h.training_seconds == doctest::Approx(11 * mean_of(r.log, "seconds", warmup, warmup + 11)));
+            CHECK(h.warmup_seconds == doctest::Approx(warmup ? 3 * mean_of(r.log, "seconds", 0, warmup) : 0));
+            CHECK(h.total_seconds > h.training_seconds + h.warmup_seconds);
+        }
+}
