@@ -318,7 +318,7 @@ class Machine {
         if (callee->text == ordered_dict && items.empty()) {
             push({.kind = Kind::dict});
         } else if (callee->text == rebuild_tensor && items.size() >= 4 && items[0]->kind == Kind::storage) {
-            push({.kind = Kind::tensor, .items = {items.begin(), items.begin() + 4}});
+            push({.kind = Kind::tensor, .items = {items[0], items[1], items[2], items[3]}});
         } else if (callee->text == rebuild_parameter && !items.empty() && items[0]->kind == Kind::tensor) {
             push({.kind = Kind::tensor, .items = items[0]->items});
         } else {

@@ -122,15 +122,15 @@ class Loading {
     }
 
     void progress(const std::string& what, int64_t done, int64_t total) {
-        using namespace std::chrono_literals;
+        using std::chrono::milliseconds;
         const auto now = std::chrono::steady_clock::now();
         if (what != what_) {
             what_ = what;
-            due_ = now + 1s;
+            due_ = now + milliseconds(1000);
         }
         if (done == total) return clear();
         if (now < due_) return;
-        due_ = now + (terminal_ ? 200ms : 15s);
+        due_ = now + milliseconds(terminal_ ? 200 : 15000);
         const std::string text =
             total > 0 ? fmt::format("{}: {:.0f} %", what,
                                     100 * static_cast<double>(done) / static_cast<double>(total))
