@@ -102,7 +102,10 @@ TEST_CASE("results: a new run replaces a complete one only when it is complete")
     INFO(output);
     CHECK((status == 130 || status == 124));
     auto after = s.files("classic");
-    std::erase_if(after, [](const auto& file) { return file.first.starts_with("unfinished/"); });
+    // timeout may signal twice, upon which the program ends at once and leaves its lock's file, which locks nothing.
+    std::erase_if(after, [](const auto& file) {
+        return file.first.starts_with("unfinished/") || file.first == ".lock";
+    });
     CHECK(after == before);
     CHECK(fs::exists(s / "classic/unfinished/checkpoint.pt"));
     s.run("--stages classic --resume", 0, "classic was finished by an earlier run and is kept");
