@@ -11,7 +11,7 @@
 #   make fuzz       libFuzzer on the readers of all formats, under the same sanitizers, SECONDS each (needs clang)
 #   make tsan       the tests of the threaded parts under ThreadSanitizer (clang and LLVM's OpenMP)
 #   make coverage   which lines the CPU tests run, by folder
-#   make mutants    whether the tests catch each of 40 broken lines (tests/mutations.txt)
+#   make mutants    whether the tests catch each of the broken lines of a list (tests/mutations.txt)
 #   make cppcheck   cppcheck over the sources
 #   make format     set the sources as .clang-format says (make format-check: whether they are)
 #   make tidy       clang-tidy with the checks of .clang-tidy: a few minutes on two cores. CI runs both checks on all files

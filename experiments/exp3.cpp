@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
             "runs, "
             "then trains it for classic_steps at the best setting: the baseline of exp4.",
             {{"search_steps", "steps of each short run; 0: no search", &search_steps}});
-        if (command.help_shown) return 0;
+        if (command.done) return 0;
         if (command.print_config) {
             fmt::print("{}", sieve::config_to_toml(command.config));
             return 0;

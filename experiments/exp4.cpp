@@ -14,7 +14,7 @@ int main(int argc, char** argv) {
               "compare models whose settings, text or machine differ; what differs is listed, no criterion "
               "is judged",
               &allow_different}});
-        if (command.help_shown) return 0;
+        if (command.done) return 0;
         if (command.print_config) {
             fmt::print("{}", sieve::config_to_toml(command.config));
             return 0;

@@ -39,7 +39,7 @@ int main_of(int argc, char** argv) {
          {"variants", "what to train: sparse, classic or both", &variants},
          {"name", "of the study; its folder is results_dir/ablation/NAME (default: the varied keys)",
           &name}});
-    if (command.help_shown) return 0;
+    if (command.done) return 0;
     if (command.print_config) {
         fmt::print("{}", config_to_toml(command.config));
         return 0;

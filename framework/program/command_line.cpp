@@ -14,6 +14,7 @@
 #include <new>
 #include <system_error>
 
+#include "framework/core/version.h"
 #include "framework/io/json_file.h"
 #include "framework/program/config_file.h"
 
@@ -36,11 +37,26 @@ std::vector<std::string> flag_names(const CLI::App& app) {
                            nearest.empty() ? "" : fmt::format(", did you mean --{}?", nearest)));
 }
 
-void parse_or_refuse(CLI::App& app, int argc, char** argv) {
+void declare_common(CLI::App& app) {
+    const Version built = version();
+    app.footer(exit_codes_help);
+    app.set_help_flag("--help,-h", "print this and exit");
+    app.set_version_flag("--version", fmt::format("sieve {} ({})", built.number, built.commit),
+                         "print the version and the commit it was built from, and exit");
+    app.allow_extras();
+}
+
+// False when what was asked for is printed: --help or --version.
+bool parse_or_refuse(CLI::App& app, int argc, char** argv) {
     try {
         app.parse(argc, argv);
+        return true;
     } catch (const CLI::CallForHelp&) {
-        throw;
+        std::cout << app.help();
+        return false;
+    } catch (const CLI::CallForVersion& e) {
+        std::cout << e.what() << '\n';
+        return false;
     } catch (const CLI::ArgumentMismatch& e) {  // "--d_model: 1 required INT missing"
         const std::string what = e.what();
         fail_usage(fmt::format("{}: needs a value", what.substr(0, what.find(':'))));
@@ -160,9 +176,8 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
     apply_preset(config, preset.empty() ? config.preset : preset);
 
     CLI::App app(description);
-    app.footer(exit_codes_help);
-    app.set_help_flag("--help,-h", "print this and exit")->group("Running");
-    app.allow_extras();
+    declare_common(app);
+    for (CLI::Option* option : {app.get_help_ptr(), app.get_version_ptr()}) option->group("Running");
     const auto add_last = [&](const std::string& name, const ConfigValue& value, const std::string& help,
                               const char* group, bool may_be_empty = false) {
         add_value(app, "--" + name, value, help, may_be_empty)
@@ -181,11 +196,8 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
     for (const ProgramOption& option : options) add_option(app, option)->group(first_group);
     for (const ConfigKey& key : config_keys(config))
         add_last(key.name, key.value, key.help, key.group, key.is(KeyNature::may_be_empty));
-    try {
-        parse_or_refuse(app, argc, argv);
-    } catch (const CLI::CallForHelp&) {
-        std::cout << app.help();
-        command.help_shown = true;
+    if (!parse_or_refuse(app, argc, argv)) {
+        command.done = true;
         return command;
     }
     if (!app.remaining().empty()) refuse_unknown(app, app.remaining());
@@ -305,21 +317,14 @@ void ToolCommand::positional(const std::string& name, std::string& value, const 
 
 bool ToolCommand::parse(int argc, char** argv) {
     CLI::App app(description_, name_);
-    app.footer(exit_codes_help);
-    app.set_help_flag("--help,-h", "print this and exit");
-    app.allow_extras();
+    declare_common(app);
     for (const Entry& entry : entries_) {
         CLI::Option* option =
             add_value(app, (entry.positional ? "" : "--") + entry.name, entry.value, entry.help)
                 ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
         if (!entry.positional) option->group(entry.group);
     }
-    try {
-        parse_or_refuse(app, argc, argv);
-    } catch (const CLI::CallForHelp&) {
-        std::cout << app.help();
-        return false;
-    }
+    if (!parse_or_refuse(app, argc, argv)) return false;
     if (!app.remaining().empty()) refuse_unknown(app, app.remaining());
     for (const Entry& entry : entries_)
         if (app.count(entry.positional ? entry.name : "--" + entry.name) > 0) given_.insert(entry.name);

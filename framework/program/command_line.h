@@ -17,7 +17,7 @@ struct ExperimentCommand {
     ExperimentConfig config;
     bool resume = false;
     bool print_config = false;
-    bool help_shown = false;  // --help was given and printed: nothing is left to do
+    bool done = false;  // --help or --version was given and printed: nothing is left to do
 };
 
 // A flag of one program beside the keys of the configuration. A list takes one value each time it is given, a
@@ -67,7 +67,7 @@ class ToolCommand {
         option(name, ConfigValue(&value), help);
     }
     void positional(const std::string& name, std::string& value, const std::string& help);
-    // False when --help was printed. Throws usage errors with suggestions.
+    // False when --help or --version was printed. Throws usage errors with suggestions.
     bool parse(int argc, char** argv);
     // Whether the command line held this option, be its value the default or empty.
     bool given(const std::string& name) const { return given_.contains(name); }

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "framework/core/cuda/runtime.h"
+#include "framework/core/version.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/json_file.h"
 #include "tests/support/python.h"
@@ -25,6 +26,10 @@ namespace fs = std::filesystem;
 namespace {
 
 const std::string root = testing::source_dir();
+const std::vector<const char*> programs{
+    "/experiments/exp4",    "/experiments/exp3",        "/tools/visualize",    "/tools/parity",
+    "/tools/bench",         "/tools/generate",          "/tools/export_model", "/tools/ablation_study",
+    "/tools/bench_kernels", "/tools/profile_efficiency"};
 const std::string tiny =
     " --preset small --d_model 32 --n_heads 2 --n_layers 2 --d_ff 32 --max_seq_len 24 --batch_size 4 "
     "--indexer_dim 8 "
@@ -285,9 +290,7 @@ TEST_CASE("programs: sizes that no machine has are refused at once, with one lin
 
 TEST_CASE("programs: what cannot be printed ends with exit 3 and one line") {
     const std::string full = "standard output: cannot write";
-    for (const char* program :
-         {"/experiments/exp4", "/experiments/exp3", "/tools/visualize", "/tools/parity", "/tools/bench",
-          "/tools/generate", "/tools/ablation_study", "/tools/profile_efficiency"}) {
+    for (const char* program : programs) {
         check_run(root + program + " --help > /dev/full", 3, full);
         check_run(root + program + " --help >&-", 3,
                   "standard output: closed; send it to a file or to /dev/null");
@@ -395,6 +398,13 @@ TEST_CASE("tools: usage errors") {
               "results: empty; leave it out, or is a variable in the command not set?");
     check_run(root + "/tools/export_model --output ''", 2, "output: empty; leave it out");
     check_run(root + "/tools/export_model --output a.pt --output b.h5", 2, "'b.h5'");
-    for (const char* program : {"/experiments/exp4", "/tools/visualize", "/tools/parity", "/tools/bench"})
+}
+
+TEST_CASE("programs: --help and --version") {
+    const Version built = version();
+    for (const char* program : programs) {
         check_run(root + program + " --help", 0, "Exit codes");
+        check_run(root + program + " --version", 0,
+                  fmt::format("sieve {} ({})\n", built.number, built.commit));
+    }
 }
