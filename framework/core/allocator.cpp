@@ -1,5 +1,6 @@
 #include "framework/core/allocator.h"
 
+#include <malloc.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -250,6 +251,7 @@ void reset_peak_memory(Device device) {
 }
 void release_cached_memory(Device device) {
     allocator_of(device).release_cached();
+    ::malloc_trim(0);  // what the C library keeps of them, and of everything else that was freed
 }
 void set_memory_limit(int64_t bytes, Device device) {
     allocator_of(device).set_limit(bytes);

@@ -8,7 +8,16 @@
 #include <string_view>
 
 #define TOML_ENABLE_FORMATTERS 0  // this file only reads
+// toml++ 3.3.0 asserts what some malformed files break, and the program would end there. Its parser can be left
+// by an exception; in the library's functions that cannot, an assertion ends the program as before.
+namespace {
+struct BrokenToml {};
+}  // namespace
+#define TOML_ASSERT(condition) ((condition) ? void() : throw BrokenToml())
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wterminate"
 #include <toml++/toml.h>
+#pragma GCC diagnostic pop
 
 #include "framework/core/error.h"
 #include "framework/io/block_reader.h"
@@ -33,10 +42,11 @@ struct Entry {
 constexpr size_t largest_file = 256 << 10;
 constexpr int deepest = 16;
 
-// Goes over a TOML text without building anything, and counts how deep it nests.
-class DepthGuard {
+// Goes over a TOML text without building anything: counts how deep it nests, and keeps from the library what it
+// was not written for.
+class TextGuard {
   public:
-    DepthGuard(std::string_view text, const std::string& path) : text_(text), path_(path) {}
+    TextGuard(std::string_view text, const std::string& path) : text_(text), path_(path) {}
 
     void check() {
         while (at_ < text_.size()) step();
@@ -47,6 +57,9 @@ class DepthGuard {
         const char c = text_[at_];
         if (c == '#') return skip_to("\n");
         if (c == '"' || c == '\'') return skip_text(c);
+        // TOML has none there, and toml++ 3.3.0 takes every letter above 0xA0 for one it cannot meet.
+        if (static_cast<unsigned char>(c) > 0x7F)
+            fail_bad_file(fmt::format("{}:{}: a letter that is not ASCII outside of quotes", path_, line_));
         if (c == '\n') ++line_;
         if (c == '[' || c == '{') ++open_;
         if (c == ']' || c == '}') --open_;
@@ -67,6 +80,7 @@ class DepthGuard {
         while (at_ < text_.size()) {
             const char c = text_[at_];
             if (c == '\\' && quote == '"') {
+                check_escape();
                 at_ += 2;
             } else if (long_text && text_.substr(at_).starts_with(triple)) {
                 at_ += 3;
@@ -79,6 +93,13 @@ class DepthGuard {
                 ++at_;
             }
         }
+    }
+
+    // The same letters after a backslash, also one that joins two lines: no key of ours is as long as that.
+    void check_escape() const {
+        const auto next = static_cast<unsigned char>(at_ + 1 < text_.size() ? text_[at_ + 1] : '\n');
+        if (next <= ' ' || next > 0x7E)
+            fail_bad_file(fmt::format("{}:{}: a backslash with nothing behind it", path_, line_));
     }
 
     std::string_view text_;
@@ -145,12 +166,14 @@ bool is_section(const toml::node& node) {
 }
 
 std::vector<Entry> entries_of_toml(const std::string& text, const std::string& path) {
-    DepthGuard(text, path).check();
+    TextGuard(text, path).check();
     toml::table root;
     try {
         root = toml::parse(text, path);
     } catch (const toml::parse_error& error) {
         fail_bad_file(place_of(path, error.source().begin) + ": " + reason_of(error));
+    } catch (const BrokenToml&) {
+        fail_bad_file(path + ": not TOML");
     }
     // In the order of the file, so that the first mistake is reported first.
     std::vector<std::pair<std::string, const toml::node*>> found;

@@ -213,6 +213,18 @@ std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultP
     return variants;
 }
 
+// The most that the process will hold, when trial steps have run: that, and what comes after. Pictures and
+// files take about 20 MiB; the comparison holds a second model, with its gradients and its optimiser's
+// moments.
+int64_t expected_process_bytes(const std::vector<PlannedVariant>& variants) {
+    constexpr int64_t pictures_and_files = 20 << 20;
+    int64_t second_model = 0;
+    for (const PlannedVariant& v : variants)
+        if (v.device.is_cpu() && runs(v.config, ExperimentStage::compare))
+            second_model = 3 * 4 * parameter_count(v.config.model).total();
+    return peak_process_bytes() + pictures_and_files + second_model;
+}
+
 void print_plan(const std::vector<PlannedVariant>& variants) {
     double total = 0;
     int64_t bytes = 0;
@@ -224,8 +236,8 @@ void print_plan(const std::vector<PlannedVariant>& variants) {
         total += v.seconds;
         bytes = std::max(bytes, v.trial_bytes);
     }
-    fmt::print("  memory      about {} of tensors, {} of the whole process (measured in trial steps)\n",
-               human_bytes(bytes), human_bytes(peak_process_bytes()));
+    fmt::print("  memory      about {} of tensors, {} of the whole process (from trial steps)\n",
+               human_bytes(bytes), human_bytes(expected_process_bytes(variants)));
     fmt::print("  total time  about {} (from trial steps, evaluation included)\n", human_time(total));
     std::fflush(stdout);
 }
@@ -313,6 +325,7 @@ void compare(const ExperimentConfig& config, const ResultPaths& paths, const Dat
              bool allow_different) {
     const auto in_turns = [&](const ExperimentConfig& both) { return time_in_pairs(both, data, device); };
     write_comparison(paths, in_turns, allow_different);
+    release_cached_memory(device);
     draw_attention(paths, data);
     fmt::print("\n{}: all of it on one page\n", write_report(config.results_dir, paths.comparison()));
     fmt::print("results are in {}/; the process took at most {} of memory\n", config.results_dir,

@@ -1,4 +1,5 @@
 // The programs as a user meets them: exit codes, one clear line for bad input, files that appear whole.
+#include <fmt/format.h>
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -10,7 +10,7 @@ namespace {
 std::vector<std::string> samples() {
     ExperimentConfig config;
     return {config_to_toml(config), "preset = \"medium\"\nsparse_top_k = [64, 64, 32, 32, 16, 16]\n",
-            "# comment\nn_layers = 0x4\nlearning_rate = 1e-3 # rate\ndata = ['a.txt', \"b\\u00E9.txt\"]\n"};
+            "# comment\nn_layers = 0x4\nlearning_rate = 1e-3 # rate\ndata = \"b\\u00E9.txt\"\n"};
 }
 
 std::vector<std::string> attacks() {
