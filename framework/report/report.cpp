@@ -378,6 +378,14 @@ std::string runs_table(const Run& classic, const Run& sparse) {
                        table_html(table), notes, escape_html(commands));
 }
 
+// Recall with covered mass, and what random keys and the best ones would reach, as far as it is known.
+Tile selection_tile(const TrainingHistory& h) {
+    std::string remark = fmt::format("recall; covered mass {:.3f}", h.last("indexer_covered_mass"));
+    for (const MetricKey beside : {MetricKey("indexer_chance"), MetricKey("indexer_oracle_mass")})
+        if (!std::isnan(h.last(beside))) remark += fmt::format(", {} {:.3f}", beside->title, h.last(beside));
+    return {"Selection", fmt::format("{:.3f}", h.last("indexer_recall")), remark};
+}
+
 class Report {
   public:
     explicit Report(std::string folder);
@@ -535,9 +543,7 @@ std::string Report::tiles() const {
     both("Peak tensor memory", "{:.0f}", ", MiB",
          [](const TrainingHistory& h) { return static_cast<double>(h.peak_memory_bytes) / (1 << 20); });
     if (sparse_.history && last_of((*sparse_.history)["indexer_recall"]))
-        tiles.push_back({"Selection", fmt::format("{:.3f}", (*sparse_.history)["indexer_recall"].back()),
-                         fmt::format("recall; covered mass {:.3f}",
-                                     last_of((*sparse_.history)["indexer_covered_mass"]).value_or(0))});
+        tiles.push_back(selection_tile(*sparse_.history));
     return tiles_html(tiles);
 }
 

@@ -8,6 +8,7 @@
 #include "framework/attention/selection/selection_recall.h"
 #include "framework/autograd/autograd.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
+#include "framework/ops/indexer_kl/indexer_kl.h"
 #include "framework/ops/indexer_quality/indexer_quality.h"
 #include "framework/train/non_finite.h"
 
@@ -42,24 +43,45 @@ namespace {
 
 // A dense pass: at each layer, what the selector would choose beside what attention really looks at, and
 // beside what it would choose in float32.
-Measurement judge_selections(const Transformer& model, const Tensor& tokens) {
-    std::vector<double> recall, covered_mass, precision_recall;
+void judge_selections(const Transformer& model, const Tensor& tokens, std::vector<Measurement>& layers) {
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
-    options.observe = [&](int64_t, const AttentionTrace& t) {
+    options.observe = [&](int64_t layer, const AttentionTrace& t) {
+        Measurement& m = layers[static_cast<size_t>(layer)];
         const Selection selection = t.select();
         const IndexerQuality quality = indexer_quality(t.main_attention(), selection);
-        recall.push_back(quality.recall);
-        covered_mass.push_back(quality.covered_mass);
+        m["indexer_recall"] = quality.recall;
+        m["indexer_covered_mass"] = quality.covered_mass;
+        m["indexer_chance"] = quality.chance;
+        m["indexer_oracle_mass"] = quality.oracle_mass;
+        m["indexer_recall_above_chance"] = quality.recall_above_chance();
+        m["indexer_mass_above_chance"] = quality.mass_above_chance();
+        m["attention_entropy"] = quality.entropy;
         if (const auto unrounded = t.selector->select_unrounded(*t.selector_state))
-            precision_recall.push_back(selection_recall(*unrounded, selection));
+            m["indexer_precision_recall"] = selection_recall(*unrounded, selection);
     };
     model.forward(tokens, options);
-    Measurement measured;
-    measured.set_layers("indexer_recall", recall);
-    measured.set_layers("indexer_covered_mass", covered_mass);
-    measured.set_layers("indexer_precision_recall", precision_recall);
-    return measured;
 }
+
+// The alignment loss of one layer of the sparse stage, beside that of an indexer whose scores are all equal;
+// sums over tokens.
+struct Alignment {
+    static constexpr double least_kl = 1e-6;  // below it is rounding
+    double kl = 0, uniform_kl = 0, tokens = 0;
+
+    void add(const AttentionTrace& t) {
+        const int64_t B = t.q.dim(0), T = t.q.dim(2);
+        const auto zeros = [&](const Shape& shape) {
+            return Tensor::zeros(shape, t.q.dtype(), t.q.device());
+        };
+        const IndexerOperands knows_nothing{zeros({B, T, 1, 1}), zeros({B, T, 1}), zeros({B, T, 1})};
+        const auto n = static_cast<double>(B * T);
+        tokens += n;
+        kl += n * t.indexer_loss.item();
+        uniform_kl += n * indexer_kl_sparse(knows_nothing, t.main_attention(), t.selection).item();
+    }
+    // NaN where attention itself is uniform: there is nothing to know.
+    double captured() const { return uniform_kl > least_kl * tokens ? 1 - kl / uniform_kl : NAN; }
+};
 
 }  // namespace
 
@@ -94,11 +116,15 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     const int64_t count = batches == 0 ? available : std::min(batches, available);
     const bool sparse = model.config().is_sparse();
     const Device device = model.device();
+    std::vector<Alignment> alignment(static_cast<size_t>(model.config().n_layers));
+    ForwardOptions options{.indexer_loss = sparse};
+    options.observe = [&](int64_t layer, const AttentionTrace& t) {
+        if (t.indexer_loss.defined()) alignment[static_cast<size_t>(layer)].add(t);
+    };
     int64_t seen = 0, right = 0;
     double loss = 0, indexer_kl = 0;
     for (int64_t i = 0; i < count; ++i) {
         const Batch batch = data.validation(i);
-        const ForwardOptions options{.indexer_loss = sparse};
         const Tensor tokens = batch.tokens.to(device);
         const ModelOutput out = forward(model, tokens, options);
         const TokenPredictions scored =
@@ -118,8 +144,15 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     result["val_accuracy"] = static_cast<double>(right) / static_cast<double>(seen);
     result["val_perplexity"] = std::exp(result["val_loss"]);
     if (!sparse) return result;
+    std::vector<Measurement> layers(alignment.size());
+    judge_selections(model, data.validation(0).tokens.to(device), layers);
+    for (size_t i = 0; i < layers.size() && model.config().has_indexer(); ++i) {
+        layers[i]["indexer_kl"] = alignment[i].kl / static_cast<double>(seen);
+        layers[i]["indexer_captured"] = alignment[i].captured();
+    }
+    result.add(measurement_of_layers(layers));
+    // As training means it, not as the layers' numbers round.
     if (model.config().has_indexer()) result["indexer_kl"] = indexer_kl / static_cast<double>(seen);
-    result.add(judge_selections(model, data.validation(0).tokens.to(device)));
     return result;
 }
 

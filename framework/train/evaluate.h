@@ -16,11 +16,20 @@ Sparsity sparsity_of(int64_t seq_len, int64_t top_k);
 Sparsity sparsity_of(const ModelConfig& config);  // of max_seq_len tokens, over all layers
 
 // The validation's metrics (val_loss, val_accuracy, ...; metrics.h) over the first `batches` validation
-// batches (0: all), without dropout or router noise. Of a sparse model also the indexer's: indexer_kl over
-// the same batches, of the sparse stage; by layer, on the first batch, how well the selections match dense
-// attention and, unless with fp32, the share of float32's keys that the indexer_precision selects (of its
-// queries with a choice). Throws Error(diverged) when the loss is not finite, and names the first number that
-// is not.
+// batches (0: all), without dropout or router noise. Of a sparse model also its selections', each by layer
+// and its mean over the layers that have it:
+//
+//   indexer_kl                   over the same batches, of the sparse stage: the alignment loss
+//   indexer_captured             1 - KL / KL of the uniform distribution over the same keys
+// and on the first batch, of dense attention (ops/indexer_quality/indexer_quality.h says how):
+//   indexer_recall, indexer_covered_mass, and what random keys (indexer_chance) and the best ones
+//   (indexer_oracle_mass; their recall is 1) would reach
+//   indexer_recall_above_chance, indexer_mass_above_chance: 0 random, 1 best; NaN where no query has a choice
+//   attention_entropy            of the mean over heads, nats
+//   indexer_precision_recall     unless with fp32: the share of float32's keys that the indexer_precision
+//                                selects, of the queries with a choice
+//
+// Throws Error(diverged) when the loss is not finite, and names the first number that is not.
 Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batches);
 
 }  // namespace sieve

@@ -108,14 +108,28 @@ double kl_of_layer(const AttentionTrace& trace) {
     return kl;
 }
 
+// The sum over rows of KL(attention || uniform), both over the selected keys: log n less attention's entropy.
+double uniform_kl_of_layer(const AttentionTrace& trace) {
+    double kl = 0;
+    for (int64_t b = 0; b < trace.q.dim(0); ++b)
+        for (int64_t t = 0; t < length; ++t) {
+            const std::vector<int32_t> keys = chosen(trace.selection, b, t);
+            kl += std::log(static_cast<double>(keys.size()));
+            for (const double p : attention_of(trace, b, t, keys)) kl += p * std::log(p);
+        }
+    return kl;
+}
+
+// Means over rows; above chance: over the rows that have a choice.
 struct Quality {
-    double recall = 0, covered = 0;  // means over rows
+    double recall = 0, covered = 0, chance = 0, oracle = 0, entropy = 0;
+    double recall_above_chance = 0, mass_above_chance = 0;
 };
 
 Quality quality_of_layer(const AttentionTrace& trace) {
     const Selection selection = trace.select();
-    const int64_t rows = trace.q.dim(0) * length;
-    Quality quality;
+    const auto rows = static_cast<double>(trace.q.dim(0) * length);
+    Quality quality, choices;
     for (int64_t b = 0; b < trace.q.dim(0); ++b)
         for (int64_t t = 0; t < length; ++t) {
             std::vector<int32_t> all(static_cast<size_t>(t + 1));
@@ -123,13 +137,24 @@ Quality quality_of_layer(const AttentionTrace& trace) {
             const std::vector<double> p = attention_of(trace, b, t, all);
             const std::vector<int32_t> keys = chosen(selection, b, t),
                                        best = oracle_top(p.data(), t + 1, top_k);
-            double common = 0;
+            Quality row;
             for (const int32_t s : keys) {
-                common += static_cast<double>(std::count(best.begin(), best.end(), s));
-                quality.covered += p[static_cast<size_t>(s)] / static_cast<double>(rows);
+                row.recall += static_cast<double>(std::count(best.begin(), best.end(), s)) /
+                              static_cast<double>(keys.size());
+                row.covered += p[static_cast<size_t>(s)];
             }
-            quality.recall += common / static_cast<double>(keys.size()) / static_cast<double>(rows);
+            for (const int32_t s : best) row.oracle += p[static_cast<size_t>(s)];
+            row.chance = std::min(1.0, static_cast<double>(top_k) / static_cast<double>(t + 1));
+            for (const double share : p) quality.entropy -= share * std::log(share) / rows;
+            for (double Quality::*part :
+                 {&Quality::recall, &Quality::covered, &Quality::oracle, &Quality::chance}) {
+                quality.*part += row.*part / rows;
+                if (t >= top_k) choices.*part += row.*part;
+            }
         }
+    const double count = static_cast<double>(trace.q.dim(0) * (length - top_k));
+    quality.recall_above_chance = (choices.recall - choices.chance) / (count - choices.chance);
+    quality.mass_above_chance = (choices.covered - choices.chance) / (choices.oracle - choices.chance);
     return quality;
 }
 
@@ -146,11 +171,15 @@ TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also
             INFO(name_of(attention) << ", " << batches << " batches (0: all)");
             Scores scores;
             double kl = 0;
+            std::vector<double> layer_kl(2), layer_uniform_kl(2);
             for (int64_t i = 0; i < (batches ? batches : data.validation_batches()); ++i) {
                 const Batch batch = data.validation(i);
                 ForwardOptions options;
                 if (model.config().is_sparse())
-                    options.observe = [&](int64_t, const AttentionTrace& t) { kl += kl_of_layer(t); };
+                    options.observe = [&](int64_t layer, const AttentionTrace& t) {
+                        layer_kl[static_cast<size_t>(layer)] += kl_of_layer(t);
+                        layer_uniform_kl[static_cast<size_t>(layer)] += uniform_kl_of_layer(t);
+                    };
                 add_rows(model.forward(batch.tokens, options).logits, batch.targets, scores);
             }
             const Measurement e = evaluate(model, data, batches);
@@ -160,10 +189,17 @@ TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also
             CHECK(e["val_accuracy"] == static_cast<double>(scores.right) / tokens);
             CHECK(e["val_perplexity"] == doctest::Approx(std::exp(loss)).epsilon(1e-5));
             if (!model.config().is_sparse()) {
-                CHECK(std::isnan(e["indexer_kl"]));
+                for (const MetricKey metric : all_metrics())
+                    if (metric->sparse_only) CHECK(std::isnan(e[metric]));
                 continue;
             }
-            kl /= tokens * static_cast<double>(model.config().n_layers);
+            REQUIRE(e.layers("indexer_captured").size() == 2);
+            for (size_t l = 0; l < 2; ++l) {
+                CHECK(e.layers("indexer_kl")[l] == doctest::Approx(layer_kl[l] / tokens).epsilon(1e-4));
+                CHECK(e.layers("indexer_captured")[l] ==
+                      doctest::Approx(1 - layer_kl[l] / layer_uniform_kl[l]).epsilon(1e-4));
+                kl += layer_kl[l] / (2 * tokens);
+            }
             CHECK(kl > 0.01);
             CHECK(e["indexer_kl"] == doctest::Approx(kl).epsilon(1e-4));
         }
@@ -185,9 +221,46 @@ TEST_CASE("evaluate: recall and covered mass by layer, of the dense stage on the
         CHECK(layers[i].covered < 0.95);
         CHECK(e.layers("indexer_recall")[i] == doctest::Approx(layers[i].recall).epsilon(1e-9));
         CHECK(e.layers("indexer_covered_mass")[i] == doctest::Approx(layers[i].covered).epsilon(1e-5));
+        CHECK(e.layers("indexer_chance")[i] == doctest::Approx(layers[i].chance).epsilon(1e-12));
+        CHECK(e.layers("indexer_oracle_mass")[i] == doctest::Approx(layers[i].oracle).epsilon(1e-5));
+        CHECK(e.layers("attention_entropy")[i] == doctest::Approx(layers[i].entropy).epsilon(1e-5));
+        CHECK(e.layers("indexer_recall_above_chance")[i] ==
+              doctest::Approx(layers[i].recall_above_chance).epsilon(1e-9));
+        CHECK(e.layers("indexer_mass_above_chance")[i] ==
+              doctest::Approx(layers[i].mass_above_chance).epsilon(1e-4));
     }
     CHECK(e["indexer_recall"] == doctest::Approx((layers[0].recall + layers[1].recall) / 2));
     CHECK(e["indexer_covered_mass"] == doctest::Approx((layers[0].covered + layers[1].covered) / 2));
+}
+
+// A layer without a choice has nothing above chance, and takes no part in the mean over layers.
+TEST_CASE("evaluate: k of all keys in one layer, in every layer") {
+    const NoGrad guard;
+    ExperimentConfig config = tiny(AttentionKind::sparse);
+    config.model.sparse_top_k = PerLayer({length + 3, 2});
+    const Measurement one = evaluate(Transformer(config.model, lively), short_text(), 1);
+    CHECK(std::isnan(one.layers("indexer_recall_above_chance")[0]));
+    CHECK(one["indexer_recall_above_chance"] == one.layers("indexer_recall_above_chance")[1]);
+    CHECK(one.layers("indexer_chance")[0] == 1);
+    config.model.sparse_top_k = length;
+    const Measurement none = evaluate(Transformer(config.model, lively), short_text(), 1);
+    CHECK(std::isnan(none["indexer_recall_above_chance"]));
+    CHECK(std::isnan(none["indexer_mass_above_chance"]));
+    CHECK(none.layers("indexer_mass_above_chance").empty());
+    CHECK(none["indexer_recall"] == 1);
+    CHECK(none["indexer_oracle_mass"] == 1);
+    CHECK(none["indexer_captured"] < 1);
+}
+
+TEST_CASE("evaluate: a selector without an indexer is judged, but has no KL") {
+    const NoGrad guard;
+    ExperimentConfig config = tiny(AttentionKind::sparse);
+    config.model.selector = "recent";
+    const Measurement e = evaluate(Transformer(config.model, lively), short_text(), 1);
+    CHECK(std::isnan(e["indexer_kl"]));
+    CHECK(std::isnan(e["indexer_captured"]));
+    CHECK(std::isfinite(e["indexer_recall_above_chance"]));
+    CHECK(e["indexer_chance"] < 1);
 }
 
 namespace {
