@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "framework/attention/scores/tied_scores.h"
 #include "framework/attention/selection/selection_recall.h"
 #include "framework/autograd/autograd.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
@@ -41,10 +42,19 @@ Sparsity sparsity_of(const ModelConfig& c) {
 
 namespace {
 
-// A dense pass: at each layer, what the selector would choose beside what attention really looks at, and
-// beside what it would choose in float32.
+// How far a layer's queries select what those of another layer do, the mean over the other layers.
+double overlap_with_others(const std::vector<Selection>& layers, size_t layer) {
+    double sum = 0;
+    for (size_t other = 0; other < layers.size(); ++other)
+        if (other != layer) sum += selection_recall(layers[other], layers[layer]);
+    return sum / static_cast<double>(layers.size() - 1);
+}
+
+// A dense pass: at each layer, what the selector would choose beside what attention really looks at, beside
+// what it would choose in float32, and beside what it chooses elsewhere.
 void judge_selections(const Transformer& model, const Tensor& tokens, std::vector<Measurement>& layers) {
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
+    std::vector<Selection> selections;
     options.observe = [&](int64_t layer, const AttentionTrace& t) {
         Measurement& m = layers[static_cast<size_t>(layer)];
         const Selection selection = t.select();
@@ -58,8 +68,16 @@ void judge_selections(const Transformer& model, const Tensor& tokens, std::vecto
         m["attention_entropy"] = quality.entropy;
         if (const auto unrounded = t.selector->select_unrounded(*t.selector_state))
             m["indexer_precision_recall"] = selection_recall(*unrounded, selection);
+        m["indexer_chance_of_choices"] = quality.chance_of_choices;
+        m["selection_first_key"] = first_key_share(selection);
+        m["selection_query_overlap"] = successive_recall(selection);
+        if (const IndexerOperands* indexer = t.indexer_operands())
+            m["selection_ties"] = tied_share(*indexer, selection);
+        selections.push_back({selection.indices.to(Device{}), selection.counts.to(Device{})});
     };
     model.forward(tokens, options);
+    for (size_t i = 0; i < selections.size(); ++i)
+        layers[i]["selection_layer_overlap"] = overlap_with_others(selections, i);
 }
 
 // The alignment loss of one layer of the sparse stage, beside that of an indexer whose scores are all equal;
@@ -81,6 +99,27 @@ struct Alignment {
     }
     // NaN where attention itself is uniform: there is nothing to know.
     double captured() const { return uniform_kl > least_kl * tokens ? 1 - kl / uniform_kl : NAN; }
+};
+
+// Sums over tokens of the loss at positions below k, and at the others.
+struct LossByPosition {
+    explicit LossByPosition(const PerLayer& top_k)
+        : k(*std::min_element(top_k.values().begin(), top_k.values().end())) {}
+
+    // losses [B T]
+    void add(const Tensor& losses, int64_t length) {
+        const std::vector<double> values = losses.to(Device{}).to(DType::float64).to_vector<double>();
+        for (size_t i = 0; i < values.size(); ++i) {
+            const bool above = static_cast<int64_t>(i) % length >= k;
+            loss[above] += values[i];
+            tokens[above] += 1;
+        }
+    }
+    double below_k() const { return loss[0] / tokens[0]; }
+    double from_k() const { return loss[1] / tokens[1]; }  // of no token NaN
+
+    int64_t k;
+    double loss[2] = {}, tokens[2] = {};
 };
 
 }  // namespace
@@ -121,6 +160,7 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     options.observe = [&](int64_t layer, const AttentionTrace& t) {
         if (t.indexer_loss.defined()) alignment[static_cast<size_t>(layer)].add(t);
     };
+    LossByPosition by_position(model.config().sparse_top_k);
     int64_t seen = 0, right = 0;
     double loss = 0, indexer_kl = 0;
     for (int64_t i = 0; i < count; ++i) {
@@ -133,6 +173,7 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
             fail_diverged(model, options, tokens,
                           fmt::format("the validation loss is {}", text_of_number(scored.total_loss)));
         loss += scored.total_loss;
+        by_position.add(scored.losses, tokens.dim(1));
         right += scored.correct;
         seen += batch.targets.numel();
         // A mean over its batch, and the last batch may be smaller.
@@ -143,6 +184,8 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     result["val_loss"] = loss / static_cast<double>(seen);
     result["val_accuracy"] = static_cast<double>(right) / static_cast<double>(seen);
     result["val_perplexity"] = std::exp(result["val_loss"]);
+    result["val_loss_below_k"] = by_position.below_k();
+    result["val_loss_from_k"] = by_position.from_k();
     if (!sparse) return result;
     std::vector<Measurement> layers(alignment.size());
     judge_selections(model, data.validation(0).tokens.to(device), layers);

@@ -16,7 +16,8 @@ Sparsity sparsity_of(int64_t seq_len, int64_t top_k);
 Sparsity sparsity_of(const ModelConfig& config);  // of max_seq_len tokens, over all layers
 
 // The validation's metrics (val_loss, val_accuracy, ...; metrics.h) over the first `batches` validation
-// batches (0: all), without dropout or router noise. Of a sparse model also its selections', each by layer
+// batches (0: all), without dropout or router noise; also the loss of the tokens at positions below the
+// smallest sparse_top_k and from it on (val_loss_below_k, val_loss_from_k). Of a sparse model also its selections', each by layer
 // and its mean over the layers that have it:
 //
 //   indexer_kl                   over the same batches, of the sparse stage: the alignment loss
@@ -26,8 +27,13 @@ Sparsity sparsity_of(const ModelConfig& config);  // of max_seq_len tokens, over
 //   (indexer_oracle_mass; their recall is 1) would reach
 //   indexer_recall_above_chance, indexer_mass_above_chance: 0 random, 1 best; NaN where no query has a choice
 //   attention_entropy            of the mean over heads, nats
-//   indexer_precision_recall     unless with fp32: the share of float32's keys that the indexer_precision
-//                                selects, of the queries with a choice
+// and of the same selections, over the queries with a choice, where random keys would have
+// indexer_chance_of_choices (attention/selection/selection_recall.h):
+//   indexer_precision_recall     unless with fp32: the share of float32's keys that the indexer_precision selects
+//   selection_ties               share of selected keys that tie with another selected one (scores/tied_scores.h)
+//   selection_first_key          share of queries that select key 0
+//   selection_query_overlap      share of query t-1's keys that query t selects
+//   selection_layer_overlap      share of another layer's keys that this one selects, mean over the others
 //
 // Throws Error(diverged) when the loss is not finite, and names the first number that is not.
 Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batches);

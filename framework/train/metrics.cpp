@@ -100,11 +100,19 @@ Measurement measurement_of_layers(const std::vector<Measurement>& layers) {
 
 namespace {
 
+// " (chance 0.690)", where that number is not in the line itself.
+std::string chance_in_line(MetricKey metric, const Measurement& measured) {
+    const std::optional<MetricKey> chance = metric_named(metric->chance);
+    return !chance || (*chance)->line || std::isnan(measured[*chance])
+               ? ""
+               : fmt::format(" (chance {:.3f})", measured[*chance]);
+}
+
 std::string line_of(const Measurement& measured, bool of_selections, const char* separator) {
     std::vector<std::string> parts;
     for (const MetricKey metric : evaluation_metrics())
         if (metric->line && metric->sparse_only == of_selections && !std::isnan(measured[metric]))
-            parts.push_back(text_in_line(metric, measured[metric]));
+            parts.push_back(text_in_line(metric, measured[metric]) + chance_in_line(metric, measured));
     return fmt::format("{}", fmt::join(parts, separator));
 }
 

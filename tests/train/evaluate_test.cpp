@@ -233,6 +233,101 @@ TEST_CASE("evaluate: recall and covered mass by layer, of the dense stage on the
     CHECK(e["indexer_covered_mass"] == doctest::Approx((layers[0].covered + layers[1].covered) / 2));
 }
 
+namespace {
+
+// Of the keys `of`, the share among `keys`.
+double share_in(const std::vector<int32_t>& of, const std::vector<int32_t>& keys) {
+    double found = 0;
+    for (const int32_t s : of) found += static_cast<double>(std::count(keys.begin(), keys.end(), s));
+    return found / static_cast<double>(of.size());
+}
+
+// The mean over queries with a choice.
+template <class Share>
+double mean_over_choices(const Share& share) {
+    double sum = 0;
+    for (int64_t b = 0; b < batch_rows; ++b)
+        for (int64_t t = top_k; t < length; ++t) sum += share(b, t);
+    return sum / static_cast<double>(batch_rows * (length - top_k));
+}
+
+double tied_share_of_layer(const AttentionTrace& trace, const Selection& selection) {
+    const IndexerOperands& operands = *trace.indexer_operands();
+    const IndexerInput indexer{operands.q.to(DType::float64), operands.k.to(DType::float64),
+                               operands.w.to(DType::float64)};
+    return mean_over_choices([&](int64_t b, int64_t t) {
+        std::vector<double> scores;
+        for (const int32_t s : chosen(selection, b, t))
+            scores.push_back(oracle_score(indexer, operands.scale, b, t, s));
+        double tied = 0;
+        for (const double score : scores) tied += std::count(scores.begin(), scores.end(), score) > 1;
+        return tied / static_cast<double>(scores.size());
+    });
+}
+
+}  // namespace
+
+TEST_CASE("evaluate: what selections repeat, by layer, on the first batch") {
+    const NoGrad guard;
+    ExperimentConfig config = tiny(AttentionKind::sparse);
+    config.model.n_layers = 3;
+    const Transformer model(config.model, lively);
+    std::vector<Selection> selections;
+    std::vector<double> ties;
+    ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
+    options.observe = [&](int64_t, const AttentionTrace& t) {
+        selections.push_back(t.select());
+        ties.push_back(tied_share_of_layer(t, selections.back()));
+    };
+    model.forward(short_text().validation(0).tokens, options);
+    const Measurement e = evaluate(model, short_text(), 1);
+    CHECK(*std::max_element(ties.begin(), ties.end()) > 0.01);
+    for (size_t l = 0; l < 3; ++l) {
+        const auto keys = [&](int64_t b, int64_t t) { return chosen(selections[l], b, t); };
+        const auto overlap_with = [&](size_t other) {
+            return mean_over_choices(
+                [&](int64_t b, int64_t t) { return share_in(chosen(selections[other], b, t), keys(b, t)); });
+        };
+        const auto check = [&](MetricKey metric, double want) {
+            INFO(metric->name << ", layer " << l);
+            CHECK(e.layers(metric)[l] == doctest::Approx(want).epsilon(1e-9));
+        };
+        check("selection_ties", ties[l]);
+        check("selection_first_key",
+              mean_over_choices([&](int64_t b, int64_t t) { return share_in({0}, keys(b, t)); }));
+        check("selection_query_overlap",
+              mean_over_choices([&](int64_t b, int64_t t) { return share_in(keys(b, t - 1), keys(b, t)); }));
+        check("selection_layer_overlap", (overlap_with((l + 1) % 3) + overlap_with((l + 2) % 3)) / 2);
+        check("indexer_chance_of_choices", mean_over_choices([](int64_t, int64_t t) {
+                  return static_cast<double>(top_k) / static_cast<double>(t + 1);
+              }));
+    }
+}
+
+TEST_CASE("evaluate: the loss below k and from k on, of both variants") {
+    const Dataset& data = short_text();
+    const NoGrad guard;
+    for (const AttentionKind attention : {AttentionKind::classic, AttentionKind::sparse}) {
+        ExperimentConfig config = tiny(attention);
+        config.model.sparse_top_k = PerLayer({top_k + 5, top_k});
+        const Transformer model(config.model, lively);
+        Scores below, above;
+        for (int64_t i = 0; i < data.validation_batches(); ++i) {
+            const Batch batch = data.validation(i);
+            const Tensor logits = model.forward(batch.tokens, {}).logits,
+                         targets = batch.targets.alias({batch.targets.numel()});
+            for (int64_t row = 0; row < targets.numel(); ++row)
+                add_rows(logits.rows(row, row + 1), targets.rows(row, row + 1),
+                         row % length < top_k ? below : above);
+        }
+        const Measurement e = evaluate(model, data, 0);
+        const auto tokens = [](const Scores& s) { return static_cast<double>(s.tokens); };
+        CHECK(e["val_loss_below_k"] == doctest::Approx(below.loss / tokens(below)).epsilon(1e-6));
+        CHECK(e["val_loss_from_k"] == doctest::Approx(above.loss / tokens(above)).epsilon(1e-6));
+        CHECK(std::abs(e["val_loss_below_k"] - e["val_loss_from_k"]) > 1e-4);
+    }
+}
+
 // A layer without a choice has nothing above chance, and takes no part in the mean over layers.
 TEST_CASE("evaluate: k of all keys in one layer, in every layer") {
     const NoGrad guard;
@@ -250,6 +345,10 @@ TEST_CASE("evaluate: k of all keys in one layer, in every layer") {
     CHECK(none["indexer_recall"] == 1);
     CHECK(none["indexer_oracle_mass"] == 1);
     CHECK(none["indexer_captured"] < 1);
+    CHECK(std::isnan(none["selection_ties"]));
+    CHECK(std::isnan(none["selection_query_overlap"]));
+    CHECK(std::isnan(none["val_loss_from_k"]));
+    CHECK(none["val_loss_below_k"] == doctest::Approx(none["val_loss"]).epsilon(1e-6));
 }
 
 TEST_CASE("evaluate: a selector without an indexer is judged, but has no KL") {

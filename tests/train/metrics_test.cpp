@@ -63,6 +63,8 @@ TEST_CASE("metrics: the lines of an evaluation") {
           "KL 0.0123, captured 0.812, recall 0.902, covered mass 0.877, chance 0.845, "
           "oracle mass 0.914");
     CHECK(selection_line(m).size() <= 96);
+    m["indexer_precision_recall"] = 0.9987, m["indexer_chance_of_choices"] = 0.69;
+    CHECK(selection_line(m).ends_with(", recall of float32's keys 0.9987 (chance 0.690)"));
     CHECK(model_line(m).size() <= 83);  // behind "sparse 3000/3000 | "
 }
 

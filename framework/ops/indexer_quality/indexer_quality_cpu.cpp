@@ -60,7 +60,7 @@ SIEVE_INLINE bool judge_row(const T* p, int64_t heads, int64_t t, const QualityR
         mass += static_cast<double>(p[chosen[i]]);
         most += static_cast<double>(p[s.best[i]]);
     }
-    a.recall[t] = static_cast<double>(common_keys(chosen, s.best, n)) / static_cast<double>(n);
+    a.recall[t] = static_cast<double>(common_keys(chosen, n, s.best, n)) / static_cast<double>(n);
     a.covered[t] = mass / static_cast<double>(heads);
     a.oracle[t] = most / static_cast<double>(heads);
     return true;
