@@ -77,7 +77,7 @@ DEVICE_TEST_CASE("selection_recall: against a loop, also of another number of ke
             }
 }
 
-DEVICE_TEST_CASE("selections: successive queries and key 0, against loops", device) {
+DEVICE_TEST_CASE("selections: successive queries, key 0 and chance, against loops", device) {
     for (const int64_t length : lengths)
         for (const int64_t k : ks_for(length)) {
             if (k == 0) continue;
@@ -90,6 +90,10 @@ DEVICE_TEST_CASE("selections: successive queries and key 0, against loops", devi
             check_same(first_key_share(on(device, selection)),
                        mean_over_choices(batch, length, k, [&](int64_t b, int64_t t) {
                            return share_found({0}, chosen(selection, b, t));
+                       }));
+            check_same(chance_recall(on(device, selection)),
+                       mean_over_choices(batch, length, k, [&](int64_t, int64_t t) {
+                           return static_cast<double>(k) / static_cast<double>(t + 1);
                        }));
         }
 }

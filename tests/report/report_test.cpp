@@ -153,6 +153,38 @@ TEST_CASE("report: a whole folder becomes one page with all pictures, tables and
     CHECK(!holds(html, "https://"));
 }
 
+// The file of an earlier version has no such numbers; a layer without a choice has none, either.
+TEST_CASE("report: recall and mass stand between chance and oracle, as far as the file has them") {
+    const Results results;
+    const std::string old = report_html(results.root);
+    CHECK(!holds(old, "recall above chance"));
+    CHECK(!holds(old, "oracle's mass</th>"));
+    Json json = statistics();
+    json["layers"].push_back(json["layers"][0]);
+    Json &first = json["layers"][0], &second = json["layers"][1];
+    second["layer"] = 1;
+    first["chance"] = 0.845, first["chance_of_choices"] = 0.691;
+    second["chance"] = 1, second["chance_of_choices"] = nullptr;
+    for (Json* layer : {&first, &second})
+        for (const char* measure :
+             {"oracle_mass", "recall_above_chance", "mass_above_chance", "entropy", "ties"})
+            (*layer)[measure] = {{"count", 0}};
+    first["recall_above_chance"] = {{"count", 4}, {"mean", 0.123}, {"std", 0.045}};
+    write_json_atomic(results / "comparison/attention_statistics.json", json);
+    const std::string html = report_html(results.root);
+    for (const char* part : {"recall above chance", "0.123 ± 0.045", "0.845", "0.691", "mass above chance"})
+        CHECK_MESSAGE(holds(html, part), part);
+    // Not measured in the first layer alone: the file is damaged, and says where.
+    first.erase("ties");
+    write_json_atomic(results / "comparison/attention_statistics.json", json);
+    check_refused(results.root, "has no /layers/0/ties/count");
+    // What every version has is never left out in silence.
+    Json lacking = statistics();
+    lacking["layers"][0].erase("recall");
+    write_json_atomic(results / "comparison/attention_statistics.json", lacking);
+    check_refused(results.root, "has no /layers/0/recall/count");
+}
+
 TEST_CASE("report: says what trained the models") {
     const Results results;
     const auto trained_on = [&](const std::string& attention, const MachineUsed& machine) {

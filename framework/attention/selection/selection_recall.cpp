@@ -56,6 +56,13 @@ double selection_recall(const Selection& reference, const Selection& other) {
         [&](int64_t row, const Keys& keys) { return found(wanted.row(row), keys); });
 }
 
+double chance_recall(const Selection& selection) {
+    const HostRows rows(selection);
+    return rows.mean_over_choices([&](int64_t row, const Keys& keys) {
+        return static_cast<double>(keys.count) / static_cast<double>(row % rows.length() + 1);
+    });
+}
+
 double successive_recall(const Selection& selection) {
     const HostRows rows(selection);
     // A row with a choice has a row before it: row 0 has one key and selects it.

@@ -21,7 +21,8 @@
 namespace sieve {
 
 // Means over rows. A row that selects all its keys has 1 in recall, mass and chance by definition and says
-// nothing about the indexer; the `_of_choices` means leave such rows out, and are NaN when no other row exists.
+// nothing about the indexer; the `_of_choices` means leave such rows out, and are NaN when no other row
+// exists.
 struct IndexerQuality {
     double recall = 1, covered_mass = 1, oracle_mass = 1, chance = 1;
     double entropy = 0;
@@ -29,8 +30,8 @@ struct IndexerQuality {
     double oracle_mass_of_choices = NAN, chance_of_choices = NAN;
     int64_t rows = 0, choices = 0;  // all B T rows, and those that left a key out
 
-    // (value - chance) / (oracle - chance) of these means: 0 for random keys, 1 for the best ones, negative for
-    // worse than random. NaN when no row has a choice, and for mass when attention is uniform.
+    // (value - chance) / (oracle - chance) of these means: 0 for random keys, 1 for the best ones, negative
+    // for worse than random. NaN when no row has a choice, and for mass when attention is uniform.
     double recall_above_chance() const;
     double mass_above_chance() const;
 };
