@@ -152,7 +152,8 @@ void write_study_figure(const std::string& path, const StudyPlan& plan, const st
     for (const MetricKey metric : run_metrics())
         if ((any_sparse || !metric->sparse_only) && !stands_beside_another(metric)) shown.push_back(metric);
     const int columns = any_sparse ? 4 : 3, count = static_cast<int>(shown.size());
-    plot::Figure figure((count + columns - 1) / columns, columns, {columns * 310.0, 580});
+    const int rows = (count + columns - 1) / columns;
+    plot::Figure figure(rows, columns, {columns * 310.0, rows * 290.0});
     figure.title = fmt::format("{}, {} preset", plan.title, plan.base.preset);
     if (plan.seeds > 1)
         figure.title += fmt::format(": mean and standard deviation over {} seeds", plan.seeds);

@@ -91,6 +91,7 @@ Measurement measurement_of_layers(const std::vector<Measurement>& layers) {
     Measurement all;
     for (const MetricKey metric : all_metrics()) {
         std::vector<double> values;
+        values.reserve(layers.size());
         for (const Measurement& layer : layers) values.push_back(layer[metric]);
         if (!std::all_of(values.begin(), values.end(), [](double v) { return std::isnan(v); }))
             all.set_layers(metric, std::move(values));
