@@ -134,6 +134,31 @@ TEST_CASE("metrics: a history as JSON, with its old keys") {
     check_error("h: has no val_loss; is it of another version?", [&] { history_from_state(lacking, "h"); });
 }
 
+// As the versions before chance, oracle and the like wrote them: such a run goes on, and its numbers stay.
+TEST_CASE("metrics: a history without the younger numbers is read, and continued") {
+    TrainingHistory h;
+    Measurement m = evaluation(4);
+    m.set_layers("indexer_recall", {0.5, 1});
+    m.set_layers("indexer_covered_mass", {0.25, 0.5});
+    m["indexer_kl"] = 0.125;
+    h.note_evaluation(10, m);
+    auto old = state_of_history(h);
+    old.erase("layer_kl");
+    for (const MetricKey metric : all_metrics()) CHECK((!metric->optional || !old.contains(metric->name)));
+    TrainingHistory back = history_from_state(old, "h");
+    CHECK(std::isnan(back.last("indexer_chance")));
+    CHECK(back.layers("indexer_kl").empty());
+    m.set_layers("indexer_kl", {0.25, 0.5});
+    m.set_layers("indexer_chance", {0.375, 0.375});
+    back.note_evaluation(20, m);
+    const auto json = state_of_history(back);
+    CHECK(json.at("indexer_kl").dump() == "[0.125,0.375]");
+    CHECK(json.at("layer_kl").dump() == "[[null,null],[0.25,0.5]]");
+    CHECK(json.at("indexer_chance").dump() == "[null,0.375]");
+    CHECK(json.at("layer_chance").dump() == "[[null,null],[0.375,0.375]]");
+    CHECK(state_of_history(history_from_state(json, "h")).dump() == json.dump());
+}
+
 TEST_CASE("metrics: one that an earlier part of the run did not measure leaves gaps, not shorter series") {
     TrainingHistory h;
     h.note_evaluation(10, evaluation(4));
