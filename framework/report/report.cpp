@@ -99,6 +99,9 @@ std::string quality_table(const Run& classic, const Run& sparse) {
     using History = const TrainingHistory&;
     Comparison table(classic, sparse);
     table.add("validation loss, nats per token", "{:.4f}", [](History h) { return h["val_loss"].back(); });
+    table.add("… of positions below k, where every key is read", "{:.4f}",
+              [](History h) { return h.last("val_loss_below_k"); });
+    table.add("… of positions from k on", "{:.4f}", [](History h) { return h.last("val_loss_from_k"); });
     table.add("best validation loss", "{:.4f}",
               [](History h) { return *std::min_element(h["val_loss"].begin(), h["val_loss"].end()); });
     table.add("validation accuracy, %", "{:.2f}", [](History h) { return 100 * h["val_accuracy"].back(); });

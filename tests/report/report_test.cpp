@@ -32,6 +32,8 @@ TrainingHistory history(double loss, bool sparse) {
     h["learning_rate"] = h["grad_norm"] = {0.003, 0.002, 0.001};
     h.training_seconds = 4;
     h.peak_memory_bytes = 100 << 20;
+    h["val_loss_below_k"] = {loss + 3, loss + 2, loss + 1};
+    h["val_loss_from_k"] = {loss + 2, loss + 1, loss + 0.25};
     if (sparse)
         h["indexer_kl"] = {0.3, 0.2, 0.1}, h["indexer_recall"] = h["indexer_covered_mass"] = {0.5, 0.6, 0.7};
     return h;
@@ -144,8 +146,9 @@ TEST_CASE("report: a whole folder becomes one page with all pictures, tables and
     const std::string html = report_html(results.root);
     CHECK(count_of(html, "<img src=\"data:image/png;base64,") == pictures.size());
     CHECK(!holds(html, "not complete"));
-    for (const char* part : {"2.5000 → 2.7500", "+10.00 %", "1.500", "not met", "0.500 ± 0.100", "n_layers",
-                             "--preset small", "--classic_steps 30", "random would reach 0.400"})
+    for (const char* part :
+         {"2.5000 → 2.7500", "+10.00 %", "1.500", "not met", "0.500 ± 0.100", "n_layers", "--preset small",
+          "--classic_steps 30", "random would reach 0.400", "… of positions from k on", "+11.11 %"})
         CHECK_MESSAGE(holds(html, part), part);
     CHECK(holds(html, "--results_dir &#39;" + results.root + "&#39;"));
     CHECK(count_of(html, "<table>") == count_of(html, "</table>"));
