@@ -17,8 +17,8 @@ Sparsity sparsity_of(const ModelConfig& config);  // of max_seq_len tokens, over
 
 // The validation's metrics (val_loss, val_accuracy, ...; metrics.h) over the first `batches` validation
 // batches (0: all), without dropout or router noise; also the loss of the tokens at positions below the
-// smallest sparse_top_k and from it on (val_loss_below_k, val_loss_from_k; NaN of no token). Of a sparse model
-// also its selections', each by layer and its mean over the layers that have it:
+// smallest sparse_top_k and from it on (val_loss_below_k, val_loss_from_k; NaN of no token). Of a sparse
+// model also its selections', each by layer and its mean over the layers that have it:
 //
 //   indexer_kl                the alignment loss of the sparse stage, over the same batches
 //   indexer_captured          1 - KL / KL of the uniform distribution over the same keys
