@@ -214,9 +214,10 @@ void add_precisions(const Arguments& a, PrecisionComparison comparison, const In
     comparison.results = compare_precisions(operands, top_k, a.steps);
     if (!a.json)
         for (const PrecisionResult& r : comparison.results)
-            fmt::print("{:<26} {:<5} {:>9.3f} ms  {:.2f}x fp32  recall of fp32's keys {:.4f}\n",
-                       label_of(comparison), r.precision, 1000 * r.seconds, comparison.over_fp32(r),
-                       r.recall);
+            fmt::print(
+                "{:<26} {:<5} {:>9.3f} ms  {:.2f}x fp32  recall of fp32's keys {:.4f} (random {:.4f})\n",
+                label_of(comparison), r.precision, 1000 * r.seconds, comparison.over_fp32(r), r.recall,
+                r.chance);
     all.push_back(std::move(comparison));
 }
 
@@ -284,7 +285,8 @@ Json precisions_json(const std::vector<PrecisionComparison>& comparisons) {
                             {"precision", r.precision},
                             {"seconds", r.seconds},
                             {"over_fp32", c.over_fp32(r)},
-                            {"recall", r.recall}});
+                            {"recall", r.recall},
+                            {"random_keys", r.chance}});
     return {{"threads", thread_count()}, {"selections", rows}};
 }
 

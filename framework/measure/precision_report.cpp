@@ -29,7 +29,8 @@ std::vector<PrecisionResult> compare_precisions(const IndexerOperands& operands,
             seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
         }
         std::sort(seconds.begin(), seconds.end());
-        results.push_back({name, seconds[seconds.size() / 2], selection_recall(reference, selection)});
+        results.push_back({name, seconds[seconds.size() / 2], selection_recall(reference, selection),
+                           chance_recall(reference)});
     }
     return results;
 }
@@ -37,15 +38,15 @@ std::vector<PrecisionResult> compare_precisions(const IndexerOperands& operands,
 std::string precision_table(const std::vector<PrecisionComparison>& comparisons) {
     const bool layers = !comparisons.empty() && comparisons.front().layer >= 0;
     std::string table = fmt::format(
-        "{}| tokens | precision | ms a layer | against float32 | recall of float32's keys |\n"
-        "{}|---|---|---|---|---|\n",
+        "{}| tokens | precision | ms a layer | against float32 | recall of float32's keys | random keys |\n"
+        "{}|---|---|---|---|---|---|\n",
         layers ? "| layer " : "", layers ? "|---" : "");
     for (const PrecisionComparison& c : comparisons)
         for (const PrecisionResult& r : c.results) {
             if (layers) table += fmt::format("| {} ", c.layer);
             const double ms = 1000 * r.seconds;
-            table += fmt::format("| {} | {} | {:.{}f} | {:.2f}x | {:.4f} |\n", c.tokens, r.precision, ms,
-                                 ms < 1 ? 3 : 1, c.over_fp32(r), r.recall);
+            table += fmt::format("| {} | {} | {:.{}f} | {:.2f}x | {:.4f} | {:.4f} |\n", c.tokens, r.precision,
+                                 ms, ms < 1 ? 3 : 1, c.over_fp32(r), r.recall, r.chance);
         }
     return table;
 }

@@ -11,7 +11,8 @@ namespace sieve {
 struct PrecisionResult {
     std::string precision;
     double seconds = 0;  // of one selection, the median of `repeats`
-    double recall = 0;   // of float32's selection
+    double recall = 0;   // of float32's selection, over the queries with a choice
+    double chance = 0;   // the recall of random keys
 };
 
 // One for each precision, fp32 first. Leaves out fp8 where dim is not a power of two.

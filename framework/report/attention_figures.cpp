@@ -236,12 +236,22 @@ double mean_over_layers(const SelectionStatistics& s, const F& f) {
     return sum / static_cast<double>(s.layers.size());
 }
 
-double square_sparsity(const SelectionStatistics& s) {
-    return mean_over_layers(s, [&](int64_t k) { return sparsity_of(s.tokens, k).square; });
+Sparsity mean_sparsity(const SelectionStatistics& s) {
+    return {mean_over_layers(s, [&](int64_t k) { return sparsity_of(s.tokens, k).square; }),
+            mean_over_layers(s, [&](int64_t k) { return sparsity_of(s.tokens, k).causal; })};
 }
 
 double chance(const SelectionStatistics& s) {
-    return mean_over_layers(s, [&](int64_t k) { return chance_share(s.tokens, k, 0); });
+    double sum = 0;
+    for (const LayerSelections& layer : s.layers) sum += layer.chance;
+    return sum / static_cast<double>(s.layers.size());
+}
+
+// Of the layers where some query has a choice; NaN without one.
+double chance_of_choices(const SelectionStatistics& s) {
+    Doubles chances;
+    for (const LayerSelections& layer : s.layers) chances.push_back(layer.chance_of_choices);
+    return plot::mean_of(chances);
 }
 
 // How often each distance would be selected if the keys were picked at random, in bins of `width` distances.
@@ -279,29 +289,135 @@ void draw_distances(Axes& axes, const SelectionStatistics& s) {
                .dashes = {4, 3}});
 }
 
-void draw_statistics(Figure& figure, const SelectionStatistics& s) {
+// A level across each layer's box, with the mean over layers in its label.
+void draw_levels(Axes& axes, const Doubles& by_layer, const std::string& what, const Doubles& dashes) {
+    Doubles x, y;
+    for (size_t l = 0; l < by_layer.size(); ++l)
+        for (const double side : {-0.5, 0.5}) {
+            x.push_back(static_cast<double>(l) + side);
+            y.push_back(by_layer[l]);
+        }
+    axes.line({.x = x,
+               .y = y,
+               .label = fmt::format("{}: {:.3f}", what, plot::mean_of(by_layer)),
+               .color = plot::colors::ink,
+               .width = 1,
+               .dashes = dashes});
+}
+
+const Doubles chance_dashes = {4, 3}, oracle_dashes = {1.5, 2};
+
+template <class Value>
+Doubles of_layers(const SelectionStatistics& s, const Value& value) {
+    Doubles values;
+    for (const LayerSelections& layer : s.layers) values.push_back(value(layer));
+    return values;
+}
+
+// The mean over windows of a member of each layer, as a line with the standard deviation as error bars.
+void draw_means(Axes& axes, const SelectionStatistics& s, Doubles LayerSelections::*member,
+                const std::string& what) {
+    plot::Line::Options line{.label = what, .marker = 4.5};
+    for (const LayerSelections& layer : s.layers) {
+        const Doubles& values = layer.*member;
+        const double mean = plot::mean_of(values);
+        double squares = 0;
+        for (const double v : values) squares += (v - mean) * (v - mean);
+        line.x.push_back(static_cast<double>(line.x.size()));
+        line.y.push_back(mean);
+        line.errors.push_back(std::sqrt(squares / static_cast<double>(values.size())));
+    }
+    axes.line(std::move(line));
+}
+
+void draw_quality(Figure& figure, const SelectionStatistics& s) {
     using L = LayerSelections;
-    const double random_share = chance(s);
-    figure.title = fmt::format("Selections (top {} of up to {} keys) over {} validation windows, by layer",
-                               to_string(s.top_k), s.tokens, s.windows);
-    draw_boxes(figure.at(0, 0), "Sparsity of the causal triangle", "share left out",
-               by_layer(s, &L::sparsity));
-    figure.at(0, 0).y.low = 0, figure.at(0, 0).y.high = 1;
-    const double square = square_sparsity(s);
-    figure.at(0, 0).hline(square, fmt::format("of the square: {:.3f}", square));
-    draw_boxes(figure.at(0, 1), "Recall of the true top k", "share", by_layer(s, &L::recall));
-    draw_boxes(figure.at(0, 2), "Covered attention mass", "share", by_layer(s, &L::covered_mass));
-    for (const int column : {1, 2})
-        figure.at(0, column).line({.x = {-0.5, static_cast<double>(s.layers.size()) - 0.5},
-                                   .y = {random_share, random_share},
-                                   .label = fmt::format("random keys: {:.3f}", random_share),
-                                   .color = plot::colors::muted,
-                                   .width = 1,
-                                   .dashes = {4, 3}});
-    draw_boxes(figure.at(1, 0), "Keys that some query selects", "share of all keys",
+    const Doubles chances = of_layers(s, [](const L& l) { return l.chance; });
+    Axes &recall = figure.at(0, 0), &mass = figure.at(0, 1), &above = figure.at(0, 2);
+    draw_boxes(recall, "Recall of the true top k", "share", by_layer(s, &L::recall));
+    draw_boxes(mass, "Covered attention mass", "share", by_layer(s, &L::covered_mass));
+    for (Axes* axes : {&recall, &mass}) draw_levels(*axes, chances, "random keys", chance_dashes);
+    draw_levels(recall, Doubles(s.layers.size(), 1.0), "true top k", oracle_dashes);
+    draw_levels(mass, of_layers(s, [](const L& l) { return plot::mean_of(l.oracle_mass); }), "true top k",
+                oracle_dashes);
+    label(above, "Above chance, of queries with a choice", "layer", "share of the way to the true top k");
+    above.no_data_text(no_choice);
+    above.x.integers = true;
+    if (std::isnan(chance_of_choices(s))) return;
+    draw_means(above, s, &L::recall_above_chance, "recall");
+    draw_means(above, s, &L::mass_above_chance, "covered mass");
+    above.hline(0, "random keys", plot::colors::muted, true, true);
+    above.hline(1, "true top k", plot::colors::muted, true);
+}
+
+void draw_repetition(Figure& figure, const SelectionStatistics& s) {
+    using L = LayerSelections;
+    Axes& repeated = figure.at(1, 0);
+    label(repeated, "What selections repeat", "layer", "share");
+    repeated.no_data_text(no_choice);
+    repeated.x.integers = true;
+    if (!std::isnan(chance_of_choices(s))) {
+        draw_means(repeated, s, &L::query_overlap, "keys of the query before");
+        draw_means(repeated, s, &L::first_key, "queries that keep key 0");
+        if (!s.layers.front().ties.empty() || !s.layers.back().ties.empty())
+            draw_means(repeated, s, &L::ties, "selected keys with equal scores");
+        draw_levels(repeated, of_layers(s, [](const L& l) { return l.chance_of_choices; }),
+                    "random keys (the first two)", chance_dashes);
+    }
+    Axes& overlap = figure.at(1, 1);
+    label(overlap, "Keys of a layer that another selects too", "layer whose keys are sought",
+          "layer that selects");
+    overlap.no_data_text(no_choice);
+    if (!std::isnan(chance_of_choices(s))) {
+        Doubles values;
+        for (size_t a = 0; a < s.layers.size(); ++a)
+            for (size_t b = 0; b < s.layers.size(); ++b)
+                values.push_back(a == b ? NAN : s.layer_overlap[a][b]);
+        const auto layers = static_cast<int64_t>(s.layers.size());
+        overlap.heat_map({.rows = layers,
+                          .columns = layers,
+                          .values = std::move(values),
+                          .low = 0,
+                          .high = 1,
+                          .bar_label = fmt::format("share; random keys: {:.3f}", chance_of_choices(s))});
+    }
+    draw_boxes(figure.at(1, 2), "Keys that some query selects", "share of all keys",
                by_layer(s, &L::coverage));
-    draw_boxes(figure.at(1, 1), "Distance to selected keys", "tokens", distances_by_layer(s));
-    draw_distances(figure.at(1, 2), s);
+}
+
+// Means over bins of positions: single positions are as noisy as there are windows.
+void draw_losses(Axes& axes, const SelectionStatistics& s) {
+    label(axes, "Loss by position", "position", "nats per token");
+    const int64_t width = (s.tokens + 31) / 32;
+    Doubles x, y;
+    for (int64_t first = 0; first < s.tokens; first += width) {
+        const int64_t end = std::min(s.tokens, first + width);
+        x.push_back(static_cast<double>(first + end - 1) / 2);
+        y.push_back(
+            std::accumulate(s.loss_by_position.begin() + first, s.loss_by_position.begin() + end, 0.0) /
+            static_cast<double>(end - first));
+    }
+    axes.line({.x = x, .y = y, .marker = 3});
+    const std::vector<int64_t>& top_k = s.top_k.values();
+    const int64_t least = *std::min_element(top_k.begin(), top_k.end());
+    if (least < s.tokens) axes.vline(static_cast<double>(least), fmt::format("k = {}", least));
+}
+
+void draw_statistics(Figure& figure, const SelectionStatistics& s) {
+    const Sparsity sparsity = mean_sparsity(s);
+    figure.title = fmt::format(
+        "Selections of the top {} of up to {} keys, {} validation windows; sparsity {:.1f} % of the "
+        "triangle, "
+        "{:.1f} % of the square\n"
+        "Boxes: quartiles over windows (distances: over keys), whiskers: 5 to 95 %, large dot: mean; error "
+        "bars: "
+        "standard deviation",
+        to_string(s.top_k), s.tokens, s.windows, 100 * sparsity.causal, 100 * sparsity.square);
+    draw_quality(figure, s);
+    draw_repetition(figure, s);
+    draw_boxes(figure.at(2, 0), "Distance to selected keys", "tokens", distances_by_layer(s));
+    draw_distances(figure.at(2, 1), s);
+    draw_losses(figure.at(2, 2), s);
 }
 
 using Json = nlohmann::ordered_json;
@@ -342,30 +458,53 @@ Json distance_summary(const std::vector<int64_t>& counts) {
     return json;
 }
 
+// Of a layer: each measure's summary over windows, beside what random keys would have.
+Json layer_json(const LayerSelections& layer) {
+    using L = LayerSelections;
+    Json json{
+        {"layer", layer.layer},
+        {"chance", layer.chance},
+        {"chance_of_choices", std::isnan(layer.chance_of_choices) ? Json() : Json(layer.chance_of_choices)}};
+    for (const auto& [name, member] : std::initializer_list<std::pair<const char*, Doubles L::*>>{
+             {"sparsity", &L::sparsity},
+             {"recall", &L::recall},
+             {"covered_mass", &L::covered_mass},
+             {"oracle_mass", &L::oracle_mass},
+             {"recall_of_choices", &L::recall_of_choices},
+             {"covered_mass_of_choices", &L::covered_mass_of_choices},
+             {"oracle_mass_of_choices", &L::oracle_mass_of_choices},
+             {"recall_above_chance", &L::recall_above_chance},
+             {"mass_above_chance", &L::mass_above_chance},
+             {"entropy", &L::entropy},
+             {"ties", &L::ties},
+             {"first_key", &L::first_key},
+             {"query_overlap", &L::query_overlap},
+             {"coverage", &L::coverage}})
+        json[name] = summary(layer.*member);
+    json["distance"] = distance_summary(layer.distance_counts);
+    json["distance_counts"] = layer.distance_counts;
+    return json;
+}
+
+Json numbers_json(const Doubles& values) {
+    Json json = Json::array();
+    for (const double v : values) json.push_back(std::isnan(v) ? Json() : Json(v));
+    return json;
+}
+
 Json statistics_json(const SelectionStatistics& s) {
-    Json json = {
-        {"windows", s.windows},
-        {"sequence_length", s.tokens},
-        {"top_k", s.top_k},
-        {"sparsity",
-         {{"square", square_sparsity(s)},
-          {"causal", mean_over_layers(s, [&](int64_t k) { return sparsity_of(s.tokens, k).causal; })}}},
-        {"random_keys", chance(s)}};
-    const auto has_choice = [&](int64_t k) { return k < s.tokens; };
-    if (mean_over_layers(s, has_choice) == 1)
-        json["random_keys_of_choices"] =
-            mean_over_layers(s, [&](int64_t k) { return chance_share(s.tokens, k, k); });
+    const Sparsity sparsity = mean_sparsity(s);
+    Json json = {{"windows", s.windows},
+                 {"sequence_length", s.tokens},
+                 {"top_k", s.top_k},
+                 {"sparsity", {{"square", sparsity.square}, {"causal", sparsity.causal}}},
+                 {"random_keys", chance(s)}};
+    if (!std::isnan(chance_of_choices(s))) json["random_keys_of_choices"] = chance_of_choices(s);
+    json["loss_by_position"] = numbers_json(s.loss_by_position);
+    json["layer_overlap"] = Json::array();
+    for (const Doubles& row : s.layer_overlap) json["layer_overlap"].push_back(numbers_json(row));
     json["layers"] = Json::array();
-    for (const LayerSelections& layer : s.layers)
-        json["layers"].push_back({{"layer", layer.layer},
-                                  {"sparsity", summary(layer.sparsity)},
-                                  {"recall", summary(layer.recall)},
-                                  {"covered_mass", summary(layer.covered_mass)},
-                                  {"recall_of_choices", summary(layer.recall_of_choices)},
-                                  {"covered_mass_of_choices", summary(layer.covered_mass_of_choices)},
-                                  {"coverage", summary(layer.coverage)},
-                                  {"distance", distance_summary(layer.distance_counts)},
-                                  {"distance_counts", layer.distance_counts}});
+    for (const LayerSelections& layer : s.layers) json["layers"].push_back(layer_json(layer));
     return json;
 }
 
@@ -400,7 +539,7 @@ std::vector<std::string> write_selection_statistics(const SelectionStatistics& s
                                                     const std::string& folder) {
     const std::string picture = folder + "/attention_statistics.png",
                       numbers = folder + "/attention_statistics.json";
-    Figure figure(2, 3, {1150, 620});
+    Figure figure(3, 3, {1200, 960});
     draw_statistics(figure, statistics);
     figure.save(picture);
     write_json_atomic(numbers, statistics_json(statistics));

@@ -109,6 +109,25 @@ void draw_layers(Axes& axes, const std::string& title, const TrainingHistory& h,
         {.x = as_doubles(h.steps), .y = mean, .label = "mean", .color = plot::colors::black, .width = 2});
 }
 
+// What chance or an oracle gives, the mean over layers; nothing in results that did not measure it.
+void draw_beside(Axes& axes, const TrainingHistory& h, const char* name, std::vector<double> dashes) {
+    const std::optional<MetricKey> beside = metric_named(name);
+    if (!beside || h[*beside].empty()) return;
+    axes.line({.x = as_doubles(h.steps),
+               .y = h[*beside],
+               .label = (*beside)->title,
+               .color = plot::colors::ink,
+               .width = 1.2,
+               .dashes = std::move(dashes)});
+}
+
+// A metric by layer, between chance and oracle.
+void draw_layers(Axes& axes, const std::string& title, const TrainingHistory& h, MetricKey metric) {
+    draw_layers(axes, title, h, h.layers(metric), h[metric]);
+    draw_beside(axes, h, metric->chance, {4, 3});
+    draw_beside(axes, h, metric->oracle, {1.5, 2});
+}
+
 void draw_alignment(Axes& axes, const TrainingHistory& h) {
     label(axes, "Alignment loss of the indexer", "step (warm-up before 0)", "KL, nats");
     Doubles warmup_steps = one_to(h["warmup_loss"].size());
@@ -136,7 +155,7 @@ void write_training_curves(const std::string& path, const TrainingHistory& h,
         const Sparsity s = sparsity_of(config.model);
         draw_layers(figure.at(1, 2),
                     fmt::format("Covered attention mass (sparsity {:.1f} %)", 100 * s.causal), h,
-                    h.layers("indexer_covered_mass"), h["indexer_covered_mass"]);
+                    "indexer_covered_mass");
     }
     figure.save(path);
 }

@@ -6,8 +6,11 @@
 #include <cmath>
 #include <limits>
 
+#include "framework/attention/scores/tied_scores.h"
+#include "framework/attention/selection/selection_recall.h"
 #include "framework/autograd/autograd.h"
 #include "framework/core/error.h"
+#include "framework/ops/cross_entropy/cross_entropy.h"
 #include "framework/ops/indexer_quality/indexer_quality.h"
 #include "framework/ops/lightning_indexer/lightning_indexer.h"
 
@@ -140,10 +143,11 @@ std::string on_one_line(std::string_view text) {
     return line;
 }
 
-Tensor validation_window(const Dataset& data, int64_t index) {
+Batch validation_window(const Dataset& data, int64_t index) {
     const int64_t batch_size = data.validation(0).tokens.dim(0);
     const int64_t row = index % batch_size;
-    return data.validation(index / batch_size).tokens.rows(row, row + 1);
+    const Batch batch = data.validation(index / batch_size);
+    return {batch.tokens.rows(row, row + 1), batch.targets.rows(row, row + 1)};
 }
 
 }  // namespace
@@ -152,7 +156,7 @@ TextSample validation_sample(const Dataset& data, int64_t index) {
     const auto count = static_cast<int64_t>(data.windows().validation.size());
     if (index < 0 || index >= count)
         fail_usage(fmt::format("sample: {}, want 0 to {} (the validation windows)", index, count - 1));
-    TextSample sample{.tokens = validation_window(data, index),
+    TextSample sample{.tokens = validation_window(data, index).tokens,
                       .what = fmt::format("validation window {}", index)};
     sample.names = names_of(data.tokenizer(), sample.tokens);
     return sample;
@@ -199,9 +203,43 @@ void add_selection(const Selection& selection, int64_t top_k, LayerSelections& i
 void add_quality(const IndexerQuality& quality, LayerSelections& into) {
     into.recall.push_back(quality.recall);
     into.covered_mass.push_back(quality.covered_mass);
+    into.oracle_mass.push_back(quality.oracle_mass);
+    into.entropy.push_back(quality.entropy);
+    into.chance = quality.chance;
     if (quality.choices == 0) return;
     into.recall_of_choices.push_back(quality.recall_of_choices);
     into.covered_mass_of_choices.push_back(quality.covered_mass_of_choices);
+    into.oracle_mass_of_choices.push_back(quality.oracle_mass_of_choices);
+    into.recall_above_chance.push_back(quality.recall_above_chance());
+    into.mass_above_chance.push_back(quality.mass_above_chance());
+    into.chance_of_choices = quality.chance_of_choices;
+}
+
+// What a selection with choices repeats.
+void add_repetition(const AttentionTrace& t, const Selection& selection, LayerSelections& into) {
+    if (const IndexerOperands* indexer = t.indexer_operands())
+        into.ties.push_back(tied_share(*indexer, selection));
+    into.first_key.push_back(first_key_share(selection));
+    into.query_overlap.push_back(successive_recall(selection));
+}
+
+// A window's share of the means.
+void add_overlaps(const std::vector<Selection>& selections, SelectionStatistics& into) {
+    const size_t layers = selections.size();
+    into.layer_overlap.resize(layers, std::vector<double>(layers, 0.0));
+    for (size_t a = 0; a < layers; ++a)
+        for (size_t b = 0; b < layers; ++b)
+            into.layer_overlap[a][b] +=
+                selection_recall(selections[b], selections[a]) / static_cast<double>(into.windows);
+}
+
+void add_losses(const Transformer& model, const Batch& window, SelectionStatistics& into) {
+    const Tensor logits = model.forward(window.tokens, {}).logits;
+    const Tensor targets = window.targets.alias({window.targets.numel()});
+    const std::vector<float> losses = score_predictions(logits, targets).losses.to_vector<float>();
+    into.loss_by_position.resize(losses.size());
+    for (size_t t = 0; t < losses.size(); ++t)
+        into.loss_by_position[t] += static_cast<double>(losses[t]) / static_cast<double>(into.windows);
 }
 
 }  // namespace
@@ -213,23 +251,25 @@ SelectionStatistics selection_statistics(const Transformer& model, const Dataset
         .tokens = data.windows().length,
         .top_k = model.config().sparse_top_k};
     result.layers.resize(static_cast<size_t>(model.config().n_layers));
+    std::vector<Selection> selections;
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
     options.observe = [&](int64_t layer, const AttentionTrace& t) {
         LayerSelections& into = result.layers[static_cast<size_t>(layer)];
         into.layer = layer;
-        const Selection selection = t.select();
-        add_quality(indexer_quality(t.main_attention(), selection), into);
-        add_selection(selection, model.config().sparse_top_k.of(layer), into);
+        selections.push_back(t.select());
+        const IndexerQuality quality = indexer_quality(t.main_attention(), selections.back());
+        add_quality(quality, into);
+        if (quality.choices > 0) add_repetition(t, selections.back(), into);
+        add_selection(selections.back(), model.config().sparse_top_k.of(layer), into);
     };
-    for (int64_t i = 0; i < result.windows; ++i) model.forward(validation_window(data, i), options);
+    for (int64_t i = 0; i < result.windows; ++i) {
+        const Batch window = validation_window(data, i);
+        selections.clear();
+        model.forward(window.tokens, options);
+        add_overlaps(selections, result);
+        add_losses(model, window, result);
+    }
     return result;
-}
-
-double chance_share(int64_t tokens, int64_t top_k, int64_t first) {
-    double sum = 0;
-    for (int64_t t = first; t < tokens; ++t)
-        sum += std::min(1.0, static_cast<double>(top_k) / static_cast<double>(t + 1));
-    return sum / static_cast<double>(tokens - first);
 }
 
 }  // namespace sieve

@@ -1,6 +1,7 @@
 // What a trained model looks at: attention patterns of one text, and statistics over many validation windows.
 #pragma once
 
+#include <cmath>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,8 +46,16 @@ struct LayerSelections {
     std::vector<double> sparsity;      // share of the causal triangle that is not read
     std::vector<double> recall;        // share of the true top k (by dense attention) that is selected
     std::vector<double> covered_mass;  // dense attention's mass on the selected keys
-    // Over the queries that have a choice; empty when none has.
-    std::vector<double> recall_of_choices, covered_mass_of_choices;
+    std::vector<double> oracle_mass;   // the same on the true top k, whose recall is 1
+    std::vector<double> entropy;       // of dense attention, mean over heads; nats
+    double chance = 1;                 // recall and covered mass of random keys
+    // Over the queries that have a choice; empty (chance: NaN) when none has.
+    std::vector<double> recall_of_choices, covered_mass_of_choices, oracle_mass_of_choices;
+    std::vector<double> recall_above_chance, mass_above_chance;  // 0: random keys, 1: the true top k
+    double chance_of_choices = NAN;
+    std::vector<double> ties;              // share of selected keys with the score of another selected one
+    std::vector<double> first_key;         // share of queries that select key 0
+    std::vector<double> query_overlap;     // share of the keys of query t - 1 that query t selects
     std::vector<double> coverage;          // share of the T keys that some query selected
     std::vector<int64_t> distance_counts;  // [T]: selections by distance, t - s
 };
@@ -55,14 +64,14 @@ struct SelectionStatistics {
     int64_t windows = 0, tokens = 0;
     PerLayer top_k = 0;
     std::vector<LayerSelections> layers;
+    // [layer a][layer b]: the share of b's keys that a selects too, over the queries with a choice in a; 1
+    // where a is b, NaN where a has none. Random: chance_of_choices of a.
+    std::vector<std::vector<double>> layer_overlap;
+    std::vector<double> loss_by_position;  // [T], nats, of the model as it is (sparse attention)
 };
 
 // Over the first `windows` validation windows, or as many as there are.
 SelectionStatistics selection_statistics(const Transformer& model, const Dataset& data, int64_t windows);
-
-// The share of its t + 1 keys that k random ones are, min(1, k / (t + 1)), meaned over t in [first, T): the
-// recall, and the covered mass of any attention, that an indexer without knowledge would have.
-double chance_share(int64_t tokens, int64_t top_k, int64_t first);
 
 // For each layer of `layers`: attention_pattern_layer{N}.png and indexer_heads_layer{N}.png of a sparse
 // model, dense_attention_layer{N}.png of a classic one. Returns the paths written.

@@ -99,6 +99,9 @@ std::string quality_table(const Run& classic, const Run& sparse) {
     using History = const TrainingHistory&;
     Comparison table(classic, sparse);
     table.add("validation loss, nats per token", "{:.4f}", [](History h) { return h["val_loss"].back(); });
+    table.add("… of positions below k, where every key is read", "{:.4f}",
+              [](History h) { return h.last("val_loss_below_k"); });
+    table.add("… of positions from k on", "{:.4f}", [](History h) { return h.last("val_loss_from_k"); });
     table.add("best validation loss", "{:.4f}",
               [](History h) { return *std::min_element(h["val_loss"].begin(), h["val_loss"].end()); });
     table.add("validation accuracy, %", "{:.2f}", [](History h) { return 100 * h["val_accuracy"].back(); });
@@ -209,33 +212,76 @@ std::string top_k_at(const Json& statistics, const std::string& path) {
     return text;
 }
 
+// A column of a table by layer: a spread over windows, or a plain number.
+struct LayerColumn {
+    const char* title;
+    const char* place;
+    const char* format = "{:.3f}";
+    bool plain = false;
+    bool optional = true;  // files of an earlier version lack it: then it is left out
+};
+
+std::string layer_table(const Json& statistics, const std::vector<LayerColumn>& columns,
+                        const std::string& path) {
+    const Json layers = statistics.value("layers", Json::array());
+    std::vector<LayerColumn> shown = columns;
+    std::erase_if(shown, [&](const LayerColumn& column) {
+        return column.optional && std::none_of(layers.begin(), layers.end(), [&](const Json& layer) {
+                   return layer.is_object() && layer.contains(column.place);
+               });
+    });
+    Table table{{"layer"}, {}};
+    for (const LayerColumn& column : shown) table.columns.emplace_back(column.title);
+    for (size_t i = 0; i < layers.size(); ++i) {
+        const std::string layer = fmt::format("/layers/{}/", i);
+        std::vector<Cell> row = {number_cell(number_at(statistics, layer + "layer", path), "{:.0f}")};
+        for (const LayerColumn& column : shown)
+            row.push_back(column.plain
+                              ? number_cell(number_at(statistics, layer + column.place, path), column.format)
+                              : spread_cell(statistics, layer + column.place, column.format, path));
+        table.rows.push_back(std::move(row));
+    }
+    return table_html(table);
+}
+
 std::string statistics_table(const Json& statistics, const std::string& path) {
     if (statistics.is_null()) return "";
     const double windows = number_at(statistics, "/windows", path);
     const std::string top_k = top_k_at(statistics, path);
     const double random = number_at(statistics, "/random_keys", path);
-    std::string html = fmt::format(
-        "<p>Mean ± standard deviation over {:.0f} validation windows; the top {} keys of each query. "
-        "Recall is "
+    const std::string html = fmt::format(
+        "<p>Mean ± standard deviation over {:.0f} validation windows; the top {} keys of each query. Recall "
+        "is "
         "the share of the truly most attended keys that is selected, covered mass the share of dense "
         "attention "
-        "that they hold; as many keys picked at random would reach {:.3f} in both. Queries with a choice are "
-        "those "
-        "that see more than {} keys.</p>\n",
+        "that they hold; as many keys picked at random would reach {:.3f} in both, the truly most attended "
+        "ones "
+        "recall 1 and the oracle's mass. Above chance: 0 for random keys, 1 for the oracle's, over the "
+        "queries "
+        "with a choice, which are those that see more than {} keys.</p>\n",
         windows, top_k, random, top_k);
-    Table table{{"layer", "sparsity of the triangle", "recall", "… of queries with a choice", "covered mass",
-                 "… of queries with a choice", "keys used by some query", "distance, tokens"},
-                {}};
-    for (size_t i = 0; i < statistics.value("layers", Json::array()).size(); ++i) {
-        const std::string place = fmt::format("/layers/{}", i);
-        std::vector<Cell> row = {number_cell(number_at(statistics, place + "/layer", path), "{:.0f}")};
-        for (const char* measure : {"/sparsity", "/recall", "/recall_of_choices", "/covered_mass",
-                                    "/covered_mass_of_choices", "/coverage"})
-            row.push_back(spread_cell(statistics, place + measure, "{:.3f}", path));
-        row.push_back(spread_cell(statistics, place + "/distance", "{:.1f}", path));
-        table.rows.push_back(std::move(row));
-    }
-    return html + table_html(table);
+    const std::vector<LayerColumn> quality = {
+        {.title = "recall", .place = "recall", .optional = false},
+        {.title = "covered mass", .place = "covered_mass", .optional = false},
+        {.title = "oracle's mass", .place = "oracle_mass"},
+        {.title = "random keys", .place = "chance", .plain = true},
+        {.title = "recall of queries with a choice", .place = "recall_of_choices", .optional = false},
+        {.title = "their covered mass", .place = "covered_mass_of_choices", .optional = false},
+        {.title = "oracle's mass", .place = "oracle_mass_of_choices"},
+        {.title = "random keys", .place = "chance_of_choices", .plain = true},
+        {.title = "recall above chance", .place = "recall_above_chance"},
+        {.title = "mass above chance", .place = "mass_above_chance"},
+        {.title = "entropy of attention, nats", .place = "entropy"}};
+    const std::vector<LayerColumn> repetition = {
+        {.title = "sparsity of the triangle", .place = "sparsity", .optional = false},
+        {.title = "keys used by some query", .place = "coverage", .optional = false},
+        {.title = "keys of the query before", .place = "query_overlap"},
+        {.title = "queries that keep key 0", .place = "first_key"},
+        {.title = "random keys (the two before)", .place = "chance_of_choices", .plain = true},
+        {.title = "selected keys with equal scores", .place = "ties"},
+        {.title = "distance, tokens", .place = "distance", .format = "{:.1f}", .optional = false}};
+    return html + layer_table(statistics, quality, path) + "<p>What the selections repeat:</p>\n" +
+           layer_table(statistics, repetition, path);
 }
 
 // ---- configuration and commands
@@ -376,6 +422,14 @@ std::string runs_table(const Run& classic, const Run& sparse) {
     if (table.rows.empty()) return "";
     return fmt::format("{}{}<details><summary>Command lines</summary>\n<pre>{}</pre></details>\n",
                        table_html(table), notes, escape_html(commands));
+}
+
+// Recall with covered mass, and what random keys and the best ones would reach, as far as it is known.
+Tile selection_tile(const TrainingHistory& h) {
+    std::string remark = fmt::format("recall; covered mass {:.3f}", h.last("indexer_covered_mass"));
+    for (const MetricKey beside : {MetricKey("indexer_chance"), MetricKey("indexer_oracle_mass")})
+        if (!std::isnan(h.last(beside))) remark += fmt::format(", {} {:.3f}", beside->title, h.last(beside));
+    return {"Selection", fmt::format("{:.3f}", h.last("indexer_recall")), remark};
 }
 
 class Report {
@@ -535,9 +589,7 @@ std::string Report::tiles() const {
     both("Peak tensor memory", "{:.0f}", ", MiB",
          [](const TrainingHistory& h) { return static_cast<double>(h.peak_memory_bytes) / (1 << 20); });
     if (sparse_.history && last_of((*sparse_.history)["indexer_recall"]))
-        tiles.push_back({"Selection", fmt::format("{:.3f}", (*sparse_.history)["indexer_recall"].back()),
-                         fmt::format("recall; covered mass {:.3f}",
-                                     last_of((*sparse_.history)["indexer_covered_mass"]).value_or(0))});
+        tiles.push_back(selection_tile(*sparse_.history));
     return tiles_html(tiles);
 }
 

@@ -216,10 +216,7 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
     fmt::print("  sparsity {:.1f} % of the square, {:.1f} % of the causal triangle\n",
                100 * metrics["sparsity"]["square"].get<double>(),
                100 * metrics["sparsity"]["causal"].get<double>());
-    std::string selection;
-    for (const MetricKey metric : evaluation_metrics())
-        if (metric->sparse_only && metric->line && !std::isnan(s.last(metric)))
-            selection += (selection.empty() ? "" : ", ") + text_in_line(metric, s.last(metric));
+    const std::string selection = selection_line(s.last_evaluation());
     const std::string selector = metrics["config"]["selector"].get<std::string>();
     const std::string precision = metrics["config"]["indexer_precision"].get<std::string>();
     if (!selection.empty())

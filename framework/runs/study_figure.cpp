@@ -86,6 +86,19 @@ void draw_level(Axes& axes, const Series& series, MetricKey metric, const std::s
                .high = {mean + deviation, mean + deviation}});
 }
 
+// What chance or an oracle gives in the runs of this series, in its colour.
+void draw_beside(Axes& axes, const Series& series, MetricKey beside, bool named, plot::Color color,
+                 std::vector<double> dashes) {
+    plot::Line::Options line{
+        .label = named ? beside->title : "", .color = color, .width = 1.1, .dashes = std::move(dashes)};
+    for (size_t i = 0; i < series.at.size(); ++i) {
+        const Combination* runs = series.everywhere ? series.everywhere : series.at[i];
+        line.x.push_back(static_cast<double>(i));
+        line.y.push_back(runs ? beside->factor * runs->spread(beside).mean : NAN);
+    }
+    axes.line(std::move(line));
+}
+
 // A gap in the lines is explained where every run at that value failed.
 void mark_failures(Axes& axes, const std::vector<Series>& all) {
     for (size_t i = 0; i < all.front().at.size(); ++i) {
@@ -114,6 +127,9 @@ void draw_study_metric(Axes& axes, const StudyPlan& plan, const std::vector<Stud
     axes.x.names = plan.varied.front().values;
     axes.x.low = -0.5;
     axes.x.high = static_cast<double>(axes.x.names.size()) - 0.5;
+    const std::optional<MetricKey> chance = metric_named(metric->chance),
+                                   oracle = metric_named(metric->oracle);
+    bool named = true;
     for (size_t i = 0; i < all.size(); ++i) {
         if (metric->sparse_only && all[i].variant != AttentionKind::sparse) continue;
         const std::string label = label_of(plan, all[i], both);
@@ -122,6 +138,9 @@ void draw_study_metric(Axes& axes, const StudyPlan& plan, const std::vector<Stud
             draw_level(axes, all[i], metric, label, plot::palette(i));
         else
             draw_points(axes, all[i], metric, label, plot::palette(i), shift);
+        if (chance) draw_beside(axes, all[i], *chance, named, plot::palette(i), {4, 3});
+        if (oracle) draw_beside(axes, all[i], *oracle, named, plot::palette(i), {1.5, 2});
+        named = false;
     }
     mark_failures(axes, all);
 }
@@ -131,9 +150,10 @@ void write_study_figure(const std::string& path, const StudyPlan& plan, const st
     const bool any_sparse = std::any_of(
         runs.begin(), runs.end(), [](const StudyRun& run) { return run.variant == AttentionKind::sparse; });
     for (const MetricKey metric : run_metrics())
-        if (any_sparse || !metric->sparse_only) shown.push_back(metric);
+        if ((any_sparse || !metric->sparse_only) && !stands_beside_another(metric)) shown.push_back(metric);
     const int columns = any_sparse ? 4 : 3, count = static_cast<int>(shown.size());
-    plot::Figure figure((count + columns - 1) / columns, columns, {columns * 310.0, 580});
+    const int rows = (count + columns - 1) / columns;
+    plot::Figure figure(rows, columns, {columns * 310.0, rows * 290.0});
     figure.title = fmt::format("{}, {} preset", plan.title, plan.base.preset);
     if (plan.seeds > 1)
         figure.title += fmt::format(": mean and standard deviation over {} seeds", plan.seeds);

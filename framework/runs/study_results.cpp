@@ -229,7 +229,8 @@ void print_study(const StudyPlan& plan, const std::vector<StudyRun>& runs) {
         return c.variant == AttentionKind::sparse;
     });
     const auto shown = [&](MetricKey metric) {
-        return metric != MetricKey("val_perplexity") && (any_sparse || !metric->sparse_only);
+        // Of the selections what an evaluation's line shows; the rest is in summary.csv.
+        return metric->sparse_only ? any_sparse && metric->line : metric != MetricKey("val_perplexity");
     };
     std::vector<std::vector<std::string>> rows{first_columns(plan)};
     rows[0].push_back("runs");

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "framework/attention/scores/tied_scores.h"
 #include "framework/attention/selection/selection_recall.h"
 #include "framework/autograd/autograd.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
+#include "framework/ops/indexer_kl/indexer_kl.h"
 #include "framework/ops/indexer_quality/indexer_quality.h"
 #include "framework/train/non_finite.h"
 
@@ -40,26 +42,85 @@ Sparsity sparsity_of(const ModelConfig& c) {
 
 namespace {
 
-// A dense pass: at each layer, what the selector would choose beside what attention really looks at, and
-// beside what it would choose in float32.
-Measurement judge_selections(const Transformer& model, const Tensor& tokens) {
-    std::vector<double> recall, covered_mass, precision_recall;
+// How far a layer's queries select what those of another layer do, the mean over the other layers.
+double overlap_with_others(const std::vector<Selection>& layers, size_t layer) {
+    double sum = 0;
+    for (size_t other = 0; other < layers.size(); ++other)
+        if (other != layer) sum += selection_recall(layers[other], layers[layer]);
+    return sum / static_cast<double>(layers.size() - 1);
+}
+
+// A dense pass: at each layer, what the selector would choose beside what attention really looks at, beside
+// what it would choose in float32, and beside what it chooses elsewhere.
+void judge_selections(const Transformer& model, const Tensor& tokens, std::vector<Measurement>& layers) {
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
-    options.observe = [&](int64_t, const AttentionTrace& t) {
+    std::vector<Selection> selections;
+    options.observe = [&](int64_t layer, const AttentionTrace& t) {
+        Measurement& m = layers[static_cast<size_t>(layer)];
         const Selection selection = t.select();
         const IndexerQuality quality = indexer_quality(t.main_attention(), selection);
-        recall.push_back(quality.recall);
-        covered_mass.push_back(quality.covered_mass);
+        m["indexer_recall"] = quality.recall;
+        m["indexer_covered_mass"] = quality.covered_mass;
+        m["indexer_chance"] = quality.chance;
+        m["indexer_oracle_mass"] = quality.oracle_mass;
+        m["indexer_recall_above_chance"] = quality.recall_above_chance();
+        m["indexer_mass_above_chance"] = quality.mass_above_chance();
+        m["attention_entropy"] = quality.entropy;
         if (const auto unrounded = t.selector->select_unrounded(*t.selector_state))
-            precision_recall.push_back(selection_recall(*unrounded, selection));
+            m["indexer_precision_recall"] = selection_recall(*unrounded, selection);
+        m["indexer_chance_of_choices"] = quality.chance_of_choices;
+        m["selection_first_key"] = first_key_share(selection);
+        m["selection_query_overlap"] = successive_recall(selection);
+        if (const IndexerOperands* indexer = t.indexer_operands())
+            m["selection_ties"] = tied_share(*indexer, selection);
+        selections.push_back({selection.indices.to(Device{}), selection.counts.to(Device{})});
     };
     model.forward(tokens, options);
-    Measurement measured;
-    measured.set_layers("indexer_recall", recall);
-    measured.set_layers("indexer_covered_mass", covered_mass);
-    measured.set_layers("indexer_precision_recall", precision_recall);
-    return measured;
+    for (size_t i = 0; i < selections.size(); ++i)
+        layers[i]["selection_layer_overlap"] = overlap_with_others(selections, i);
 }
+
+// The alignment loss of one layer of the sparse stage, beside that of an indexer whose scores are all equal;
+// sums over tokens.
+struct Alignment {
+    static constexpr double least_kl = 1e-6;  // below it is rounding
+    double kl = 0, uniform_kl = 0, tokens = 0;
+
+    void add(const AttentionTrace& t) {
+        const int64_t B = t.q.dim(0), T = t.q.dim(2);
+        const auto zeros = [&](const Shape& shape) {
+            return Tensor::zeros(shape, t.q.dtype(), t.q.device());
+        };
+        const IndexerOperands knows_nothing{zeros({B, T, 1, 1}), zeros({B, T, 1}), zeros({B, T, 1})};
+        const auto n = static_cast<double>(B * T);
+        tokens += n;
+        kl += n * t.indexer_loss.item();
+        uniform_kl += n * indexer_kl_sparse(knows_nothing, t.main_attention(), t.selection).item();
+    }
+    // NaN where attention itself is uniform: there is nothing to know.
+    double captured() const { return uniform_kl > least_kl * tokens ? 1 - kl / uniform_kl : NAN; }
+};
+
+// Sums over tokens of the loss at positions below k, and at the others.
+struct LossByPosition {
+    explicit LossByPosition(const PerLayer& top_k)
+        : k(*std::min_element(top_k.values().begin(), top_k.values().end())) {}
+
+    // losses [B T]
+    void add(const Tensor& losses, int64_t length) {
+        const std::vector<double> values = losses.to(Device{}).to(DType::float64).to_vector<double>();
+        for (size_t i = 0; i < values.size(); ++i) {
+            const bool above = static_cast<int64_t>(i) % length >= k;
+            loss[above] += values[i];
+            tokens[above] += 1;
+        }
+    }
+    double below_k() const { return loss[0] / tokens[0]; }
+    double from_k() const { return loss[1] / tokens[1]; }  // of no token NaN
+
+    int64_t k;
+    double loss[2] = {}, tokens[2] = {};
+};
 
 }  // namespace
 
@@ -94,11 +155,16 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     const int64_t count = batches == 0 ? available : std::min(batches, available);
     const bool sparse = model.config().is_sparse();
     const Device device = model.device();
+    std::vector<Alignment> alignment(static_cast<size_t>(model.config().n_layers));
+    ForwardOptions options{.indexer_loss = sparse};
+    options.observe = [&](int64_t layer, const AttentionTrace& t) {
+        if (t.indexer_loss.defined()) alignment[static_cast<size_t>(layer)].add(t);
+    };
+    LossByPosition by_position(model.config().sparse_top_k);
     int64_t seen = 0, right = 0;
     double loss = 0, indexer_kl = 0;
     for (int64_t i = 0; i < count; ++i) {
         const Batch batch = data.validation(i);
-        const ForwardOptions options{.indexer_loss = sparse};
         const Tensor tokens = batch.tokens.to(device);
         const ModelOutput out = forward(model, tokens, options);
         const TokenPredictions scored =
@@ -107,6 +173,7 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
             fail_diverged(model, options, tokens,
                           fmt::format("the validation loss is {}", text_of_number(scored.total_loss)));
         loss += scored.total_loss;
+        by_position.add(scored.losses, tokens.dim(1));
         right += scored.correct;
         seen += batch.targets.numel();
         // A mean over its batch, and the last batch may be smaller.
@@ -117,9 +184,18 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     result["val_loss"] = loss / static_cast<double>(seen);
     result["val_accuracy"] = static_cast<double>(right) / static_cast<double>(seen);
     result["val_perplexity"] = std::exp(result["val_loss"]);
+    result["val_loss_below_k"] = by_position.below_k();
+    result["val_loss_from_k"] = by_position.from_k();
     if (!sparse) return result;
+    std::vector<Measurement> layers(alignment.size());
+    judge_selections(model, data.validation(0).tokens.to(device), layers);
+    for (size_t i = 0; i < layers.size() && model.config().has_indexer(); ++i) {
+        layers[i]["indexer_kl"] = alignment[i].kl / static_cast<double>(seen);
+        layers[i]["indexer_captured"] = alignment[i].captured();
+    }
+    result.add(measurement_of_layers(layers));
+    // As training means it, not as the layers' numbers round.
     if (model.config().has_indexer()) result["indexer_kl"] = indexer_kl / static_cast<double>(seen);
-    result.add(judge_selections(model, data.validation(0).tokens.to(device)));
     return result;
 }
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <optional>
 
 #include "framework/core/error.h"
@@ -50,9 +49,26 @@ std::string text_in_line(MetricKey metric, double value) {
     return number_text(metric->line, metric->factor * value);
 }
 
+std::optional<MetricKey> metric_named(const char* name) {
+    for (const MetricKey metric : all_metrics())
+        if (name && std::string_view(name) == metric->name) return metric;
+    return std::nullopt;
+}
+
+bool stands_beside_another(MetricKey metric) {
+    return !metrics_that([&](const Metric& other) {
+                return metric_named(other.chance) == metric || metric_named(other.oracle) == metric;
+            }).empty();
+}
+
 void Measurement::set_layers(MetricKey metric, std::vector<double> by_layer) {
-    const double sum = std::accumulate(by_layer.begin(), by_layer.end(), 0.0);
-    (*this)[metric] = by_layer.empty() ? NAN : sum / static_cast<double>(by_layer.size());
+    double sum = 0, count = 0;
+    for (const double value : by_layer) {
+        if (std::isnan(value)) continue;
+        sum += value;
+        count += 1;
+    }
+    (*this)[metric] = sum / count;  // of none NaN
     layers_[metric.index()] = std::move(by_layer);
 }
 
@@ -69,6 +85,52 @@ void Measurement::add(const Measurement& other) {
         layers_.erase(metric.index());
         if (!other.layers(metric).empty()) layers_[metric.index()] = other.layers(metric);
     }
+}
+
+Measurement measurement_of_layers(const std::vector<Measurement>& layers) {
+    Measurement all;
+    for (const MetricKey metric : all_metrics()) {
+        std::vector<double> values;
+        values.reserve(layers.size());
+        for (const Measurement& layer : layers) values.push_back(layer[metric]);
+        if (!std::all_of(values.begin(), values.end(), [](double v) { return std::isnan(v); }))
+            all.set_layers(metric, std::move(values));
+    }
+    return all;
+}
+
+namespace {
+
+// " (chance 0.690)", where that number is not in the line itself.
+std::string chance_in_line(MetricKey metric, const Measurement& measured) {
+    const std::optional<MetricKey> chance = metric_named(metric->chance);
+    return !chance || (*chance)->line || std::isnan(measured[*chance])
+               ? ""
+               : fmt::format(" (chance {:.3f})", measured[*chance]);
+}
+
+std::string line_of(const Measurement& measured, bool of_selections, const char* separator) {
+    std::vector<std::string> parts;
+    for (const MetricKey metric : evaluation_metrics())
+        if (metric->line && metric->sparse_only == of_selections && !std::isnan(measured[metric]))
+            parts.push_back(text_in_line(metric, measured[metric]) + chance_in_line(metric, measured));
+    return fmt::format("{}", fmt::join(parts, separator));
+}
+
+}  // namespace
+
+std::string model_line(const Measurement& measured) {
+    return line_of(measured, false, " | ");
+}
+
+std::string selection_line(const Measurement& measured) {
+    return line_of(measured, true, ", ");
+}
+
+Measurement TrainingHistory::last_evaluation() const {
+    Measurement measured;
+    for (const MetricKey metric : evaluation_metrics()) measured[metric] = last(metric);
+    return measured;
 }
 
 double TrainingHistory::last(MetricKey metric) const {

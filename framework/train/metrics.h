@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,12 +28,16 @@ struct Metric {
     double factor = 1;
     int decimals = 4;
     const char* tag = nullptr;   // of TensorBoard; null: not in the logs
-    const char* line = nullptr;  // in the line of an evaluation, such as "val {:.4f}"; null: not there
+    const char* line = nullptr;  // in the lines of an evaluation, such as "val {:.4f}"; null: not there
     Kept kept = Kept::nowhere;
     // The number is the mean of one number a layer, and those are kept at each evaluation under this key.
     const char* layers = nullptr;
     OfRun of_run = OfRun::nothing;
     bool sparse_only = false;
+    // The metrics that a reader needs to judge this one: what random keys and what the best keys would give.
+    // Where this one is drawn or printed, they are.
+    const char* chance = nullptr;
+    const char* oracle = nullptr;  // null beside a chance: 1
     bool optional = false;  // files may lack it (older ones do): it is left out where it was never measured
 };
 
@@ -77,6 +82,20 @@ inline constexpr Metric metric_table[] = {
      .line = "perplexity {:.2f}",
      .kept = Kept::each_evaluation,
      .of_run = OfRun::last},
+    // Of the tokens whose query may read every earlier key in every layer (t < k, the smallest k), and of the
+    // others.
+    {.name = "val_loss_below_k",
+     .title = "validation loss below k",
+     .unit = "nats",
+     .tag = "val/loss_below_k",
+     .kept = Kept::each_evaluation,
+     .optional = true},
+    {.name = "val_loss_from_k",
+     .title = "validation loss from k on",
+     .unit = "nats",
+     .tag = "val/loss_from_k",
+     .kept = Kept::each_evaluation,
+     .optional = true},
     {.name = "time_per_step",
      .title = "time per step",
      .unit = "ms",
@@ -97,8 +116,21 @@ inline constexpr Metric metric_table[] = {
      .tag = "indexer/kl",
      .line = "KL {:.4f}",
      .kept = Kept::each_evaluation,
+     .layers = "layer_kl",
      .of_run = OfRun::last,
      .sparse_only = true},
+    // 1 - KL / KL of the uniform distribution over the same keys: 0 when scores say nothing, 1 when they say
+    // all, negative when they mislead.
+    {.name = "indexer_captured",
+     .title = "KL captured",
+     .decimals = 3,
+     .tag = "indexer/captured",
+     .line = "captured {:.3f}",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_captured",
+     .of_run = OfRun::last,
+     .sparse_only = true,
+     .optional = true},
     {.name = "indexer_recall",
      .title = "recall",
      .decimals = 3,
@@ -107,7 +139,8 @@ inline constexpr Metric metric_table[] = {
      .kept = Kept::each_evaluation,
      .layers = "layer_recall",
      .of_run = OfRun::last,
-     .sparse_only = true},
+     .sparse_only = true,
+     .chance = "indexer_chance"},
     {.name = "indexer_covered_mass",
      .title = "covered mass",
      .decimals = 3,
@@ -116,13 +149,109 @@ inline constexpr Metric metric_table[] = {
      .kept = Kept::each_evaluation,
      .layers = "layer_covered_mass",
      .of_run = OfRun::last,
-     .sparse_only = true},
+     .sparse_only = true,
+     .chance = "indexer_chance",
+     .oracle = "indexer_oracle_mass"},
+    // Recall and covered mass of random keys, and the covered mass of the best ones (their recall is 1).
+    {.name = "indexer_chance",
+     .title = "chance",
+     .decimals = 3,
+     .tag = "indexer/chance",
+     .line = "chance {:.3f}",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_chance",
+     .of_run = OfRun::last,
+     .sparse_only = true,
+     .optional = true},
+    {.name = "indexer_oracle_mass",
+     .title = "oracle mass",
+     .decimals = 3,
+     .tag = "indexer/oracle_mass",
+     .line = "oracle mass {:.3f}",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_oracle_mass",
+     .of_run = OfRun::last,
+     .sparse_only = true,
+     .optional = true},
+    // 0: random keys, 1: the best ones; of the queries that have a choice.
+    {.name = "indexer_recall_above_chance",
+     .title = "recall above chance",
+     .decimals = 3,
+     .tag = "indexer/recall_above_chance",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_recall_above_chance",
+     .of_run = OfRun::last,
+     .sparse_only = true,
+     .optional = true},
+    {.name = "indexer_mass_above_chance",
+     .title = "mass above chance",
+     .decimals = 3,
+     .tag = "indexer/mass_above_chance",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_mass_above_chance",
+     .of_run = OfRun::last,
+     .sparse_only = true,
+     .optional = true},
+    {.name = "attention_entropy",
+     .title = "entropy of attention",
+     .unit = "nats",
+     .decimals = 3,
+     .tag = "indexer/attention_entropy",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_entropy",
+     .sparse_only = true,
+     .optional = true},
+    // Of the queries that have a choice, as what follows.
     {.name = "indexer_precision_recall",  // not with fp32
      .title = "recall of float32's keys",
      .tag = "indexer/precision_recall",
      .line = "recall of float32's keys {:.4f}",
      .kept = Kept::each_evaluation,
      .sparse_only = true,
+     .chance = "indexer_chance_of_choices",
+     .optional = true},
+    {.name = "indexer_chance_of_choices",
+     .title = "chance of queries with a choice",
+     .decimals = 3,
+     .tag = "indexer/chance_of_choices",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_chance_of_choices",
+     .sparse_only = true,
+     .optional = true},
+    {.name = "selection_ties",
+     .title = "ties among selected keys",
+     .decimals = 3,
+     .tag = "selection/ties",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_ties",
+     .sparse_only = true,
+     .optional = true},
+    {.name = "selection_first_key",
+     .title = "queries that keep key 0",
+     .decimals = 3,
+     .tag = "selection/first_key",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_first_key",
+     .sparse_only = true,
+     .chance = "indexer_chance_of_choices",
+     .optional = true},
+    {.name = "selection_query_overlap",
+     .title = "overlap of successive queries",
+     .decimals = 3,
+     .tag = "selection/query_overlap",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_query_overlap",
+     .sparse_only = true,
+     .chance = "indexer_chance_of_choices",
+     .optional = true},
+    {.name = "selection_layer_overlap",
+     .title = "overlap with other layers",
+     .decimals = 3,
+     .tag = "selection/layer_overlap",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_overlap",
+     .sparse_only = true,
+     .chance = "indexer_chance_of_choices",
      .optional = true},
     // Of every step of the stage that trains the language model, and of the indexer's warm-up.
     {.name = "step_loss", .title = "loss", .unit = "nats", .kept = Kept::each_step},
@@ -155,6 +284,9 @@ std::vector<MetricKey> logged_metrics();
 std::vector<MetricKey> run_metrics();                      // what a study compares
 std::string column_title(MetricKey metric);                // "time per step, ms"
 std::string text_in_line(MetricKey metric, double value);  // "accuracy 25.95 %"
+// The metric of a name that another one's line in the table gives; nothing for null.
+std::optional<MetricKey> metric_named(const char* name);
+bool stands_beside_another(MetricKey metric);  // it is the chance or the oracle of one
 
 // What one step, evaluation or run measured. NaN: it was not.
 class Measurement {
@@ -162,7 +294,7 @@ class Measurement {
     Measurement() { values_.fill(NAN); }
     double operator[](MetricKey metric) const { return values_[metric.index()]; }
     double& operator[](MetricKey metric) { return values_[metric.index()]; }
-    // One number a layer; the metric itself becomes their mean.
+    // One number a layer; the metric itself becomes the mean of those that are not NaN.
     void set_layers(MetricKey metric, std::vector<double> by_layer);
     const std::vector<double>& layers(MetricKey metric) const;
     void add(const Measurement& other);  // what `other` measured
@@ -171,6 +303,14 @@ class Measurement {
     std::array<double, metric_count> values_;
     std::map<size_t, std::vector<double>> layers_;  // by the metric's index: most have none
 };
+
+// One Measurement a layer in, theirs by layer out: of each metric that some layer measured.
+Measurement measurement_of_layers(const std::vector<Measurement>& layers);
+
+// What an evaluation says on the terminal, as far as it was measured: of the language model ("train 4.1203 |
+// val 4.2031"), or of the selections ("KL 0.0123, recall 0.902, chance 0.845"; empty for a classic model).
+std::string model_line(const Measurement& measured);
+std::string selection_line(const Measurement& measured);
 
 // A whole training. Series of one kind (Kept) have one length, or none where nothing was measured; NaN stands
 // for single evaluations that did not measure what others did.
@@ -189,6 +329,7 @@ class TrainingHistory {
     std::vector<std::vector<double>>& layers(MetricKey metric) { return layers_[metric.index()]; }
 
     double last(MetricKey metric) const;  // NaN when it was never measured
+    Measurement last_evaluation() const;
     void note_evaluation(int64_t step, const Measurement& measured);
     Measurement of_run() const;  // the numbers that a study compares
 

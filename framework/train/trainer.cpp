@@ -472,11 +472,9 @@ class TrainingSession {
         m["time_per_step"] = seconds_since_evaluation_ / static_cast<double>(steps_since_evaluation_);
         keep_if_best(m["val_loss"]);
         history_.note_evaluation(step_, m);
-        std::string text =
-            fmt::format("{} {}/{}", name_of(stages_[stage_].kind), step_, stages_[stage_].steps);
-        for (const MetricKey metric : evaluation_metrics())
-            if (metric->line && !std::isnan(m[metric])) text += " | " + text_in_line(metric, m[metric]);
-        progress.line(text);
+        progress.line(fmt::format("{} {}/{} | {}", name_of(stages_[stage_].kind), step_,
+                                  stages_[stage_].steps, model_line(m)));
+        if (const std::string text = selection_line(m); !text.empty()) progress.line("    " + text);
         log_->append({.stage = stages_[stage_].kind, .step = step_, .numbers = m});
         due_.reset();
         evaluation_seconds_per_step_ = seconds_since(start) / static_cast<double>(run_.config.eval_every);

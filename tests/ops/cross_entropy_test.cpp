@@ -35,6 +35,11 @@ DEVICE_TEST_CASE("cross_entropy: value against the formula", device) {
                   doctest::Approx(want).epsilon(1e-5));
             CHECK(score_predictions(logits.to(device), targets).total_loss ==
                   doctest::Approx(want * static_cast<double>(N)).epsilon(1e-10));
+            const Tensor losses = score_predictions(logits.to(device), targets).losses.to(Device{});
+            for (int64_t n = 0; n < N; ++n)
+                CHECK(
+                    losses.data<double>()[n] ==
+                    doctest::Approx(slow_loss(logits.rows(n, n + 1), tokens.rows(n, n + 1))).epsilon(1e-10));
         }
 }
 

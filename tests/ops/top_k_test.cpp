@@ -157,7 +157,7 @@ TEST_CASE("common_keys: as many as the intersection of the two sets has") {
                 std::vector<int32_t> both;
                 std::set_intersection(rows[0].begin(), rows[0].end(), rows[1].begin(), rows[1].end(),
                                       std::back_inserter(both));
-                CHECK(common_keys(rows[0].data(), rows[1].data(), n) == std::ssize(both));
+                CHECK(common_keys(rows[0].data(), n, rows[1].data(), n) == std::ssize(both));
             }
 }
 

@@ -5,8 +5,11 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "framework/attention/selection/selection_recall.h"
+#include "framework/autograd/autograd.h"
 #include "framework/core/error.h"
 #include "framework/io/json_file.h"
+#include "framework/ops/cross_entropy/cross_entropy.h"
 #include "tests/support/source_dir.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/testing.h"
@@ -136,10 +139,57 @@ TEST_CASE("selection statistics: counted from the patterns themselves") {
           static_cast<int64_t>(excerpt().windows().validation.size()));
 }
 
-TEST_CASE("chance: what random keys would reach") {
-    CHECK(chance_share(4, 2, 0) == doctest::Approx((1 + 1 + 2.0 / 3 + 0.5) / 4));
-    CHECK(chance_share(4, 2, 2) == doctest::Approx((2.0 / 3 + 0.5) / 2));
-    CHECK(chance_share(3, 9, 0) == 1);
+TEST_CASE("selection statistics: chance, oracle, repetition and loss, from selections and logits") {
+    const Transformer model(tiny("sparse"), ParameterInit{.std = 0.3});
+    const int64_t windows = 3, length = 17, k = 5;
+    const SelectionStatistics s = selection_statistics(model, excerpt(), windows);
+    double chance = 0, chance_of_choices = 0;
+    for (int t = 0; t < length; ++t) {
+        chance += std::min(1.0, double(k) / (t + 1)) / length;
+        if (t >= k) chance_of_choices += double(k) / (t + 1) / (length - k);
+    }
+    std::vector<double> losses(length, 0.0), overlap(4, 0.0);
+    for (int64_t i = 0; i < windows; ++i) {
+        const Tensor tokens = validation_sample(excerpt(), i).tokens;
+        std::vector<Selection> selections;
+        ForwardOptions options{.stage = AttentionStage::dense};
+        options.observe = [&](int64_t, const AttentionTrace& t) { selections.push_back(t.select()); };
+        model.forward(tokens, options);
+        for (size_t a = 0; a < 2; ++a)
+            for (size_t b = 0; b < 2; ++b)
+                overlap[2 * a + b] += selection_recall(selections[b], selections[a]) / double(windows);
+        // The last token's target lies behind the sample: it is left out below.
+        const Tensor logits = model.forward(tokens, {}).logits;
+        for (int64_t t = 0; t + 1 < length; ++t)
+            losses[size_t(t)] +=
+                cross_entropy(logits.rows(t, t + 1), tokens.alias({length}).rows(t + 1, t + 2)).item() /
+                double(windows);
+    }
+    REQUIRE(s.loss_by_position.size() == length);
+    for (size_t t = 0; t + 1 < length; ++t)
+        CHECK(s.loss_by_position[t] == doctest::Approx(losses[t]).epsilon(1e-5));
+    for (size_t a = 0; a < 2; ++a) {
+        const LayerSelections& layer = s.layers[a];
+        INFO("layer " << a);
+        CHECK(layer.chance == doctest::Approx(chance).epsilon(1e-12));
+        CHECK(layer.chance_of_choices == doctest::Approx(chance_of_choices).epsilon(1e-12));
+        for (size_t b = 0; b < 2; ++b)
+            CHECK(s.layer_overlap[a][b] == doctest::Approx(overlap[2 * a + b]).epsilon(1e-12));
+        CHECK(s.layer_overlap[a][a] == doctest::Approx(1));
+        for (const auto& values :
+             {layer.oracle_mass, layer.entropy, layer.recall_above_chance, layer.mass_above_chance,
+              layer.ties, layer.first_key, layer.query_overlap, layer.oracle_mass_of_choices})
+            CHECK(values.size() == windows);
+        for (size_t i = 0; i < windows; ++i) {
+            CHECK(
+                layer.recall_above_chance[i] ==
+                doctest::Approx((layer.recall_of_choices[i] - chance_of_choices) / (1 - chance_of_choices)));
+            CHECK(layer.mass_above_chance[i] ==
+                  doctest::Approx((layer.covered_mass_of_choices[i] - chance_of_choices) /
+                                  (layer.oracle_mass_of_choices[i] - chance_of_choices)));
+            CHECK(layer.covered_mass[i] <= layer.oracle_mass[i]);
+        }
+    }
 }
 
 TEST_CASE("attention figures: all files, and JSON with mean and spread") {
@@ -157,10 +207,15 @@ TEST_CASE("attention figures: all files, and JSON with mean and spread") {
     write_selection_statistics(selection_statistics(sparse, excerpt(), 6), out);
     const auto json = read_json(out + "/attention_statistics.json");
     CHECK(json.at("windows") == 6);
+    CHECK(json.at("loss_by_position").size() == 17);
+    CHECK(json.at("layer_overlap").size() == 2);
+    CHECK(json.at("layer_overlap")[0].size() == 2);
     REQUIRE(json.at("layers").size() == 2);
     for (const auto& layer : json.at("layers")) {
-        for (const char* measure : {"sparsity", "recall", "covered_mass", "recall_of_choices",
-                                    "covered_mass_of_choices", "coverage", "distance"})
+        for (const char* measure :
+             {"sparsity", "recall", "covered_mass", "recall_of_choices", "covered_mass_of_choices",
+              "oracle_mass", "oracle_mass_of_choices", "recall_above_chance", "mass_above_chance", "entropy",
+              "ties", "first_key", "query_overlap", "coverage", "distance"})
             for (const char* key : {"count", "mean", "std", "min", "median", "max"})
                 CHECK_MESSAGE(layer.at(measure).contains(key), measure);
         CHECK(layer.at("sparsity").at("mean").get<double>() ==
@@ -184,5 +239,8 @@ TEST_CASE("attention figures: when every key is read there is nothing to count, 
     write_selection_statistics(s, folder.path().string());
     const auto layer = read_json(folder / "attention_statistics.json").at("layers").at(0);
     CHECK(layer.at("distance") == nlohmann::ordered_json{{"count", 0}});
+    CHECK(layer.at("recall_above_chance") == nlohmann::ordered_json{{"count", 0}});
+    CHECK(layer.at("chance") == 1);
+    CHECK(layer.at("chance_of_choices").is_null());
     CHECK(std::filesystem::file_size(folder / "attention_statistics.png") > 1000);
 }

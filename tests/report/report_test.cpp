@@ -32,6 +32,8 @@ TrainingHistory history(double loss, bool sparse) {
     h["learning_rate"] = h["grad_norm"] = {0.003, 0.002, 0.001};
     h.training_seconds = 4;
     h.peak_memory_bytes = 100 << 20;
+    h["val_loss_below_k"] = {loss + 3, loss + 2, loss + 1};
+    h["val_loss_from_k"] = {loss + 2, loss + 1, loss + 0.25};
     if (sparse)
         h["indexer_kl"] = {0.3, 0.2, 0.1}, h["indexer_recall"] = h["indexer_covered_mass"] = {0.5, 0.6, 0.7};
     return h;
@@ -144,13 +146,46 @@ TEST_CASE("report: a whole folder becomes one page with all pictures, tables and
     const std::string html = report_html(results.root);
     CHECK(count_of(html, "<img src=\"data:image/png;base64,") == pictures.size());
     CHECK(!holds(html, "not complete"));
-    for (const char* part : {"2.5000 → 2.7500", "+10.00 %", "1.500", "not met", "0.500 ± 0.100", "n_layers",
-                             "--preset small", "--classic_steps 30", "random would reach 0.400"})
+    for (const char* part :
+         {"2.5000 → 2.7500", "+10.00 %", "1.500", "not met", "0.500 ± 0.100", "n_layers", "--preset small",
+          "--classic_steps 30", "random would reach 0.400", "… of positions from k on", "+11.11 %"})
         CHECK_MESSAGE(holds(html, part), part);
     CHECK(holds(html, "--results_dir &#39;" + results.root + "&#39;"));
     CHECK(count_of(html, "<table>") == count_of(html, "</table>"));
     CHECK(!holds(html, "http://"));
     CHECK(!holds(html, "https://"));
+}
+
+// The file of an earlier version has no such numbers; a layer without a choice has none, either.
+TEST_CASE("report: recall and mass stand between chance and oracle, as far as the file has them") {
+    const Results results;
+    const std::string old = report_html(results.root);
+    CHECK(!holds(old, "recall above chance"));
+    CHECK(!holds(old, "oracle's mass</th>"));
+    Json json = statistics();
+    json["layers"].push_back(json["layers"][0]);
+    Json &first = json["layers"][0], &second = json["layers"][1];
+    second["layer"] = 1;
+    first["chance"] = 0.845, first["chance_of_choices"] = 0.691;
+    second["chance"] = 1, second["chance_of_choices"] = nullptr;
+    for (Json* layer : {&first, &second})
+        for (const char* measure :
+             {"oracle_mass", "recall_above_chance", "mass_above_chance", "entropy", "ties"})
+            (*layer)[measure] = {{"count", 0}};
+    first["recall_above_chance"] = {{"count", 4}, {"mean", 0.123}, {"std", 0.045}};
+    write_json_atomic(results / "comparison/attention_statistics.json", json);
+    const std::string html = report_html(results.root);
+    for (const char* part : {"recall above chance", "0.123 ± 0.045", "0.845", "0.691", "mass above chance"})
+        CHECK_MESSAGE(holds(html, part), part);
+    // Not measured in the first layer alone: the file is damaged, and says where.
+    first.erase("ties");
+    write_json_atomic(results / "comparison/attention_statistics.json", json);
+    check_refused(results.root, "has no /layers/0/ties/count");
+    // What every version has is never left out in silence.
+    Json lacking = statistics();
+    lacking["layers"][0].erase("recall");
+    write_json_atomic(results / "comparison/attention_statistics.json", lacking);
+    check_refused(results.root, "has no /layers/0/recall/count");
 }
 
 TEST_CASE("report: says what trained the models") {

@@ -108,14 +108,28 @@ double kl_of_layer(const AttentionTrace& trace) {
     return kl;
 }
 
+// The sum over rows of KL(attention || uniform), both over the selected keys: log n less attention's entropy.
+double uniform_kl_of_layer(const AttentionTrace& trace) {
+    double kl = 0;
+    for (int64_t b = 0; b < trace.q.dim(0); ++b)
+        for (int64_t t = 0; t < length; ++t) {
+            const std::vector<int32_t> keys = chosen(trace.selection, b, t);
+            kl += std::log(static_cast<double>(keys.size()));
+            for (const double p : attention_of(trace, b, t, keys)) kl += p * std::log(p);
+        }
+    return kl;
+}
+
+// Means over rows; above chance: over the rows that have a choice.
 struct Quality {
-    double recall = 0, covered = 0;  // means over rows
+    double recall = 0, covered = 0, chance = 0, oracle = 0, entropy = 0;
+    double recall_above_chance = 0, mass_above_chance = 0;
 };
 
 Quality quality_of_layer(const AttentionTrace& trace) {
     const Selection selection = trace.select();
-    const int64_t rows = trace.q.dim(0) * length;
-    Quality quality;
+    const auto rows = static_cast<double>(trace.q.dim(0) * length);
+    Quality quality, choices;
     for (int64_t b = 0; b < trace.q.dim(0); ++b)
         for (int64_t t = 0; t < length; ++t) {
             std::vector<int32_t> all(static_cast<size_t>(t + 1));
@@ -123,13 +137,24 @@ Quality quality_of_layer(const AttentionTrace& trace) {
             const std::vector<double> p = attention_of(trace, b, t, all);
             const std::vector<int32_t> keys = chosen(selection, b, t),
                                        best = oracle_top(p.data(), t + 1, top_k);
-            double common = 0;
+            Quality row;
             for (const int32_t s : keys) {
-                common += static_cast<double>(std::count(best.begin(), best.end(), s));
-                quality.covered += p[static_cast<size_t>(s)] / static_cast<double>(rows);
+                row.recall += static_cast<double>(std::count(best.begin(), best.end(), s)) /
+                              static_cast<double>(keys.size());
+                row.covered += p[static_cast<size_t>(s)];
             }
-            quality.recall += common / static_cast<double>(keys.size()) / static_cast<double>(rows);
+            for (const int32_t s : best) row.oracle += p[static_cast<size_t>(s)];
+            row.chance = std::min(1.0, static_cast<double>(top_k) / static_cast<double>(t + 1));
+            for (const double share : p) quality.entropy -= share * std::log(share) / rows;
+            for (double Quality::*part :
+                 {&Quality::recall, &Quality::covered, &Quality::oracle, &Quality::chance}) {
+                quality.*part += row.*part / rows;
+                if (t >= top_k) choices.*part += row.*part;
+            }
         }
+    const double count = static_cast<double>(trace.q.dim(0) * (length - top_k));
+    quality.recall_above_chance = (choices.recall - choices.chance) / (count - choices.chance);
+    quality.mass_above_chance = (choices.covered - choices.chance) / (choices.oracle - choices.chance);
     return quality;
 }
 
@@ -146,11 +171,15 @@ TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also
             INFO(name_of(attention) << ", " << batches << " batches (0: all)");
             Scores scores;
             double kl = 0;
+            std::vector<double> layer_kl(2), layer_uniform_kl(2);
             for (int64_t i = 0; i < (batches ? batches : data.validation_batches()); ++i) {
                 const Batch batch = data.validation(i);
                 ForwardOptions options;
                 if (model.config().is_sparse())
-                    options.observe = [&](int64_t, const AttentionTrace& t) { kl += kl_of_layer(t); };
+                    options.observe = [&](int64_t layer, const AttentionTrace& t) {
+                        layer_kl[static_cast<size_t>(layer)] += kl_of_layer(t);
+                        layer_uniform_kl[static_cast<size_t>(layer)] += uniform_kl_of_layer(t);
+                    };
                 add_rows(model.forward(batch.tokens, options).logits, batch.targets, scores);
             }
             const Measurement e = evaluate(model, data, batches);
@@ -160,10 +189,17 @@ TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also
             CHECK(e["val_accuracy"] == static_cast<double>(scores.right) / tokens);
             CHECK(e["val_perplexity"] == doctest::Approx(std::exp(loss)).epsilon(1e-5));
             if (!model.config().is_sparse()) {
-                CHECK(std::isnan(e["indexer_kl"]));
+                for (const MetricKey metric : all_metrics())
+                    if (metric->sparse_only) CHECK(std::isnan(e[metric]));
                 continue;
             }
-            kl /= tokens * static_cast<double>(model.config().n_layers);
+            REQUIRE(e.layers("indexer_captured").size() == 2);
+            for (size_t l = 0; l < 2; ++l) {
+                CHECK(e.layers("indexer_kl")[l] == doctest::Approx(layer_kl[l] / tokens).epsilon(1e-4));
+                CHECK(e.layers("indexer_captured")[l] ==
+                      doctest::Approx(1 - layer_kl[l] / layer_uniform_kl[l]).epsilon(1e-4));
+                kl += layer_kl[l] / (2 * tokens);
+            }
             CHECK(kl > 0.01);
             CHECK(e["indexer_kl"] == doctest::Approx(kl).epsilon(1e-4));
         }
@@ -185,9 +221,145 @@ TEST_CASE("evaluate: recall and covered mass by layer, of the dense stage on the
         CHECK(layers[i].covered < 0.95);
         CHECK(e.layers("indexer_recall")[i] == doctest::Approx(layers[i].recall).epsilon(1e-9));
         CHECK(e.layers("indexer_covered_mass")[i] == doctest::Approx(layers[i].covered).epsilon(1e-5));
+        CHECK(e.layers("indexer_chance")[i] == doctest::Approx(layers[i].chance).epsilon(1e-12));
+        CHECK(e.layers("indexer_oracle_mass")[i] == doctest::Approx(layers[i].oracle).epsilon(1e-5));
+        CHECK(e.layers("attention_entropy")[i] == doctest::Approx(layers[i].entropy).epsilon(1e-5));
+        CHECK(e.layers("indexer_recall_above_chance")[i] ==
+              doctest::Approx(layers[i].recall_above_chance).epsilon(1e-9));
+        CHECK(e.layers("indexer_mass_above_chance")[i] ==
+              doctest::Approx(layers[i].mass_above_chance).epsilon(1e-4));
     }
     CHECK(e["indexer_recall"] == doctest::Approx((layers[0].recall + layers[1].recall) / 2));
     CHECK(e["indexer_covered_mass"] == doctest::Approx((layers[0].covered + layers[1].covered) / 2));
+}
+
+namespace {
+
+// Of the keys `of`, the share among `keys`.
+double share_in(const std::vector<int32_t>& of, const std::vector<int32_t>& keys) {
+    double found = 0;
+    for (const int32_t s : of) found += static_cast<double>(std::count(keys.begin(), keys.end(), s));
+    return found / static_cast<double>(of.size());
+}
+
+// The mean over queries with a choice.
+template <class Share>
+double mean_over_choices(const Share& share) {
+    double sum = 0;
+    for (int64_t b = 0; b < batch_rows; ++b)
+        for (int64_t t = top_k; t < length; ++t) sum += share(b, t);
+    return sum / static_cast<double>(batch_rows * (length - top_k));
+}
+
+double tied_share_of_layer(const AttentionTrace& trace, const Selection& selection) {
+    const IndexerOperands& operands = *trace.indexer_operands();
+    const IndexerInput indexer{operands.q.to(DType::float64), operands.k.to(DType::float64),
+                               operands.w.to(DType::float64)};
+    return mean_over_choices([&](int64_t b, int64_t t) {
+        std::vector<double> scores;
+        for (const int32_t s : chosen(selection, b, t))
+            scores.push_back(oracle_score(indexer, operands.scale, b, t, s));
+        double tied = 0;
+        for (const double score : scores) tied += std::count(scores.begin(), scores.end(), score) > 1;
+        return tied / static_cast<double>(scores.size());
+    });
+}
+
+}  // namespace
+
+TEST_CASE("evaluate: what selections repeat, by layer, on the first batch") {
+    const NoGrad guard;
+    ExperimentConfig config = tiny(AttentionKind::sparse);
+    config.model.n_layers = 3;
+    const Transformer model(config.model, lively);
+    std::vector<Selection> selections;
+    std::vector<double> ties;
+    ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
+    options.observe = [&](int64_t, const AttentionTrace& t) {
+        selections.push_back(t.select());
+        ties.push_back(tied_share_of_layer(t, selections.back()));
+    };
+    model.forward(short_text().validation(0).tokens, options);
+    const Measurement e = evaluate(model, short_text(), 1);
+    CHECK(*std::max_element(ties.begin(), ties.end()) > 0.01);
+    for (size_t l = 0; l < 3; ++l) {
+        const auto keys = [&](int64_t b, int64_t t) { return chosen(selections[l], b, t); };
+        const auto overlap_with = [&](size_t other) {
+            return mean_over_choices(
+                [&](int64_t b, int64_t t) { return share_in(chosen(selections[other], b, t), keys(b, t)); });
+        };
+        const auto check = [&](MetricKey metric, double want) {
+            INFO(metric->name << ", layer " << l);
+            CHECK(e.layers(metric)[l] == doctest::Approx(want).epsilon(1e-9));
+        };
+        check("selection_ties", ties[l]);
+        check("selection_first_key",
+              mean_over_choices([&](int64_t b, int64_t t) { return share_in({0}, keys(b, t)); }));
+        check("selection_query_overlap",
+              mean_over_choices([&](int64_t b, int64_t t) { return share_in(keys(b, t - 1), keys(b, t)); }));
+        check("selection_layer_overlap", (overlap_with((l + 1) % 3) + overlap_with((l + 2) % 3)) / 2);
+        check("indexer_chance_of_choices", mean_over_choices([](int64_t, int64_t t) {
+                  return static_cast<double>(top_k) / static_cast<double>(t + 1);
+              }));
+    }
+}
+
+TEST_CASE("evaluate: the loss below k and from k on, of both variants") {
+    const Dataset& data = short_text();
+    const NoGrad guard;
+    for (const AttentionKind attention : {AttentionKind::classic, AttentionKind::sparse}) {
+        ExperimentConfig config = tiny(attention);
+        config.model.sparse_top_k = PerLayer({top_k + 5, top_k});
+        const Transformer model(config.model, lively);
+        Scores below, above;
+        for (int64_t i = 0; i < data.validation_batches(); ++i) {
+            const Batch batch = data.validation(i);
+            const Tensor logits = model.forward(batch.tokens, {}).logits,
+                         targets = batch.targets.alias({batch.targets.numel()});
+            for (int64_t row = 0; row < targets.numel(); ++row)
+                add_rows(logits.rows(row, row + 1), targets.rows(row, row + 1),
+                         row % length < top_k ? below : above);
+        }
+        const Measurement e = evaluate(model, data, 0);
+        const auto tokens = [](const Scores& s) { return static_cast<double>(s.tokens); };
+        CHECK(e["val_loss_below_k"] == doctest::Approx(below.loss / tokens(below)).epsilon(1e-6));
+        CHECK(e["val_loss_from_k"] == doctest::Approx(above.loss / tokens(above)).epsilon(1e-6));
+        CHECK(std::abs(e["val_loss_below_k"] - e["val_loss_from_k"]) > 1e-4);
+    }
+}
+
+// A layer without a choice has nothing above chance, and takes no part in the mean over layers.
+TEST_CASE("evaluate: k of all keys in one layer, in every layer") {
+    const NoGrad guard;
+    ExperimentConfig config = tiny(AttentionKind::sparse);
+    config.model.sparse_top_k = PerLayer({length + 3, 2});
+    const Measurement one = evaluate(Transformer(config.model, lively), short_text(), 1);
+    CHECK(std::isnan(one.layers("indexer_recall_above_chance")[0]));
+    CHECK(one["indexer_recall_above_chance"] == one.layers("indexer_recall_above_chance")[1]);
+    CHECK(one.layers("indexer_chance")[0] == 1);
+    config.model.sparse_top_k = length;
+    const Measurement none = evaluate(Transformer(config.model, lively), short_text(), 1);
+    CHECK(std::isnan(none["indexer_recall_above_chance"]));
+    CHECK(std::isnan(none["indexer_mass_above_chance"]));
+    CHECK(none.layers("indexer_mass_above_chance").empty());
+    CHECK(none["indexer_recall"] == 1);
+    CHECK(none["indexer_oracle_mass"] == 1);
+    CHECK(none["indexer_captured"] < 1);
+    CHECK(std::isnan(none["selection_ties"]));
+    CHECK(std::isnan(none["selection_query_overlap"]));
+    CHECK(std::isnan(none["val_loss_from_k"]));
+    CHECK(none["val_loss_below_k"] == doctest::Approx(none["val_loss"]).epsilon(1e-6));
+}
+
+TEST_CASE("evaluate: a selector without an indexer is judged, but has no KL") {
+    const NoGrad guard;
+    ExperimentConfig config = tiny(AttentionKind::sparse);
+    config.model.selector = "recent";
+    const Measurement e = evaluate(Transformer(config.model, lively), short_text(), 1);
+    CHECK(std::isnan(e["indexer_kl"]));
+    CHECK(std::isnan(e["indexer_captured"]));
+    CHECK(std::isfinite(e["indexer_recall_above_chance"]));
+    CHECK(e["indexer_chance"] < 1);
 }
 
 namespace {

@@ -41,6 +41,33 @@ TEST_CASE("metrics: one name, one key and one tag each") {
     CHECK(text_in_line("val_accuracy", 0.2595) == "accuracy 25.95 %");
 }
 
+TEST_CASE("metrics: what stands beside a number that chance would reach in part") {
+    for (const MetricKey metric : all_metrics()) {
+        INFO(metric->name);
+        for (const char* beside : {metric->chance, metric->oracle})
+            CHECK(metric_named(beside).has_value() == (beside != nullptr));
+    }
+    CHECK(metric_named(MetricKey("indexer_recall")->chance) == MetricKey("indexer_chance"));
+    CHECK(!metric_named("indexer_rekall"));
+}
+
+// Raw numbers have chance and oracle beside them, and no line wraps in a terminal of 100 columns.
+TEST_CASE("metrics: the lines of an evaluation") {
+    Measurement m = evaluation(4.0876);
+    CHECK(model_line(m) == "train 5.0876 | val 4.0876 | accuracy 25.00 % | perplexity 50.00 | 41 ms/step");
+    CHECK(selection_line(m).empty());
+    m["indexer_kl"] = 0.0123, m["indexer_captured"] = 0.812;
+    m["indexer_recall"] = 0.902, m["indexer_covered_mass"] = 0.877;
+    m["indexer_chance"] = 0.845, m["indexer_oracle_mass"] = 0.914;
+    CHECK(selection_line(m) ==
+          "KL 0.0123, captured 0.812, recall 0.902, covered mass 0.877, chance 0.845, "
+          "oracle mass 0.914");
+    CHECK(selection_line(m).size() <= 96);
+    m["indexer_precision_recall"] = 0.9987, m["indexer_chance_of_choices"] = 0.69;
+    CHECK(selection_line(m).ends_with(", recall of float32's keys 0.9987 (chance 0.690)"));
+    CHECK(model_line(m).size() <= 83);  // behind "sparse 3000/3000 | "
+}
+
 TEST_CASE("metrics: a number by layer is its mean, and both are kept") {
     Measurement m = evaluation(4);
     CHECK(std::isnan(m["indexer_recall"]));
@@ -48,6 +75,8 @@ TEST_CASE("metrics: a number by layer is its mean, and both are kept") {
     m.set_layers("indexer_precision_recall", {});
     CHECK(m["indexer_recall"] == 0.625);
     CHECK(std::isnan(m["indexer_precision_recall"]));
+    m.set_layers("indexer_captured", {NAN, 0.25, 0.5});
+    CHECK(m["indexer_captured"] == 0.375);
     Measurement step;
     step["loss"] = 4.5;
     step.add(m);
@@ -68,13 +97,28 @@ TEST_CASE("metrics: a history as JSON, with its old keys") {
     h["step_loss"] = {5, 4};
     h.total_seconds = 2.5, h.peak_memory_bytes = 1 << 20;
     const auto json = state_of_history(h);
-    for (const char* key :
-         {"steps", "train_loss", "val_loss", "val_accuracy", "val_perplexity", "learning_rate", "grad_norm",
-          "time_per_step", "indexer_kl", "indexer_recall", "indexer_covered_mass", "layer_recall",
-          "layer_covered_mass", "step_loss", "warmup_loss", "training_seconds", "warmup_seconds",
-          "total_seconds", "peak_memory_bytes"})
+    for (const char* key : {"steps",
+                            "train_loss",
+                            "val_loss",
+                            "val_accuracy",
+                            "val_perplexity",
+                            "learning_rate",
+                            "grad_norm",
+                            "time_per_step",
+                            "indexer_kl",
+                            "indexer_recall",
+                            "indexer_covered_mass",
+                            "layer_recall",
+                            "layer_covered_mass",
+                            "layer_kl",
+                            "step_loss",
+                            "warmup_loss",
+                            "training_seconds",
+                            "warmup_seconds",
+                            "total_seconds",
+                            "peak_memory_bytes"})
         CHECK_MESSAGE(json.contains(key), key);
-    CHECK(json.size() == 19);  // indexer_precision_recall was never measured
+    CHECK(json.size() == 20);  // what is optional was never measured
     CHECK(json.at("peak_memory_bytes").dump() == "1048576");
     CHECK(json.at("val_loss") == std::vector<double>{4, 3});
     const TrainingHistory back = history_from_state(json, "h");
@@ -88,6 +132,31 @@ TEST_CASE("metrics: a history as JSON, with its old keys") {
     auto lacking = json;
     lacking.erase("val_loss");
     check_error("h: has no val_loss; is it of another version?", [&] { history_from_state(lacking, "h"); });
+}
+
+// As the versions before chance, oracle and the like wrote them: such a run goes on, and its numbers stay.
+TEST_CASE("metrics: a history without the younger numbers is read, and continued") {
+    TrainingHistory h;
+    Measurement m = evaluation(4);
+    m.set_layers("indexer_recall", {0.5, 1});
+    m.set_layers("indexer_covered_mass", {0.25, 0.5});
+    m["indexer_kl"] = 0.125;
+    h.note_evaluation(10, m);
+    auto old = state_of_history(h);
+    old.erase("layer_kl");
+    for (const MetricKey metric : all_metrics()) CHECK((!metric->optional || !old.contains(metric->name)));
+    TrainingHistory back = history_from_state(old, "h");
+    CHECK(std::isnan(back.last("indexer_chance")));
+    CHECK(back.layers("indexer_kl").empty());
+    m.set_layers("indexer_kl", {0.25, 0.5});
+    m.set_layers("indexer_chance", {0.375, 0.375});
+    back.note_evaluation(20, m);
+    const auto json = state_of_history(back);
+    CHECK(json.at("indexer_kl").dump() == "[0.125,0.375]");
+    CHECK(json.at("layer_kl").dump() == "[[null,null],[0.25,0.5]]");
+    CHECK(json.at("indexer_chance").dump() == "[null,0.375]");
+    CHECK(json.at("layer_chance").dump() == "[[null,null],[0.375,0.375]]");
+    CHECK(state_of_history(history_from_state(json, "h")).dump() == json.dump());
 }
 
 TEST_CASE("metrics: one that an earlier part of the run did not measure leaves gaps, not shorter series") {

@@ -32,9 +32,10 @@ Tensor one_per_row(const Tensor& logits, DType dtype) {
     return Tensor::empty({logits.dim(0)}, dtype, logits.device());
 }
 
-// What one forward is asked for; undefined: not wanted.
+// What one forward is asked for; mean and score undefined: not wanted.
 struct Results {
-    Tensor mean, score;
+    Tensor mean = {}, score = {};
+    Tensor losses;  // [N]
 };
 
 // What a backward needs of each row beside its logits.
@@ -45,7 +46,6 @@ struct RowSums {
 };
 
 void run_forward(const Tensor& logits, const Tensor& targets, const RowSums& sums, const Results& results) {
-    const Tensor losses = one_per_row(logits, logits.dtype());
     const Tensor best = results.score.defined() ? one_per_row(logits, DType::int32) : Tensor();
     dispatch_float(op, logits.dtype(), [&]<class T>() {
         launch(
@@ -54,7 +54,7 @@ void run_forward(const Tensor& logits, const Tensor& targets, const RowSums& sum
                                    .targets = targets.data<int32_t>(),
                                    .highest = sums.highest.data<T>(),
                                    .log_sum = sums.log_sum.data<T>(),
-                                   .losses = losses.data<T>(),
+                                   .losses = results.losses.data<T>(),
                                    .mean = results.mean.defined() ? results.mean.data<T>() : nullptr,
                                    .best = best.defined() ? best.data<int32_t>() : nullptr,
                                    .score = results.score.defined() ? results.score.data<double>() : nullptr,
@@ -85,7 +85,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets) {
     check(logits, targets);
     const RowSums sums(logits);
     const Tensor loss = Tensor::empty({}, logits.dtype(), logits.device());
-    run_forward(logits, targets, sums, {.mean = loss});
+    run_forward(logits, targets, sums, {.mean = loss, .losses = one_per_row(logits, logits.dtype())});
     record(op, {logits}, {loss}, [logits, targets, sums](const std::vector<Tensor>& dy) {
         return std::vector<Tensor>{run_backward(dy[0], logits, targets, sums)};
     });
@@ -95,9 +95,10 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets) {
 TokenPredictions score_predictions(const Tensor& logits, const Tensor& targets) {
     check(logits, targets);
     const Tensor score = Tensor::empty({2}, DType::float64, logits.device());
-    run_forward(logits, targets, RowSums(logits), {.score = score});
+    const Tensor losses = one_per_row(logits, logits.dtype());
+    run_forward(logits, targets, RowSums(logits), {.score = score, .losses = losses});
     const std::vector<double> values = score.to_vector<double>();
-    return {.total_loss = values[0], .correct = static_cast<int64_t>(values[1])};
+    return {.total_loss = values[0], .correct = static_cast<int64_t>(values[1]), .losses = losses};
 }
 
 }  // namespace sieve

@@ -20,6 +20,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets);
 struct TokenPredictions {
     double total_loss = 0;  // sum over rows, in nats
     int64_t correct = 0;    // rows whose highest logit is the target's; of equal ones the lowest index counts
+    Tensor losses;          // [N] of the logits' dtype and device: each row's loss
 };
 TokenPredictions score_predictions(const Tensor& logits, const Tensor& targets);
 

@@ -1,9 +1,11 @@
+#include <cmath>
 #include <limits>
 
 #include "framework/attention/selection/common_keys.h"
 #include "framework/attention/selection/select_row.h"
 #include "framework/attention/target/target_block.h"
 #include "framework/core/simd.h"
+#include "framework/core/vector_math.h"
 #include "framework/ops/indexer_quality/kernels.h"
 
 namespace sieve::cpu {
@@ -26,21 +28,41 @@ struct QualityRows {
     SelectedKeys keys;
     double* recall;
     double* covered;
+    double* oracle;
+    double* entropy;
     int64_t first_row;
 };
 
+// Of the distribution p / heads. NaN when a p is; a p that is not normal counts as 0, as loop_log wants.
+template <class T>
+SIEVE_INLINE double entropy_of(const T* __restrict p, int64_t keys, T over_heads) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t s = 0; s < keys; ++s) {
+        const T share = p[s] * over_heads;
+        sum -= static_cast<double>(share * loop_log(share >= std::numeric_limits<T>::min() ? share : T(1)));
+    }
+    return sum;
+}
+
+// False when a probability is NaN.
 template <class T>
 SIEVE_INLINE bool judge_row(const T* p, int64_t heads, int64_t t, const QualityRows& a,
                             const QualityScratch<T>& s) {
     const int64_t n = a.keys.counts[t];
     const int32_t* chosen = a.keys.indices + t * a.keys.slots;
-    a.recall[t] = a.covered[t] = 1;
-    if (n > t) return true;
+    a.recall[t] = a.covered[t] = a.oracle[t] = 1;
+    a.entropy[t] = entropy_of(p, t + 1, T(1) / static_cast<T>(heads));
+    if (n > t) return !std::isnan(a.entropy[t]);
     if (!select_row(p, t + 1, n, s.select, s.best)) return false;
-    double mass = 0;
-    for (int64_t i = 0; i < n; ++i) mass += static_cast<double>(p[chosen[i]]);
-    a.recall[t] = static_cast<double>(common_keys(chosen, s.best, n)) / static_cast<double>(n);
+    double mass = 0, most = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        mass += static_cast<double>(p[chosen[i]]);
+        most += static_cast<double>(p[s.best[i]]);
+    }
+    a.recall[t] = static_cast<double>(common_keys(chosen, n, s.best, n)) / static_cast<double>(n);
     a.covered[t] = mass / static_cast<double>(heads);
+    a.oracle[t] = most / static_cast<double>(heads);
     return true;
 }
 
@@ -48,9 +70,7 @@ struct JudgeBlock {
     template <class T, int width>
     static SIEVE_INLINE void run(const TargetBlock<T>& target, const QualityRows& a,
                                  const QualityScratch<T>& s, std::atomic<int64_t>* lowest_bad) {
-        bool needed = false;
-        for (int64_t t = target.begin; t < target.end; ++t) needed |= a.keys.counts[t] <= t;
-        if (needed) target_rows<T, width>(target, s.target, s.p, s.row_stride);
+        target_rows<T, width>(target, s.target, s.p, s.row_stride);
         for (int64_t t = target.begin; t < target.end; ++t)
             if (!judge_row(s.p + (t - target.begin) * s.row_stride, target.heads, t, a, s))
                 note_bad_row(*lowest_bad, a.first_row + t);
@@ -59,16 +79,8 @@ struct JudgeBlock {
 
 template <class T>
 void sum_rows(const IndexerQualityRows<T>& a) {
-    double sum[quality_totals] = {};
-    for (int64_t row = 0; row < a.batch * a.length; ++row) {
-        const bool choice = a.keys.counts[row] <= row % a.length;
-        sum[0] += a.recall[row];
-        sum[1] += a.covered[row];
-        sum[2] += choice ? a.recall[row] : 0;
-        sum[3] += choice ? a.covered[row] : 0;
-        sum[4] += choice;
-    }
-    std::copy(sum, sum + quality_totals, a.totals);
+    std::fill(a.totals, a.totals + quality_totals, 0.0);
+    for (int64_t row = 0; row < a.batch * a.length; ++row) add_row(a, row, a.totals);
 }
 
 }  // namespace
@@ -88,7 +100,7 @@ void indexer_quality(const IndexerQualityRows<T>& a) {
         run_best<JudgeBlock, T>(
             target_block(a.target, panels, SelectedKeys{}, a.length, b, begin, end),
             QualityRows{a.keys.from_row(b * a.length), a.recall + b * a.length, a.covered + b * a.length,
-                        b * a.length},
+                        a.oracle + b * a.length, a.entropy + b * a.length, b * a.length},
             QualityScratch<T>{room.scratch(),
                               p.template data<T>(),
                               row_stride,

@@ -1,7 +1,8 @@
 // Chunks of query rows: the targets of all pairs (attention/target/target_rows.h), then one warp a row. It
 // streams the row's targets through a list of candidates (attention/selection/candidates.cuh), which leaves
 // the best keys in ascending order, looks each of them up among the chosen ones by bisection, and adds the
-// chosen targets in float64. At the end one block adds up the rows.
+// chosen targets, the best ones, and the entropy's terms of all in float64. At the end one block adds up the
+// rows.
 //
 // FLOPs and bytes are those of the targets. Memory O(T): a chunk's [rows, T] targets and the lists.
 // Deterministic.
@@ -16,10 +17,14 @@ namespace {
 
 constexpr int warps = 4;
 
-// Recall and covered mass of one row that left a key out. `best` is room for `count` indices.
+struct RowQuality {
+    double recall = 1, covered = 1, oracle = 1;
+};
+
+// Of one row that left a key out. `best` is room for `count` indices.
 template <class T>
-__device__ void judge_row(const T* p, int64_t keys, const int32_t* chosen, int count, double heads,
-                          Candidates<T>& candidates, int32_t* best, double& recall, double& covered) {
+__device__ RowQuality judge_row(const T* p, int64_t keys, const int32_t* chosen, int count, double heads,
+                                Candidates<T>& candidates, int32_t* best) {
     const int lane = threadIdx.x % warp_size;
     double mass = 0;
     for (int i = lane; i < count; i += warp_size) {
@@ -32,12 +37,25 @@ __device__ void judge_row(const T* p, int64_t keys, const int32_t* chosen, int c
     }
     candidates.write(best);
     int shared = 0;
+    double most = 0;
     for (int i = lane; i < count; i += warp_size) {
         const int at = lower_bound(chosen, 0, count, best[i]);
         shared += at < count && chosen[at] == best[i];
+        most += static_cast<double>(p[best[i]]);
     }
-    recall = static_cast<double>(warp_reduce(shared, Sum())) / count;
-    covered = warp_reduce(mass, Sum()) / heads;
+    return {static_cast<double>(warp_reduce(shared, Sum())) / count, warp_reduce(mass, Sum()) / heads,
+            warp_reduce(most, Sum()) / heads};
+}
+
+// Of the distribution p / heads.
+template <class T>
+__device__ double entropy_of(const T* p, int64_t keys, T over_heads) {
+    double sum = 0;
+    for (int64_t s = threadIdx.x % warp_size; s < keys; s += warp_size) {
+        const T share = p[s] * over_heads;
+        if (share > T(0)) sum -= static_cast<double>(share * log(share));
+    }
+    return warp_reduce(sum, Sum());
 }
 
 template <class T>
@@ -51,18 +69,22 @@ __global__ void __launch_bounds__(warps* warp_size)
         const int64_t t = chunk.first + local % chunk.rows;
         const int64_t row = (chunk.batch + local / chunk.rows) * a.length + t;
         const int64_t count = a.keys.counts[row] < a.keys.slots ? a.keys.counts[row] : a.keys.slots;
-        double recall = 1, covered = 1;
+        const T* row_p = p + local * a.length;
+        const double entropy = entropy_of(row_p, t + 1, T(1) / static_cast<T>(a.target.heads));
+        RowQuality quality;
         if (count > 0 && count <= t) {
             CandidateLists<T> own = lists;
             own.wanted = static_cast<int>(count);
             Candidates<T> candidates(own, first, bins[warp], {});
-            judge_row(p + local * a.length, t + 1, a.keys.indices + row * a.keys.slots, own.wanted,
-                      static_cast<double>(a.target.heads), candidates, lists.indices + first * lists.capacity,
-                      recall, covered);
+            quality = judge_row(row_p, t + 1, a.keys.indices + row * a.keys.slots, own.wanted,
+                                static_cast<double>(a.target.heads), candidates,
+                                lists.indices + first * lists.capacity);
         }
         if (threadIdx.x % warp_size == 0) {
-            a.recall[row] = recall;
-            a.covered[row] = covered;
+            a.recall[row] = quality.recall;
+            a.covered[row] = quality.covered;
+            a.oracle[row] = quality.oracle;
+            a.entropy[row] = entropy;
         }
     }
 }
@@ -71,14 +93,7 @@ template <class T>
 __global__ void __launch_bounds__(1024) totals_kernel(IndexerQualityRows<T> a) {
     __shared__ double scratch[warp_size];
     double sum[quality_totals] = {};
-    for (int64_t row = threadIdx.x; row < a.batch * a.length; row += blockDim.x) {
-        const bool choice = a.keys.counts[row] <= row % a.length;
-        sum[0] += a.recall[row];
-        sum[1] += a.covered[row];
-        sum[2] += choice ? a.recall[row] : 0;
-        sum[3] += choice ? a.covered[row] : 0;
-        sum[4] += choice;
-    }
+    for (int64_t row = threadIdx.x; row < a.batch * a.length; row += blockDim.x) add_row(a, row, sum);
     for (int i = 0; i < quality_totals; ++i) {
         const double total = block_reduce(sum[i], 0.0, cuda::Sum(), scratch);
         if (threadIdx.x == 0) a.totals[i] = total;
