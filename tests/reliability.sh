@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every check in its full form, one step after the other, and writes docs/reliability.md: what each found, when, on
 # which commit and machine. A step that cannot run here is skipped, and says so; it does not count as passed.
-# Usage: tests/reliability.sh [STEP]...   (default: all; the page keeps what the other steps found before)
+# Usage: tests/reliability.sh [STEP]...   (default: all, which takes hours; what the page says of the other steps stays)
 set -uo pipefail
 cd "$(dirname "$0")/.."
 results=build/reliability
@@ -9,9 +9,15 @@ page=docs/reliability.md
 mkdir -p $results
 commit=$(git describe --always --abbrev=12 --dirty 2> /dev/null || echo unknown)
 
-steps=(tests sanitize tsan cppcheck tidy coverage mutants fuzz)
+steps=(tests resume saves crashes memory mutations sanitize tsan cppcheck tidy coverage mutants fuzz)
+full="SIEVE_FULL=1 ./build/sieve_tests"
 declare -A command=(
-    [tests]="SIEVE_FULL=1 ./build/sieve_tests"
+    [tests]=./build/sieve_tests
+    [resume]="$full -tc='training: stopped at any step*'"
+    [saves]="$full -sf='*/train/save_faults_test.cpp'"
+    [crashes]="$full -sf='*/runs/crash_test.cpp'"
+    [memory]="$full -sf='*/train/memory_test.cpp,*/runs/process_memory_test.cpp'"
+    [mutations]="SIEVE_FULL=1 ./tests/sanitize.sh mutations"
     [sanitize]=./tests/sanitize.sh
     [tsan]=./tests/tsan.sh
     [cppcheck]=./tests/cppcheck.sh
@@ -21,7 +27,12 @@ declare -A command=(
     [fuzz]="make --no-print-directory fuzz"
 )
 declare -A title=(
-    [tests]="tests in their full form"
+    [tests]="tests on the CPU"
+    [resume]="stopped at every step and resumed"
+    [saves]="every failing step of a save"
+    [crashes]="killed and interrupted at random instants"
+    [memory]="every failing allocation; memory flat, and as announced"
+    [mutations]="10,000 mutations a format, under sanitizers"
     [sanitize]="address, leak and undefined-behaviour sanitizers"
     [tsan]="ThreadSanitizer"
     [cppcheck]="cppcheck"
@@ -48,12 +59,8 @@ verdict() { # STEP STATUS
 run_step() {
     local status=0 started=$SECONDS
     echo "== $1: ${command[$1]}"
-    if [[ $1 == fuzz ]] && ! grep -q '^fuzz:' Makefile; then
-        echo "skipped: this version has no fuzz targets" | tee $results/fuzz.log
-    else
-        bash -c "${command[$1]}" 2>&1 | tee $results/"$1".log
-        status=${PIPESTATUS[0]}
-    fi
+    bash -c "${command[$1]}" 2>&1 | tee $results/"$1".log
+    status=${PIPESTATUS[0]}
     echo "$(verdict "$1" "$status")|$((SECONDS - started))|$(date -u +%F)|$commit" > $results/"$1".verdict
 }
 
@@ -67,39 +74,51 @@ figures() {
     esac
 }
 
+# What stands on the page of a step: its row, and behind it what it counted, line by line. A step that was not run now
+# keeps what the page says of it.
+row_of() { # STEP
+    local state seconds date on
+    if [[ ! -f $results/$1.verdict ]]; then
+        grep -F "| ${title[$1]} |" "$page" 2> /dev/null || echo "| ${title[$1]} | not run | | | | |"
+        return
+    fi
+    IFS='|' read -r state seconds date on < $results/"$1".verdict
+    echo "| ${title[$1]} | $state | $(figures "$1") | $(((seconds + 59) / 60)) | $date | \`$on\` |"
+}
+
+details_of() { # STEP
+    if [[ ! -f $results/$1.log ]]; then
+        sed -n "/^<!-- $1 -->$/,/^<!-- end -->$/p" "$page" 2> /dev/null
+        return
+    fi
+    local lines
+    case $1 in
+        coverage) lines=$(sed -nE 's/^((framework|models)\S*) +([0-9]+) lines +([0-9.]+ %)$/* \1: \4 of \3 lines/p' $results/"$1".log) ;;
+        mutants) lines=$(sed -nE 's/^(caught|SURVIVED) +[0-9]+ s  (.*)$/* \1: \2/p' $results/"$1".log) ;;
+        mutations) lines=$(sed -nE 's/^(\S+: [0-9]+ (mutations|of [0-9]+ flipped).*)$/* \1/p' $results/"$1".log) ;;
+        fuzz) lines=$(sed -nE 's/^fuzz_(.*)$/* \1/p' $results/"$1".log) ;;
+        resume | saves | crashes | memory) lines=$(sed -nE 's/^.*MESSAGE: /* /p' $results/"$1".log) ;;
+    esac
+    [[ -z ${lines:-} ]] || printf '<!-- %s -->\n\n## %s\n\n%s\n\n<!-- end -->\n' "$1" "${title[$1]^}" "$lines"
+}
+
 write_page() {
-    local step state seconds date on
+    local step
     cat << END
 # Reliability
 
 What \`make test-full\` found: every check in its full form, where \`make test\` runs the quick ones. The page is written by
-\`tests/reliability.sh\`; a step that could not run on the machine says skipped.
+\`tests/reliability.sh\`, which runs the steps that it is given; a step that could not run on the machine says skipped.
 
-Machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores; $(c++ --version | head -1).
+Machine of the last steps: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(nproc) cores; $(c++ --version | head -1).
 
 | check | result | figures | minutes | date | commit |
 |---|---|---|---|---|---|
 END
+    for step in "${steps[@]}"; do row_of "$step"; done
     for step in "${steps[@]}"; do
-        if [[ ! -f $results/$step.verdict ]]; then
-            echo "| ${title[$step]} | not run | | | | |"
-            continue
-        fi
-        IFS='|' read -r state seconds date on < $results/"$step".verdict
-        echo "| ${title[$step]} | $state | $(figures "$step") | $(((seconds + 59) / 60)) | $date | \`$on\` |"
+        [[ -z $(details_of "$step") ]] || { echo && details_of "$step"; }
     done
-    if grep -q 'MESSAGE: ' $results/tests.log 2> /dev/null; then
-        printf '\n## What the tests counted\n\n'
-        sed -nE 's/^.*MESSAGE: /* /p' $results/tests.log
-    fi
-    if grep -qE '^(framework|models)\S* +[0-9]+ lines' $results/coverage.log 2> /dev/null; then
-        printf '\n## Line coverage by folder\n\n| folder | lines | run |\n|---|---|---|\n'
-        sed -nE 's/^((framework|models)\S*) +([0-9]+) lines +([0-9.]+ %)$/| \1 | \3 | \4 |/p' $results/coverage.log
-    fi
-    if [[ -f $results/mutants.log ]]; then
-        printf '\n## Broken lines\n\nEach is one line of `tests/mutations.txt`, built and tested on its own.\n\n'
-        sed -nE 's/^(caught|SURVIVED) +[0-9]+ s  (.*)$/* \1: \2/p' $results/mutants.log
-    fi
 }
 
 chosen=("$@")
