@@ -123,6 +123,8 @@ void validate(const ModelConfig& c) {
     require_at_least_one("indexer_heads", c.indexer_heads);
     require_at_least_one("indexer_dim", c.indexer_dim);
     check_top_k(c);
+    if (c.sink_tokens < 0) fail_usage(fmt::format("sink_tokens: {}, want at least 0 (none)", c.sink_tokens));
+    if (c.selector_seed < 0) fail_usage(fmt::format("selector_seed: {}, want at least 0", c.selector_seed));
     require_rate("dropout", c.dropout);
     if (c.attention_type == AttentionType::mla)
         check_latent(c);
@@ -157,7 +159,10 @@ SelectorConfig selector_config(const ModelConfig& c, int64_t layer) {
     if (scale == 0)
         scale = deepseek ? 1 / std::sqrt(static_cast<double>(c.indexer_heads * c.indexer_dim)) : 1;
     return {.kind = c.selector,
+            .layer = layer,
             .top_k = c.sparse_top_k.of(layer),
+            .sinks = c.sink_tokens,
+            .seed = c.selector_seed,
             .indexer = {.kind = c.indexer,
                         .heads = c.indexer_heads,
                         .dim = c.indexer_dim,

@@ -65,6 +65,8 @@ struct ModelConfig {
     RouterKind router = RouterKind::softmax;
     double routed_scaling_factor = 1;  // sigmoid_bias only
     std::string selector = "indexer";  // what chooses the keys of a sparse model: nn/selector.h
+    int64_t sink_tokens = 4;           // sink_recent only
+    int64_t selector_seed = 0;         // random only
     IndexerKind indexer = IndexerKind::plain;
     int64_t indexer_heads = 4, indexer_dim = 64;
     PerLayer sparse_top_k = 64;

@@ -39,7 +39,9 @@ struct IndexerConfig {
 
 struct SelectorConfig {
     std::string kind = "indexer";  // a name of selector_kinds()
-    int64_t top_k = 0;
+    int64_t layer = 0, top_k = 0;
+    int64_t sinks = 4;  // sink_recent only
+    int64_t seed = 0;   // random only
     IndexerConfig indexer;
 };
 

@@ -88,6 +88,10 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
          model, largest_width},
 
         {"selector", "Sparse attention", selector_help(), &m.selector, model | sparse_only},
+        {"sink_tokens", "Sparse attention", "first tokens of the text that --selector sink_recent reads",
+         &m.sink_tokens, model | sparse_only, largest_width},
+        {"selector_seed", "Sparse attention", "of the keys that --selector random draws", &m.selector_seed,
+         model | sparse_only, largest_seed},
         {"indexer", "Sparse attention", "plain or deepseek (LayerNorm and RoPE in the indexer)", &m.indexer,
          model | sparse_only},
         {"indexer_heads", "Sparse attention", "heads of the lightning indexer", &m.indexer_heads,

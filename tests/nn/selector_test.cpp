@@ -4,6 +4,7 @@
 
 #include "framework/autograd/autograd.h"
 #include "framework/core/error.h"
+#include "framework/core/rng.h"
 #include "models/decoder.h"
 #include "tests/models/variants.h"
 #include "tests/support/testing.h"
@@ -148,8 +149,52 @@ DEVICE_TEST_CASE("recent: the last k keys", device) {
         }
 }
 
+DEVICE_TEST_CASE("sink_recent: the first tokens and the last ones", device) {
+    for (const auto& [k, sinks] : {std::pair{5, 2}, {5, 0}, {3, 4}, {1, 4}, {7, 3}}) {
+        INFO("k " << k << " sinks " << sinks);
+        ModelConfig config = config_of(selector_kind("sink_recent"), k);
+        config.sink_tokens = sinks;
+        const Transformer model(config, {.device = device});
+        for (const auto& layer : pass(model, random_tokens({1, length}, 3, 13)).selected)
+            for (int64_t t = 0; t < length; ++t) {
+                const int64_t first = std::min(sinks, k - 1);
+                std::vector<int32_t> want;
+                for (int64_t s = 0; s <= t; ++s)
+                    if (t < k || s < first || s > t - (k - first)) want.push_back(static_cast<int32_t>(s));
+                CHECK(layer[static_cast<size_t>(t)] == want);
+            }
+    }
+}
+
+TEST_CASE("random: the keys whose numbers are largest, of each query and layer others") {
+    ModelConfig config = config_of(selector_kind("random"));
+    config.selector_seed = 7;
+    const Pass drawn = pass(Transformer(config, ParameterInit{}), random_tokens({1, length}, 3, 13));
+    for (size_t layer = 0; layer < drawn.selected.size(); ++layer)
+        for (int64_t t = 0; t < length; ++t) {
+            const auto number = [&](int64_t s) {
+                return philox({7, layer}, static_cast<uint64_t>(t) * 0x100000000u + static_cast<uint64_t>(s))
+                    .v[0];
+            };
+            std::vector<int32_t> want;
+            for (int64_t s = 0; s <= t; ++s) {
+                int64_t before = 0;
+                for (int64_t other = 0; other <= t; ++other) before += number(other) > number(s);
+                if (before < top_k) want.push_back(static_cast<int32_t>(s));
+            }
+            CHECK(drawn.selected[layer][static_cast<size_t>(t)] == want);
+        }
+    CHECK(drawn.selected[0] != drawn.selected[1]);
+    CHECK(pass(Transformer(config, ParameterInit{}), random_tokens({1, length}, 8, 13)).selected ==
+          drawn.selected);
+    config.selector_seed = 8;
+    CHECK(pass(Transformer(config, ParameterInit{}), random_tokens({1, length}, 3, 13)).selected !=
+          drawn.selected);
+}
+
 TEST_CASE("selectors: an unknown name is refused with the known ones") {
     ModelConfig config = config_of(selector_kinds().front());
     config.selector = "clairvoyant";
-    check_error("selector: 'clairvoyant', want one of indexer, recent", [&] { validate(config); });
+    check_error("selector: 'clairvoyant', want one of indexer, recent, sink_recent, random",
+                [&] { validate(config); });
 }

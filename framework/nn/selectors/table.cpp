@@ -2,7 +2,9 @@
 #include "framework/core/error.h"
 #include "framework/nn/selector.h"
 #include "framework/nn/selectors/indexer.h"
+#include "framework/nn/selectors/random.h"
 #include "framework/nn/selectors/recent.h"
+#include "framework/nn/selectors/sink_recent.h"
 
 namespace sieve {
 
@@ -10,6 +12,8 @@ const std::vector<SelectorKind>& selector_kinds() {
     static const std::vector<SelectorKind> kinds{
         {"indexer", "the keys that a lightning indexer scores highest", true, make_indexer},
         {"recent", "the last keys", false, make_recent},
+        {"sink_recent", "the first and the last keys", false, make_sink_recent},
+        {"random", "keys by lot", false, make_random},
     };
     return kinds;
 }
