@@ -106,13 +106,15 @@ StepFlops model_flops(const ModelConfig& c, int64_t batch_size, int64_t seq_len,
         flops.attention +=
             tokens * 2 * keys * attention.heads *
             (passes.score_products * attention.dim + passes.value_products * attention.value_dim);
+        if (!c.is_sparse()) continue;
+        if (const auto products = selector_kind(c.selector).products)
+            flops.selection +=
+                tokens * 2 * products(selector_config(c, layer), attention.heads * attention.dim, triangle);
         if (!c.has_indexer()) continue;
         const auto indexer_width = static_cast<double>(c.indexer_heads * c.indexer_dim);
-        // The indexer's input is detached: projections have a forward and a weight gradient. Scores are
-        // computed for the selection over the triangle; the loss and its gradient only over the selected
-        // pairs, whose main scores are computed once more.
+        // The indexer's input is detached: projections have a forward and a weight gradient. The loss and its
+        // gradient only read the selected pairs, whose main scores are computed once more.
         flops.indexer_projections += 2 * passes.detached_matmul * tokens * elements_of(indexer_weights(c));
-        flops.indexer_scores += tokens * 2 * triangle * indexer_width;
         flops.alignment_loss +=
             tokens * 2 * keys * (passes.loss_scores * indexer_width + attention.heads * attention.dim);
     }
@@ -141,7 +143,7 @@ double flops_of_part(const StepFlops& flops, std::string_view part) {
     const std::pair<const char*, double> parts[] = {
         {step_part::projections, flops.projections},
         {step_part::indexer_projections, flops.indexer_projections},
-        {step_part::selection, flops.indexer_scores},
+        {step_part::selection, flops.selection},
         {step_part::attention, flops.attention},
         {step_part::alignment_loss, flops.alignment_loss},
         {step_part::experts, flops.experts},

@@ -56,8 +56,10 @@ Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool wit
     if (selector_) {
         const TimedPart selector_part(step_part::indexer_projections);
         trace.selector = selector_.get();
-        trace.selector_state = selector_->project(
-            {.x = x, .q_source = selector_reads_latent_ ? heads.q_latent : x, .first_position = position});
+        trace.selector_state = selector_->project({.x = x,
+                                                   .q_source = selector_reads_latent_ ? heads.q_latent : x,
+                                                   .attention = trace.main_attention(),
+                                                   .first_position = position});
         if (cache) cache->append(*selector_, *trace.selector_state);
     }
     return w_o_(projections_->values(position > 0 ? attend_to_cache(stage, trace, *cache)

@@ -5,6 +5,7 @@
 #include "framework/autograd/autograd.h"
 #include "framework/core/error.h"
 #include "framework/core/rng.h"
+#include "framework/ops/indexer_quality/indexer_quality.h"
 #include "models/decoder.h"
 #include "tests/models/variants.h"
 #include "tests/support/testing.h"
@@ -149,6 +150,22 @@ DEVICE_TEST_CASE("recent: the last k keys", device) {
         }
 }
 
+// The best keys have recall 1, and no others of their number cover more.
+DEVICE_TEST_CASE("oracle: the keys that the layer's attention looks at most", device) {
+    for (const Variant& variant : model_variants()) {
+        INFO(variant.name);
+        ModelConfig config = tiny_variant(variant, "sparse");
+        config.selector = "oracle";
+        const Transformer model(config, {.device = device});
+        const NoGrad guard;
+        ForwardOptions options;
+        options.observe = [&](int64_t, const AttentionTrace& trace) {
+            CHECK(indexer_quality(trace.main_attention(), trace.selection).recall == 1);
+        };
+        model.forward(random_tokens({2, length}, 3, 13).to(device), options);
+    }
+}
+
 DEVICE_TEST_CASE("sink_recent: the first tokens and the last ones", device) {
     for (const auto& [k, sinks] : {std::pair{5, 2}, {5, 0}, {3, 4}, {1, 4}, {7, 3}}) {
         INFO("k " << k << " sinks " << sinks);
@@ -195,6 +212,6 @@ TEST_CASE("random: the keys whose numbers are largest, of each query and layer o
 TEST_CASE("selectors: an unknown name is refused with the known ones") {
     ModelConfig config = config_of(selector_kinds().front());
     config.selector = "clairvoyant";
-    check_error("selector: 'clairvoyant', want one of indexer, recent, sink_recent, random",
+    check_error("selector: 'clairvoyant', want one of indexer, oracle, recent, sink_recent, random",
                 [&] { validate(config); });
 }

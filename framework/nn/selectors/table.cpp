@@ -2,18 +2,30 @@
 #include "framework/core/error.h"
 #include "framework/nn/selector.h"
 #include "framework/nn/selectors/indexer.h"
+#include "framework/nn/selectors/oracle.h"
 #include "framework/nn/selectors/random.h"
 #include "framework/nn/selectors/recent.h"
 #include "framework/nn/selectors/sink_recent.h"
 
 namespace sieve {
+namespace {
+
+double indexer_products(const SelectorConfig& config, double, double keys) {
+    return static_cast<double>(config.indexer.heads * config.indexer.dim) * keys;
+}
+double attention_products(const SelectorConfig&, double attention_width, double keys) {
+    return attention_width * keys;
+}
+
+}  // namespace
 
 const std::vector<SelectorKind>& selector_kinds() {
     static const std::vector<SelectorKind> kinds{
-        {"indexer", "the keys that a lightning indexer scores highest", true, make_indexer},
-        {"recent", "the last keys", false, make_recent},
-        {"sink_recent", "the first and the last keys", false, make_sink_recent},
-        {"random", "keys by lot", false, make_random},
+        {"indexer", "the keys that a lightning indexer scores highest", true, indexer_products, make_indexer},
+        {"oracle", "the keys that attention looks at most", false, attention_products, make_oracle},
+        {"recent", "the last keys", false, nullptr, make_recent},
+        {"sink_recent", "the first and the last keys", false, nullptr, make_sink_recent},
+        {"random", "keys by lot", false, nullptr, make_random},
     };
     return kinds;
 }
