@@ -82,6 +82,10 @@ void check_latent(const ModelConfig& c) {
 
 void check_indexer_precision(const ModelConfig& c) {
     const IndexerPrecision precision = c.indexer_precision;
+    if (precision != IndexerPrecision::fp32 && c.selector == "hisa")
+        fail_usage(
+            fmt::format("indexer_precision: {} with selector hisa, whose scores are float32's; want fp32",
+                        name_of(precision)));
     if (precision != IndexerPrecision::fp8 && precision != IndexerPrecision::int8) return;
     if (c.indexer_dim > 1024)
         fail_usage(fmt::format("indexer_dim: {}, want at most 1024 with indexer_precision {}", c.indexer_dim,
@@ -125,6 +129,8 @@ void validate(const ModelConfig& c) {
     check_top_k(c);
     if (c.sink_tokens < 0) fail_usage(fmt::format("sink_tokens: {}, want at least 0 (none)", c.sink_tokens));
     if (c.selector_seed < 0) fail_usage(fmt::format("selector_seed: {}, want at least 0", c.selector_seed));
+    require_at_least_one("selector_block", c.selector_block);
+    require_at_least_one("hisa_candidates", c.hisa_candidates);
     require_rate("dropout", c.dropout);
     if (c.attention_type == AttentionType::mla)
         check_latent(c);
@@ -163,6 +169,8 @@ SelectorConfig selector_config(const ModelConfig& c, int64_t layer) {
             .top_k = c.sparse_top_k.of(layer),
             .sinks = c.sink_tokens,
             .seed = c.selector_seed,
+            .block = c.selector_block,
+            .candidates = c.hisa_candidates,
             .indexer = {.kind = c.indexer,
                         .heads = c.indexer_heads,
                         .dim = c.indexer_dim,

@@ -67,6 +67,8 @@ struct ModelConfig {
     std::string selector = "indexer";  // what chooses the keys of a sparse model: nn/selector.h
     int64_t sink_tokens = 4;           // sink_recent only
     int64_t selector_seed = 0;         // random only
+    int64_t selector_block = 16;       // block_mean and hisa only
+    int64_t hisa_candidates = 4;       // hisa only
     IndexerKind indexer = IndexerKind::plain;
     int64_t indexer_heads = 4, indexer_dim = 64;
     PerLayer sparse_top_k = 64;

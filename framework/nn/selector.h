@@ -40,8 +40,10 @@ struct IndexerConfig {
 struct SelectorConfig {
     std::string kind = "indexer";  // a name of selector_kinds()
     int64_t layer = 0, top_k = 0;
-    int64_t sinks = 4;  // sink_recent only
-    int64_t seed = 0;   // random only
+    int64_t sinks = 4;       // sink_recent only
+    int64_t seed = 0;        // random only
+    int64_t block = 16;      // block_mean and hisa only: tokens of a block
+    int64_t candidates = 4;  // hisa only: keys scored one by one, as a multiple of top_k
     IndexerConfig indexer;
 };
 

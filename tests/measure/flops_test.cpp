@@ -66,6 +66,8 @@ TEST_CASE("flops: attention and indexer by hand") {
           doctest::Approx(4 * 4 * 7 * 8 + 10 * 2 * 3 + 7 * 6 * 3 + 7 * 2 * 8));
     c.selector = "oracle";  // main scores over 10 pairs
     CHECK(training_step_flops(c, 1, 4).indexer() == doctest::Approx(10 * 2 * 8));
+    c.selector = "block_mean", c.selector_block = 2;  // and their means: half as many
+    CHECK(training_step_flops(c, 1, 4).indexer() == doctest::Approx(5 * 2 * 8));
     c.selector = "recent";
     CHECK(training_step_flops(c, 1, 4).indexer() == 0);
     c.attention_type = AttentionType::gqa, c.n_kv_heads = 1;  // keys are shared, scores are not

@@ -8,6 +8,7 @@
 #include "framework/ops/indexer_quality/indexer_quality.h"
 #include "models/decoder.h"
 #include "tests/models/variants.h"
+#include "tests/ops/indexer_oracle.h"
 #include "tests/support/testing.h"
 
 using namespace sieve;
@@ -21,6 +22,7 @@ ModelConfig config_of(const SelectorKind& kind, int64_t k = top_k) {
     ModelConfig config = tiny_variant(model_variants()[0], "sparse");
     config.selector = kind.name;
     config.sparse_top_k = k;
+    config.selector_block = 2, config.hisa_candidates = 2;
     return config;
 }
 
@@ -166,6 +168,95 @@ DEVICE_TEST_CASE("oracle: the keys that the layer's attention looks at most", de
     }
 }
 
+// Scores of the past blocks of query t, by product(s) with each key of a block.
+template <class Product>
+std::vector<double> mean_products(int64_t t, int64_t block, Product&& product) {
+    std::vector<double> scores;
+    for (int64_t j = 0; j < t / block; ++j) {
+        double sum = 0;
+        for (int64_t s = j * block; s < (j + 1) * block; ++s) sum += product(s);
+        scores.push_back(sum / static_cast<double>(block));
+    }
+    return scores;
+}
+
+// [B,H,T,d] on the CPU.
+double dot_of(const Tensor& a, int64_t head, int64_t t, const Tensor& b, int64_t other, int64_t s) {
+    const int64_t T = a.dim(2), d = a.dim(3);
+    const float *x = a.data<float>() + (head * T + t) * d, *y = b.data<float>() + (other * T + s) * d;
+    return std::inner_product(x, x + d, y, 0.0);
+}
+
+DEVICE_TEST_CASE("block_mean: the blocks whose mean keys the queries like best, and the own one", device) {
+    for (const Variant& variant : model_variants()) {
+        INFO(variant.name);
+        ModelConfig config = tiny_variant(variant, "sparse");
+        config.selector = "block_mean", config.selector_block = 3, config.sparse_top_k = 5;
+        const Transformer model(config, {.device = device});
+        const NoGrad guard;
+        ForwardOptions options;
+        options.observe = [](int64_t, const AttentionTrace& trace) {
+            const Tensor q = trace.q.to(Device{}), k = trace.k.to(Device{});
+            const Selection got = on(Device{}, trace.selection);
+            for (int64_t t = 0; t < length; ++t)
+                CHECK(chosen(got, 0, t) ==
+                      oracle_blocks(mean_products(t, 3,
+                                                  [&](int64_t s) {
+                                                      double sum = 0;
+                                                      for (int64_t h = 0; h < q.dim(1); ++h)
+                                                          sum += dot_of(q, h, t, k, h / (q.dim(1) / k.dim(1)),
+                                                                        s);
+                                                      return sum;
+                                                  }),
+                                    t, 3, 5));
+        };
+        model.forward(random_tokens({1, length}, 3, 13).to(device), options);
+    }
+}
+
+// Its two stages by loops; with candidates for all keys, the indexer's own selection.
+DEVICE_TEST_CASE("hisa: the indexer's best among the tokens of the blocks that it likes best", device) {
+    const int64_t T = 24, k = 4, block = 3;
+    for (const IndexerKind kind : {IndexerKind::plain, IndexerKind::deepseek})
+        for (const int64_t candidates : {1, 2, 6}) {
+            INFO(name_of(kind) << ", " << candidates << " candidates");
+            ModelConfig config = config_of(selector_kind("hisa"), k);
+            config.selector_block = block, config.hisa_candidates = candidates, config.indexer = kind;
+            const Transformer model(config, {.device = device});
+            const NoGrad guard;
+            ForwardOptions options;
+            options.observe = [&](int64_t, const AttentionTrace& trace) {
+                const IndexerOperands& there = *trace.indexer_operands();
+                const IndexerInput in{there.q.to(Device{}).to(DType::float64),
+                                      there.k.to(Device{}).to(DType::float64),
+                                      there.w.to(Device{}).to(DType::float64)};
+                const IndexerInput pooled{in.q, in.k.clone(), in.w};  // each key that of its block
+                for (int64_t s = 0; s < T; ++s)
+                    for (int64_t i = 0; i < in.k.dim(2); ++i) {
+                        double sum = 0;
+                        for (int64_t r = 0; r < block; ++r)
+                            sum += in.k.data<double>()[(s / block * block + r) * in.k.dim(2) + i];
+                        pooled.k.data<double>()[s * in.k.dim(2) + i] = sum / static_cast<double>(block);
+                    }
+                const Selection got = on(Device{}, trace.selection);
+                for (int64_t t = 0; t < T; ++t) {
+                    std::vector<double> blocks, scores;
+                    for (int64_t j = 0; j < t / block; ++j)
+                        blocks.push_back(oracle_score(pooled, there.scale, 0, t, j * block));
+                    const std::vector<int32_t> keys = oracle_blocks(blocks, t, block, candidates * k);
+                    for (const int32_t s : keys) scores.push_back(oracle_score(in, there.scale, 0, t, s));
+                    std::vector<int32_t> want;
+                    for (const int32_t place :
+                         oracle_top(scores.data(), static_cast<int64_t>(scores.size()), k))
+                        want.push_back(keys[static_cast<size_t>(place)]);
+                    CHECK(chosen(got, 0, t) == want);
+                }
+                if (candidates * k >= T) CHECK(same_selection(got, on(Device{}, indexer_select(there, k))));
+            };
+            model.forward(random_tokens({1, T}, 3, 13).to(device), options);
+        }
+}
+
 DEVICE_TEST_CASE("sink_recent: the first tokens and the last ones", device) {
     for (const auto& [k, sinks] : {std::pair{5, 2}, {5, 0}, {3, 4}, {1, 4}, {7, 3}}) {
         INFO("k " << k << " sinks " << sinks);
@@ -212,6 +303,7 @@ TEST_CASE("random: the keys whose numbers are largest, of each query and layer o
 TEST_CASE("selectors: an unknown name is refused with the known ones") {
     ModelConfig config = config_of(selector_kinds().front());
     config.selector = "clairvoyant";
-    check_error("selector: 'clairvoyant', want one of indexer, oracle, recent, sink_recent, random",
-                [&] { validate(config); });
+    check_error(
+        "selector: 'clairvoyant', want one of indexer, hisa, block_mean, oracle, recent, sink_recent, random",
+        [&] { validate(config); });
 }

@@ -177,8 +177,9 @@ TEST_CASE("config: every key says what it is about") {
     CHECK(names(place) == Names{"cache_dir", "results_dir", "stages", "tensorboard"});
     CHECK(names(running) == Names{"device", "threads", "memory_limit_mb", "checkpoint_every"});
     CHECK(names(classic_only) == Names{"classic_steps"});
-    CHECK(names(sparse_only) == Names{"selector", "sink_tokens", "selector_seed", "indexer", "indexer_heads",
-                                      "indexer_dim", "indexer_precision", "indexer_scale", "sparse_top_k",
+    CHECK(names(sparse_only) == Names{"selector", "sink_tokens", "selector_seed", "selector_block",
+                                      "hisa_candidates", "indexer", "indexer_heads", "indexer_dim",
+                                      "indexer_precision", "indexer_scale", "sparse_top_k",
                                       "indexer_loss_weight", "warmup_steps", "warmup_lr", "sparse_steps",
                                       "sparse_learning_rate", "sparse_init"});
 }
@@ -203,6 +204,9 @@ TEST_CASE("command line: indexer_precision") {
             parse({"--indexer_precision", "fp8", "--indexer_dim", "48"});
         });
     CHECK(parse({"--indexer_precision", "int8", "--indexer_dim", "48"}).config.model.indexer_dim == 48);
+    check_error("indexer_precision: int8 with selector hisa, whose scores are float32's; want fp32", [] {
+        parse({"--indexer_precision", "int8", "--selector", "hisa"});
+    });
     check_error("indexer_dim: 2048, want at most 1024 with indexer_precision int8", [] {
         parse({"--indexer_precision", "int8", "--indexer_dim", "2048"});
     });
