@@ -82,10 +82,14 @@ void check_latent(const ModelConfig& c) {
 
 void check_indexer_precision(const ModelConfig& c) {
     const IndexerPrecision precision = c.indexer_precision;
-    if (precision != IndexerPrecision::fp32 && c.selector == "hisa")
-        fail_usage(
-            fmt::format("indexer_precision: {} with selector hisa, whose scores are float32's; want fp32",
-                        name_of(precision)));
+    const auto refuse_with = [&](const std::string& what) {
+        if (precision != IndexerPrecision::fp32)
+            fail_usage(fmt::format("indexer_precision: {} with {}, whose scores are float32's; want fp32",
+                                   name_of(precision), what));
+    };
+    if (c.selector == "hisa") refuse_with("selector hisa");
+    if (c.selector == "indexer" && c.indexer_pool > 1)
+        refuse_with(fmt::format("indexer_pool {}", c.indexer_pool));
     if (precision != IndexerPrecision::fp8 && precision != IndexerPrecision::int8) return;
     if (c.indexer_dim > 1024)
         fail_usage(fmt::format("indexer_dim: {}, want at most 1024 with indexer_precision {}", c.indexer_dim,
@@ -126,6 +130,7 @@ void validate(const ModelConfig& c) {
     require_at_least_one("expert_top_k", c.expert_top_k);
     require_at_least_one("indexer_heads", c.indexer_heads);
     require_at_least_one("indexer_dim", c.indexer_dim);
+    require_at_least_one("indexer_pool", c.indexer_pool);
     check_top_k(c);
     if (c.sink_tokens < 0) fail_usage(fmt::format("sink_tokens: {}, want at least 0 (none)", c.sink_tokens));
     if (c.selector_seed < 0) fail_usage(fmt::format("selector_seed: {}, want at least 0", c.selector_seed));
@@ -175,6 +180,8 @@ SelectorConfig selector_config(const ModelConfig& c, int64_t layer) {
                         .heads = c.indexer_heads,
                         .dim = c.indexer_dim,
                         .scale = scale,
+                        .weights = c.indexer_weights == IndexerWeights::on,
+                        .pool = c.indexer_pool,
                         .precision = c.indexer_precision}};
 }
 

@@ -41,6 +41,11 @@ template <>
 inline constexpr auto enum_names<IndexerKind> = std::to_array<NamedValue<IndexerKind>>(
     {{IndexerKind::plain, "plain"}, {IndexerKind::deepseek, "deepseek"}});
 
+enum class IndexerWeights { on, off };  // off: all heads of the indexer count alike
+template <>
+inline constexpr auto enum_names<IndexerWeights> =
+    std::to_array<NamedValue<IndexerWeights>>({{IndexerWeights::on, "on"}, {IndexerWeights::off, "off"}});
+
 template <>
 inline constexpr auto enum_names<IndexerPrecision> =
     std::to_array<NamedValue<IndexerPrecision>>({{IndexerPrecision::fp32, "fp32"},
@@ -71,6 +76,8 @@ struct ModelConfig {
     int64_t hisa_candidates = 4;       // hisa only
     IndexerKind indexer = IndexerKind::plain;
     int64_t indexer_heads = 4, indexer_dim = 64;
+    IndexerWeights indexer_weights = IndexerWeights::on;
+    int64_t indexer_pool = 1;  // tokens whose keys the selector `indexer` averages to one
     PerLayer sparse_top_k = 64;
     IndexerPrecision indexer_precision = IndexerPrecision::fp32;  // of the scores that select
     double indexer_scale = 0;  // 0: 1 for plain, indexer_heads^-0.5 * indexer_dim^-0.5 for deepseek

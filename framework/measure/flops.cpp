@@ -58,7 +58,9 @@ std::vector<Matrix> indexer_weights(const ModelConfig& c) {
     const auto d = static_cast<double>(c.d_model), heads = static_cast<double>(c.indexer_heads);
     const auto dim = static_cast<double>(c.indexer_dim);
     const auto q_width = c.indexer_reads_latent() ? static_cast<double>(c.q_lora_rank) : d;
-    return {{heads * dim, q_width}, {dim, d}, {heads, d}};
+    std::vector<Matrix> weights{{heads * dim, q_width}, {dim, d}};
+    if (c.indexer_weights == IndexerWeights::on) weights.push_back({heads, d});
+    return weights;
 }
 
 std::vector<Matrix> expert_weights(const ModelConfig& c, double width) {

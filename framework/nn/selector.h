@@ -34,6 +34,8 @@ struct IndexerConfig {
     IndexerKind kind = IndexerKind::plain;
     int64_t heads = 0, dim = 0;
     double scale = 1;
+    bool weights = true;  // false: every w is 1, and there is no w_proj
+    int64_t pool = 1;     // of the selector `indexer`: tokens whose keys are averaged to one
     IndexerPrecision precision = IndexerPrecision::fp32;  // of the scores that select
 };
 

@@ -47,6 +47,7 @@ inline std::vector<Variant> model_variants() {
              [](ModelConfig& c) {
                  c.sparse_top_k = PerLayer({2, 4});
              }},
+            {"indexer without weights", [](ModelConfig& c) { c.indexer_weights = IndexerWeights::off; }},
             {"swiglu", [](ModelConfig& c) { c.ffn = FeedForwardKind::swiglu; }},
             {"2 shared experts", [](ModelConfig& c) { c.shared_experts = 2; }},
             {"sigmoid_bias",

@@ -26,6 +26,21 @@ ModelConfig config_of(const SelectorKind& kind, int64_t k = top_k) {
     return config;
 }
 
+// What the cases "selectors: ..." hold all to: every selector, and settings that make another one of it.
+struct Case {
+    std::string name;
+    ModelConfig config;
+};
+std::vector<Case> every_case(int64_t k = top_k) {
+    std::vector<Case> cases;
+    for (const SelectorKind& kind : selector_kinds()) cases.push_back({kind.name, config_of(kind, k)});
+    cases.push_back({"indexer, keys averaged over 2 tokens", config_of(selector_kind("indexer"), k)});
+    cases.back().config.indexer_pool = 2;
+    cases.push_back({"hisa, the heads without weights", config_of(selector_kind("hisa"), k)});
+    cases.back().config.indexer_weights = IndexerWeights::off;
+    return cases;
+}
+
 // [layer][row] of a forward over tokens [1,T].
 using Rows = std::vector<std::vector<std::vector<int32_t>>>;
 void note(const AttentionTrace& trace, std::vector<std::vector<int32_t>>& rows) {
@@ -54,10 +69,10 @@ Pass pass(const Transformer& model, const Tensor& tokens) {
 }  // namespace
 
 DEVICE_TEST_CASE("selectors: min(k, t + 1) keys of the past, ascending", device) {
-    for (const SelectorKind& kind : selector_kinds())
-        for (const int64_t k : {int64_t{1}, top_k, length, length + 5}) {
-            INFO(kind.name << " k " << k);
-            const Transformer model(config_of(kind, k), {.device = device});
+    for (const int64_t k : {int64_t{1}, top_k, length, length + 5})
+        for (const Case& each : every_case(k)) {
+            INFO(each.name << " k " << k);
+            const Transformer model(each.config, {.device = device});
             for (const auto& layer : pass(model, random_tokens({1, length}, 3, 13)).selected)
                 for (int64_t t = 0; t < length; ++t) {
                     const std::vector<int32_t>& keys = layer[static_cast<size_t>(t)];
@@ -70,9 +85,9 @@ DEVICE_TEST_CASE("selectors: min(k, t + 1) keys of the past, ascending", device)
 }
 
 DEVICE_TEST_CASE("selectors: later tokens change no bit of a row", device) {
-    for (const SelectorKind& kind : selector_kinds()) {
-        INFO(kind.name);
-        const Transformer model(config_of(kind), {.device = device});
+    for (const Case& each : every_case()) {
+        INFO(each.name);
+        const Transformer model(each.config, {.device = device});
         const Tensor tokens = random_tokens({1, length}, 3, 13);
         const Pass want = pass(model, tokens);
         for (int64_t last = 0; last + 1 < length; ++last) {
@@ -90,9 +105,9 @@ DEVICE_TEST_CASE("selectors: later tokens change no bit of a row", device) {
 }
 
 DEVICE_TEST_CASE("selectors: k of all keys is dense attention", device) {
-    for (const SelectorKind& kind : selector_kinds()) {
-        INFO(kind.name);
-        const Transformer model(config_of(kind, length), {.device = device});
+    for (const Case& each : every_case(length)) {
+        INFO(each.name);
+        const Transformer model(each.config, {.device = device});
         const Tensor tokens = random_tokens({1, length}, 3, 13).to(device);
         const NoGrad guard;
         const Tensor sparse = model.forward(tokens, {}).logits,
@@ -102,10 +117,10 @@ DEVICE_TEST_CASE("selectors: k of all keys is dense attention", device) {
 }
 
 TEST_CASE("selectors: token by token through a cache they choose what the full pass chooses") {
-    for (const SelectorKind& kind : selector_kinds())
+    for (const Case& each : every_case())
         for (const int64_t prompt : {1, 4}) {
-            INFO(kind.name << " prompt " << prompt);
-            const Transformer model(config_of(kind), ParameterInit{});
+            INFO(each.name << " prompt " << prompt);
+            const Transformer model(each.config, ParameterInit{});
             const Tensor tokens = random_tokens({1, length}, 3, 13);
             const Pass want = pass(model, tokens);
             Rows got(want.selected.size());
@@ -122,16 +137,17 @@ TEST_CASE("selectors: token by token through a cache they choose what the full p
 }
 
 TEST_CASE("selectors: who learns has an alignment loss, and parameters that it alone reaches") {
-    for (const SelectorKind& kind : selector_kinds()) {
-        INFO(kind.name);
-        const Transformer model(config_of(kind), ParameterInit{});
-        CHECK(model.indexer_parameters().empty() == !kind.has_indexer);
-        CHECK(model.config().has_indexer() == kind.has_indexer);
+    for (const Case& each : every_case()) {
+        INFO(each.name);
+        const Transformer model(each.config, ParameterInit{});
+        const bool learns = selector_kind(each.config.selector).has_indexer;
+        CHECK(model.indexer_parameters().empty() == !learns);
+        CHECK(model.config().has_indexer() == learns);
         for (const AttentionStage stage : {AttentionStage::dense, AttentionStage::sparse}) {
             for (const NamedTensor& p : model.parameters()) p.tensor.set_requires_grad(true);
             const ModelOutput out =
                 model.forward(random_tokens({2, length}, 3, 13), {.stage = stage, .indexer_loss = true});
-            CHECK(out.indexer_loss.defined() == kind.has_indexer);
+            CHECK(out.indexer_loss.defined() == learns);
             if (!out.indexer_loss.defined()) continue;
             backward(out.indexer_loss);
             for (const NamedTensor& p : model.parameters()) {
@@ -214,6 +230,51 @@ DEVICE_TEST_CASE("block_mean: the blocks whose mean keys the queries like best, 
     }
 }
 
+IndexerInput in_double(const IndexerOperands& there) {
+    const auto doubles = [](const Tensor& x) { return x.to(Device{}).to(DType::float64); };
+    return {doubles(there.q), doubles(there.k), doubles(there.w)};
+}
+
+// Each key of a whole block becomes the mean of the block's.
+IndexerInput with_pooled_keys(const IndexerInput& in, int64_t block) {
+    const int64_t whole = in.k.dim(1) / block * block, width = in.k.dim(2);
+    const Tensor k = in.k.clone();
+    for (int64_t s = 0; s < whole; ++s)
+        for (int64_t i = 0; i < width; ++i) {
+            double sum = 0;
+            for (int64_t r = 0; r < block; ++r)
+                sum += in.k.data<double>()[(s / block * block + r) * width + i];
+            k.data<double>()[s * width + i] = sum / static_cast<double>(block);
+        }
+    return {in.q, k, in.w};
+}
+
+std::vector<double> block_scores(const IndexerInput& pooled, double scale, int64_t t, int64_t block) {
+    std::vector<double> scores;
+    for (int64_t j = 0; j < t / block; ++j) scores.push_back(oracle_score(pooled, scale, 0, t, j * block));
+    return scores;
+}
+
+DEVICE_TEST_CASE("indexer_pool: blocks by the indexer's score of their mean keys, and the own one", device) {
+    for (const IndexerWeights weights : {IndexerWeights::on, IndexerWeights::off}) {
+        ModelConfig config = config_of(selector_kind("indexer"), 5);
+        config.indexer_pool = 3, config.indexer_weights = weights;
+        const Transformer model(config, {.device = device});
+        const NoGrad guard;
+        ForwardOptions options;
+        options.observe = [&](int64_t, const AttentionTrace& trace) {
+            const IndexerOperands& there = *trace.indexer_operands();
+            const IndexerInput pooled = with_pooled_keys(in_double(there), 3);
+            if (weights == IndexerWeights::off)
+                CHECK(bit_identical(pooled.w, Tensor::full(pooled.w.shape(), 1, DType::float64)));
+            const Selection got = on(Device{}, trace.selection);
+            for (int64_t t = 0; t < length; ++t)
+                CHECK(chosen(got, 0, t) == oracle_blocks(block_scores(pooled, there.scale, t, 3), t, 3, 5));
+        };
+        model.forward(random_tokens({1, length}, 3, 13).to(device), options);
+    }
+}
+
 // Its two stages by loops; with candidates for all keys, the indexer's own selection.
 DEVICE_TEST_CASE("hisa: the indexer's best among the tokens of the blocks that it likes best", device) {
     const int64_t T = 24, k = 4, block = 3;
@@ -227,23 +288,13 @@ DEVICE_TEST_CASE("hisa: the indexer's best among the tokens of the blocks that i
             ForwardOptions options;
             options.observe = [&](int64_t, const AttentionTrace& trace) {
                 const IndexerOperands& there = *trace.indexer_operands();
-                const IndexerInput in{there.q.to(Device{}).to(DType::float64),
-                                      there.k.to(Device{}).to(DType::float64),
-                                      there.w.to(Device{}).to(DType::float64)};
-                const IndexerInput pooled{in.q, in.k.clone(), in.w};  // each key that of its block
-                for (int64_t s = 0; s < T; ++s)
-                    for (int64_t i = 0; i < in.k.dim(2); ++i) {
-                        double sum = 0;
-                        for (int64_t r = 0; r < block; ++r)
-                            sum += in.k.data<double>()[(s / block * block + r) * in.k.dim(2) + i];
-                        pooled.k.data<double>()[s * in.k.dim(2) + i] = sum / static_cast<double>(block);
-                    }
+                const IndexerInput in = in_double(there);
+                const IndexerInput pooled = with_pooled_keys(in, block);
                 const Selection got = on(Device{}, trace.selection);
                 for (int64_t t = 0; t < T; ++t) {
-                    std::vector<double> blocks, scores;
-                    for (int64_t j = 0; j < t / block; ++j)
-                        blocks.push_back(oracle_score(pooled, there.scale, 0, t, j * block));
-                    const std::vector<int32_t> keys = oracle_blocks(blocks, t, block, candidates * k);
+                    const std::vector<int32_t> keys =
+                        oracle_blocks(block_scores(pooled, there.scale, t, block), t, block, candidates * k);
+                    std::vector<double> scores;
                     for (const int32_t s : keys) scores.push_back(oracle_score(in, there.scale, 0, t, s));
                     std::vector<int32_t> want;
                     for (const int32_t place :

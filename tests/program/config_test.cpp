@@ -177,11 +177,12 @@ TEST_CASE("config: every key says what it is about") {
     CHECK(names(place) == Names{"cache_dir", "results_dir", "stages", "tensorboard"});
     CHECK(names(running) == Names{"device", "threads", "memory_limit_mb", "checkpoint_every"});
     CHECK(names(classic_only) == Names{"classic_steps"});
-    CHECK(names(sparse_only) == Names{"selector", "sink_tokens", "selector_seed", "selector_block",
-                                      "hisa_candidates", "indexer", "indexer_heads", "indexer_dim",
-                                      "indexer_precision", "indexer_scale", "sparse_top_k",
-                                      "indexer_loss_weight", "warmup_steps", "warmup_lr", "sparse_steps",
-                                      "sparse_learning_rate", "sparse_init"});
+    CHECK(names(sparse_only) ==
+          Names{"selector",          "sink_tokens",     "selector_seed",        "selector_block",
+                "hisa_candidates",   "indexer",         "indexer_heads",        "indexer_dim",
+                "indexer_precision", "indexer_weights", "indexer_pool",         "indexer_frozen",
+                "indexer_scale",     "sparse_top_k",    "indexer_loss_weight",  "warmup_steps",
+                "warmup_lr",         "sparse_steps",    "sparse_learning_rate", "sparse_init"});
 }
 
 TEST_CASE("command line: indexer_precision") {
@@ -204,6 +205,9 @@ TEST_CASE("command line: indexer_precision") {
             parse({"--indexer_precision", "fp8", "--indexer_dim", "48"});
         });
     CHECK(parse({"--indexer_precision", "int8", "--indexer_dim", "48"}).config.model.indexer_dim == 48);
+    check_error("indexer_precision: fp8 with indexer_pool 4, whose scores are float32's; want fp32", [] {
+        parse({"--indexer_precision", "fp8", "--indexer_pool", "4"});
+    });
     check_error("indexer_precision: int8 with selector hisa, whose scores are float32's; want fp32", [] {
         parse({"--indexer_precision", "int8", "--selector", "hisa"});
     });

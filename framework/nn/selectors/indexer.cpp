@@ -3,6 +3,7 @@
 #include "framework/nn/growing_rows.h"
 #include "framework/nn/selectors/key_panels.h"
 #include "framework/nn/selectors/lightning_indexer.h"
+#include "framework/nn/selectors/pooled_indexer.h"
 #include "framework/ops/decode_select/decode_select.h"
 
 namespace sieve {
@@ -64,6 +65,8 @@ class Indexer : public LightningIndexer {
 
 std::unique_ptr<Selector> make_indexer(const ParameterInit& init, const SelectorPlace& place,
                                        const SelectorConfig& config) {
+    const int64_t pool = config.indexer.pool;
+    if (pool > 1) return std::make_unique<PooledIndexer>(init, place, config.indexer, pool, config.top_k);
     return std::make_unique<Indexer>(init, place, config);
 }
 

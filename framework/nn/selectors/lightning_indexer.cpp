@@ -18,11 +18,13 @@ LightningIndexer::LightningIndexer(const ParameterInit& init, const SelectorPlac
     : config_(config),
       rope_{.layout = RopeLayout::half_split, .rotary_dims = config_.dim / 2, .base = place.rope_base},
       q_proj_(init, place.full_name + ".q_proj", place.q_width, config_.heads * config_.dim),
-      k_proj_(init, place.full_name + ".k_proj", place.d_model, config_.dim),
-      w_proj_(init, place.full_name + ".w_proj", place.d_model, config_.heads) {
+      k_proj_(init, place.full_name + ".k_proj", place.d_model, config_.dim) {
     add_child("q_proj", q_proj_);
     add_child("k_proj", k_proj_);
-    add_child("w_proj", w_proj_);
+    if (config_.weights) {
+        w_proj_ = std::make_unique<Linear>(init, place.full_name + ".w_proj", place.d_model, config_.heads);
+        add_child("w_proj", *w_proj_);
+    }
     if (config_.kind != IndexerKind::deepseek) return;
     k_norm_ = std::make_unique<LayerNorm>(init, config_.dim, 1e-6);
     add_child("k_norm", *k_norm_);
@@ -39,7 +41,8 @@ std::shared_ptr<const SelectorState> LightningIndexer::project(const SelectorInp
         q = rope(q, rotation);
         k = reshape(rope(k, rotation), {B, T, config_.dim});
     }
-    return std::make_shared<IndexerState>(IndexerOperands{q, k, w_proj_(x), config_.scale});
+    const Tensor w = w_proj_ ? (*w_proj_)(x) : Tensor::full({B, T, config_.heads}, 1, x.dtype(), x.device());
+    return std::make_shared<IndexerState>(IndexerOperands{q, k, w, config_.scale});
 }
 
 Tensor LightningIndexer::alignment_loss(const SelectorState& state, const MainAttention& attention,

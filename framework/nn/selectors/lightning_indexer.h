@@ -25,7 +25,8 @@ class LightningIndexer : public Selector {
   private:
     IndexerConfig config_;
     RopeConfig rope_;
-    Linear q_proj_, k_proj_, w_proj_;
+    Linear q_proj_, k_proj_;
+    std::unique_ptr<Linear> w_proj_;     // null: every weight is 1
     std::unique_ptr<LayerNorm> k_norm_;  // deepseek only
 };
 

@@ -15,7 +15,8 @@ namespace sieve {
 namespace {
 
 double indexer_products(const SelectorConfig& config, double, double keys) {
-    return static_cast<double>(config.indexer.heads * config.indexer.dim) * keys;
+    const auto scored = keys / static_cast<double>(config.indexer.pool);
+    return static_cast<double>(config.indexer.heads * config.indexer.dim) * scored;
 }
 double hisa_products(const SelectorConfig& config, double, double keys) {
     const auto blocks = keys / static_cast<double>(config.block);
