@@ -58,7 +58,7 @@ ParameterCount parameter_count(const ModelConfig& c) {
     const Count d = c.d_model, layers = c.n_layers;
     const Count block = Count(2) * d + of_attention(c) + of_experts(c);
     return {.main = (Count(c.vocab_size) * d + layers * block + d).value,
-            .indexer = c.has_indexer() ? (layers * of_indexer(c)).value : 0};
+            .indexer = c.has_indexer() ? (Count(c.own_indexes()) * of_indexer(c)).value : 0};
 }
 
 }  // namespace sieve

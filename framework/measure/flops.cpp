@@ -109,14 +109,18 @@ StepFlops model_flops(const ModelConfig& c, int64_t batch_size, int64_t seq_len,
             tokens * 2 * keys * attention.heads *
             (passes.score_products * attention.dim + passes.value_products * attention.value_dim);
         if (!c.is_sparse()) continue;
-        if (const auto products = selector_kind(c.selector).products)
+        const bool shares = c.shares_index(layer);
+        if (const auto products = selector_kind(c.selector).products; products && !shares)
             flops.selection +=
                 tokens * 2 * products(selector_config(c, layer), attention.heads * attention.dim, triangle);
         if (!c.has_indexer()) continue;
         const auto indexer_width = static_cast<double>(c.indexer_heads * c.indexer_dim);
         // The indexer's input is detached: projections have a forward and a weight gradient. The loss and its
         // gradient only read the selected pairs, whose main scores are computed once more.
-        flops.indexer_projections += 2 * passes.detached_matmul * tokens * elements_of(indexer_weights(c));
+        if (!shares)
+            flops.indexer_projections +=
+                2 * passes.detached_matmul * tokens * elements_of(indexer_weights(c));
+        if (shares && c.index_share_loss == IndexShareLoss::own) continue;
         flops.alignment_loss +=
             tokens * 2 * keys * (passes.loss_scores * indexer_width + attention.heads * attention.dim);
     }
@@ -134,10 +138,11 @@ StepFlops training_step_flops(const ModelConfig& c, int64_t batch_size, int64_t 
     const auto d = static_cast<double>(c.d_model), ff = static_cast<double>(c.d_ff);
     const auto E = static_cast<double>(c.num_experts), shared = static_cast<double>(c.shared_experts);
     flops.optimizer = static_cast<double>(c.n_layers) *
-                      (optimizer_of(attention_shape(c).weights) +
-                       optimizer_of(c.has_indexer() ? indexer_weights(c) : std::vector<Matrix>{}) +
-                       newton_schulz({E, d}) + E * optimizer_of(expert_weights(c, ff)) +
+                      (optimizer_of(attention_shape(c).weights) + newton_schulz({E, d}) +
+                       E * optimizer_of(expert_weights(c, ff)) +
                        (c.shared_experts ? optimizer_of(expert_weights(c, shared * ff)) : 0));
+    if (c.has_indexer())
+        flops.optimizer += static_cast<double>(c.own_indexes()) * optimizer_of(indexer_weights(c));
     return flops;
 }
 

@@ -68,8 +68,8 @@ Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool wit
 
 Tensor SelfAttention::attend_to_cache(AttentionStage stage, AttentionTrace& t,
                                       const AttentionCache& cache) const {
-    const bool select = selector_ && stage == AttentionStage::sparse;
-    if (select) t.selection = cache.select_next(*selector_, *t.selector_state);
+    const bool select = t.selector && stage == AttentionStage::sparse;
+    if (select && selector_) t.selection = cache.select_next(*selector_, *t.selector_state);
     return decode_attention(t.q, cache.k(), cache.v(), cache.length(), t.scale,
                             select ? &t.selection : nullptr)
         .out;
@@ -81,8 +81,8 @@ Tensor SelfAttention::attend_densely(const AttentionTrace& t) const {
 }
 
 Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& t) const {
-    const bool select = selector_ && stage == AttentionStage::sparse;
-    if (select) {
+    const bool select = t.selector && stage == AttentionStage::sparse;
+    if (select && selector_) {
         const TimedPart part(step_part::selection);
         t.selection = t.select();
     }
@@ -92,10 +92,10 @@ Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, Atten
                                                  with_indexer_loss ? &weights : nullptr)
                                     .out
                               : attend_densely(t);
-    if (selector_ && with_indexer_loss) {
+    if (t.selector && with_indexer_loss) {
         const TimedPart loss_part(step_part::alignment_loss);
-        t.indexer_loss = selector_->alignment_loss(*t.selector_state, t.main_attention(),
-                                                   select ? &t.selection : nullptr, weights);
+        t.indexer_loss = t.selector->alignment_loss(*t.selector_state, t.main_attention(),
+                                                    select ? &t.selection : nullptr, weights);
     }
     return out;
 }

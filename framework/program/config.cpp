@@ -119,6 +119,13 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"sparse_top_k", "Sparse attention",
          "tokens that each query may read: one number, or one per layer (64,64,32,...)", &m.sparse_top_k,
          model | sparse_only, largest_width},
+        {"index_share", "Sparse attention",
+         "a letter a layer: F has an index of its own, S reads the keys of the last F (FSSS...); empty: all "
+         "F",
+         &m.index_share, model | sparse_only | may_be_empty},
+        {"index_share_loss", "Sparse attention",
+         "what trains a shared indexer: own (its own layer) or served (the mean over the layers it serves)",
+         &m.index_share_loss, model | sparse_only},
         {"indexer_loss_weight", "Sparse attention", "weight of the alignment loss", &c.indexer_loss_weight,
          training | sparse_only},
         {"warmup_steps", "Sparse attention", "steps that train the indexer alone", &c.warmup_steps,

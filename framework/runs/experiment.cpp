@@ -87,6 +87,8 @@ void print_selector(const ExperimentConfig& c) {
     const ModelConfig& m = c.model;
     if (m.selector != "indexer")
         fmt::print("  selector    {}, top {} tokens\n", m.selector, to_string(m.sparse_top_k));
+    if (!m.index_share.empty())
+        fmt::print("  index_share {}: an S layer reads the keys of the F before it\n", m.index_share);
     if (!selector_kind(m.selector).has_indexer) return;
     std::string line = fmt::format("{}, {} heads of {}", name_of(m.indexer), m.indexer_heads, m.indexer_dim);
     if (m.selector == "indexer") line += fmt::format(", top {} tokens", to_string(m.sparse_top_k));

@@ -64,6 +64,14 @@ TEST_CASE("flops: attention and indexer by hand") {
     // Projections 3 + 3 + 1 rows of 8; scores over 10 pairs; loss and gradients over 7; main scores over 7.
     CHECK(training_step_flops(c, 1, 4).indexer() ==
           doctest::Approx(4 * 4 * 7 * 8 + 10 * 2 * 3 + 7 * 6 * 3 + 7 * 2 * 8));
+    const double one = training_step_flops(c, 1, 4).indexer(), loss = 7 * 6 * 3 + 7 * 2 * 8;
+    c.n_layers = 2, c.index_share = "FS";  // the second layer has no indexer, but may have a loss
+    CHECK(training_step_flops(c, 1, 4).indexer() == doctest::Approx(one));
+    c.index_share_loss = IndexShareLoss::served;
+    CHECK(training_step_flops(c, 1, 4).indexer() == doctest::Approx(one + loss));
+    c.n_layers = 1, c.index_share = "";
+    c.indexer_pool = 2;  // scores of half as many keys
+    CHECK(training_step_flops(c, 1, 4).indexer() == doctest::Approx(one - 5 * 2 * 3));
     c.selector = "oracle";  // main scores over 10 pairs
     CHECK(training_step_flops(c, 1, 4).indexer() == doctest::Approx(10 * 2 * 8));
     c.selector = "block_mean", c.selector_block = 2;  // and their means: half as many

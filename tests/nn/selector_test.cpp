@@ -5,6 +5,7 @@
 #include "framework/autograd/autograd.h"
 #include "framework/core/error.h"
 #include "framework/core/rng.h"
+#include "framework/ops/indexer_kl/indexer_kl.h"
 #include "framework/ops/indexer_quality/indexer_quality.h"
 #include "models/decoder.h"
 #include "tests/models/variants.h"
@@ -38,6 +39,10 @@ std::vector<Case> every_case(int64_t k = top_k) {
     cases.back().config.indexer_pool = 2;
     cases.push_back({"hisa, the heads without weights", config_of(selector_kind("hisa"), k)});
     cases.back().config.indexer_weights = IndexerWeights::off;
+    for (const SelectorKind& kind : selector_kinds()) {
+        cases.push_back({kind.name + std::string(", its keys shared"), config_of(kind, k)});
+        cases.back().config.index_share = "FS";
+    }
     return cases;
 }
 
@@ -177,7 +182,8 @@ DEVICE_TEST_CASE("oracle: the keys that the layer's attention looks at most", de
         const Transformer model(config, {.device = device});
         const NoGrad guard;
         ForwardOptions options;
-        options.observe = [&](int64_t, const AttentionTrace& trace) {
+        options.observe = [&](int64_t layer, const AttentionTrace& trace) {
+            if (config.shares_index(layer)) return;
             CHECK(indexer_quality(trace.main_attention(), trace.selection).recall == 1);
         };
         model.forward(random_tokens({2, length}, 3, 13).to(device), options);
@@ -211,7 +217,8 @@ DEVICE_TEST_CASE("block_mean: the blocks whose mean keys the queries like best, 
         const Transformer model(config, {.device = device});
         const NoGrad guard;
         ForwardOptions options;
-        options.observe = [](int64_t, const AttentionTrace& trace) {
+        options.observe = [&](int64_t layer, const AttentionTrace& trace) {
+            if (config.shares_index(layer)) return;
             const Tensor q = trace.q.to(Device{}), k = trace.k.to(Device{});
             const Selection got = on(Device{}, trace.selection);
             for (int64_t t = 0; t < length; ++t)
@@ -259,7 +266,7 @@ DEVICE_TEST_CASE("indexer_pool: blocks by the indexer's score of their mean keys
     for (const IndexerWeights weights : {IndexerWeights::on, IndexerWeights::off}) {
         ModelConfig config = config_of(selector_kind("indexer"), 5);
         config.indexer_pool = 3, config.indexer_weights = weights;
-        const Transformer model(config, {.device = device});
+        const Transformer model(config, {.std = 0.4, .device = device});
         const NoGrad guard;
         ForwardOptions options;
         options.observe = [&](int64_t, const AttentionTrace& trace) {
@@ -280,10 +287,10 @@ DEVICE_TEST_CASE("hisa: the indexer's best among the tokens of the blocks that i
     const int64_t T = 24, k = 4, block = 3;
     for (const IndexerKind kind : {IndexerKind::plain, IndexerKind::deepseek})
         for (const int64_t candidates : {1, 2, 6}) {
-            INFO(name_of(kind) << ", " << candidates << " candidates");
+            INFO(std::string(name_of(kind)) << ", " << candidates << " candidates");
             ModelConfig config = config_of(selector_kind("hisa"), k);
             config.selector_block = block, config.hisa_candidates = candidates, config.indexer = kind;
-            const Transformer model(config, {.device = device});
+            const Transformer model(config, {.std = 0.4, .device = device});
             const NoGrad guard;
             ForwardOptions options;
             options.observe = [&](int64_t, const AttentionTrace& trace) {
@@ -305,6 +312,41 @@ DEVICE_TEST_CASE("hisa: the indexer's best among the tokens of the blocks that i
                 if (candidates * k >= T) CHECK(same_selection(got, on(Device{}, indexer_select(there, k))));
             };
             model.forward(random_tokens({1, T}, 3, 13).to(device), options);
+        }
+}
+
+// By layer: who reads whose keys, and what trains the two indexers.
+DEVICE_TEST_CASE(
+    "index_share: a layer S reads the keys of the last F, which learns from both or from its own", device) {
+    for (const IndexShareLoss loss : {IndexShareLoss::own, IndexShareLoss::served})
+        for (const AttentionStage stage : {AttentionStage::dense, AttentionStage::sparse}) {
+            INFO(std::string(name_of(loss))
+                 << std::string(stage == AttentionStage::dense ? ", dense" : ", sparse"));
+            ModelConfig config = config_of(selector_kind("indexer"));
+            config.n_layers = 4, config.index_share = "FSSF", config.index_share_loss = loss;
+            const Transformer model(config, {.std = 1, .device = device});
+            std::vector<AttentionTrace> traces;
+            ForwardOptions options{.stage = stage, .indexer_loss = true};
+            options.observe = [&](int64_t, const AttentionTrace& trace) { traces.push_back(trace); };
+            const NoGrad guard;
+            const ModelOutput out = model.forward(random_tokens({2, length}, 3, 13).to(device), options);
+            REQUIRE(traces.size() == 4);
+            for (const size_t layer : {1, 2}) {
+                CHECK(traces[layer].selector == traces[0].selector);
+                CHECK(traces[layer].indexer_operands() == traces[0].indexer_operands());
+            }
+            CHECK(traces[3].selector != traces[0].selector);
+            const auto kl = [&](size_t indexer, size_t layer) {
+                const IndexerOperands& operands = *traces[indexer].indexer_operands();
+                const MainAttention attention = traces[layer].main_attention();
+                if (stage == AttentionStage::dense) return indexer_kl_dense(operands, attention).item();
+                const Selection keys = indexer_select(operands, top_k);
+                CHECK(same_selection(traces[layer].selection, keys));
+                return indexer_kl_sparse(operands, attention, keys).item();
+            };
+            const double first =
+                loss == IndexShareLoss::own ? kl(0, 0) : (kl(0, 0) + kl(0, 1) + kl(0, 2)) / 3;
+            CHECK(out.indexer_loss.item() == doctest::Approx((first + kl(3, 3)) / 2).epsilon(1e-5));
         }
 }
 

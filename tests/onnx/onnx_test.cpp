@@ -207,6 +207,7 @@ TEST_CASE("onnx: what cannot be exported or written is refused") {
                     [&] { onnx_graph(other); });
     };
     refuse("selector hisa", [](ModelConfig& c) { c.selector = "hisa"; });
+    refuse("index_share FS", [](ModelConfig& c) { c.index_share = "FS"; });
     refuse("indexer_pool 2", [](ModelConfig& c) { c.indexer_pool = 2; });
     refuse("indexer_weights off", [](ModelConfig& c) { c.indexer_weights = IndexerWeights::off; });
     const Transformer model(tiny("classic", "plain", 4), ParameterInit{});
