@@ -163,6 +163,26 @@ TEST_CASE("selectors: who learns has an alignment loss, and parameters that it a
     }
 }
 
+DEVICE_TEST_CASE("recent, sink_recent, random: a recorded step finds its selection where it was", device) {
+    for (const char* name : {"recent", "sink_recent", "random"}) {
+        INFO(std::string(name));
+        const Transformer model(config_of(selector_kind(name)), {.device = device});
+        const auto indices_of = [&](int64_t batch) {
+            Tensor indices;
+            ForwardOptions options;
+            options.observe = [&](int64_t, const AttentionTrace& trace) {
+                indices = trace.selection.indices;
+            };
+            const NoGrad guard;
+            model.forward(random_tokens({batch, length}, 3, 13).to(device), options);
+            return indices;
+        };
+        const Tensor first = indices_of(2), other = indices_of(1);
+        CHECK(other.raw() != first.raw());
+        CHECK(indices_of(2).raw() == first.raw());
+    }
+}
+
 DEVICE_TEST_CASE("recent: the last k keys", device) {
     const Transformer model(config_of(selector_kind("recent")), {.device = device});
     for (const auto& layer : pass(model, random_tokens({1, length}, 3, 13)).selected)

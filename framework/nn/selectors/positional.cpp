@@ -24,13 +24,14 @@ std::shared_ptr<const SelectorState> PositionalSelector::project(const SelectorI
     return state;
 }
 
-// Made anew only for other sizes: a recorded step on a device may not copy from the host.
+// Made once for each size and then kept: a recorded step on a device may not copy from the host, and reads
+// the same memory each time it runs, whatever an evaluation asks for in between.
 Selection PositionalSelector::select(const SelectorState& state) const {
     const PositionalState& s = sizes_of(state);
     const Shape rows{s.batch, s.length};
-    if (!made_.counts.defined() || made_.counts.shape() != rows || made_.counts.device() != s.device)
-        made_ = last_rows(s.batch, s.length, s.length, s.device);
-    return made_;
+    for (const Selection& made : made_)
+        if (made.counts.shape() == rows && made.counts.device() == s.device) return made;
+    return made_.emplace_back(last_rows(s.batch, s.length, s.length, s.device));
 }
 
 std::unique_ptr<SelectorCache> PositionalSelector::make_cache() const {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "framework/nn/selector.h"
 
@@ -26,7 +27,7 @@ class PositionalSelector : public Selector {
     Selection last_rows(int64_t batch, int64_t queries, int64_t length, Device device) const;
 
     int64_t top_k_;
-    mutable Selection made_;
+    mutable std::vector<Selection> made_;
 };
 
 }  // namespace sieve
