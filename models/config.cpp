@@ -33,6 +33,26 @@ void check_top_k(const ModelConfig& c) {
             values.size(), to_string(c.sparse_top_k), c.n_layers));
 }
 
+// A layer that shares an index has the k of the layer whose index it is.
+void check_index_share(const ModelConfig& c) {
+    const std::string& letters = c.index_share;
+    if (letters.empty()) return;
+    if (static_cast<int64_t>(letters.size()) != c.n_layers || letters[0] != 'F' ||
+        letters.find_first_not_of("FS") != std::string::npos)
+        fail_usage(fmt::format(
+            "index_share: '{}', want a letter for each of n_layers {}: F (its own) or S (that of the "
+            "last F before it), the first an F, as in FSSS",
+            letters, c.n_layers));
+    for (int64_t layer = 1, last = 0; layer < c.n_layers; ++layer) {
+        if (!c.shares_index(layer)) last = layer;
+        if (c.sparse_top_k.of(layer) != c.sparse_top_k.of(last))
+            fail_usage(fmt::format(
+                "sparse_top_k: {} in layer {}, which shares the index of layer {} (index_share {}), "
+                "want its {}",
+                c.sparse_top_k.of(layer), layer, last, letters, c.sparse_top_k.of(last)));
+    }
+}
+
 void require_rate(const char* key, double value) {
     if (!(value >= 0 && value < 1)) fail_usage(fmt::format("{}: {}, want 0 <= {} < 1", key, value, key));
 }
@@ -82,6 +102,14 @@ void check_latent(const ModelConfig& c) {
 
 void check_indexer_precision(const ModelConfig& c) {
     const IndexerPrecision precision = c.indexer_precision;
+    const auto refuse_with = [&](const std::string& what) {
+        if (precision != IndexerPrecision::fp32)
+            fail_usage(fmt::format("indexer_precision: {} with {}, whose scores are float32's; want fp32",
+                                   name_of(precision), what));
+    };
+    if (c.selector == "hisa") refuse_with("selector hisa");
+    if (c.selector == "indexer" && c.indexer_pool > 1)
+        refuse_with(fmt::format("indexer_pool {}", c.indexer_pool));
     if (precision != IndexerPrecision::fp8 && precision != IndexerPrecision::int8) return;
     if (c.indexer_dim > 1024)
         fail_usage(fmt::format("indexer_dim: {}, want at most 1024 with indexer_precision {}", c.indexer_dim,
@@ -122,7 +150,13 @@ void validate(const ModelConfig& c) {
     require_at_least_one("expert_top_k", c.expert_top_k);
     require_at_least_one("indexer_heads", c.indexer_heads);
     require_at_least_one("indexer_dim", c.indexer_dim);
+    require_at_least_one("indexer_pool", c.indexer_pool);
     check_top_k(c);
+    check_index_share(c);
+    if (c.sink_tokens < 0) fail_usage(fmt::format("sink_tokens: {}, want at least 0 (none)", c.sink_tokens));
+    if (c.selector_seed < 0) fail_usage(fmt::format("selector_seed: {}, want at least 0", c.selector_seed));
+    require_at_least_one("selector_block", c.selector_block);
+    require_at_least_one("hisa_candidates", c.hisa_candidates);
     require_rate("dropout", c.dropout);
     if (c.attention_type == AttentionType::mla)
         check_latent(c);
@@ -157,11 +191,18 @@ SelectorConfig selector_config(const ModelConfig& c, int64_t layer) {
     if (scale == 0)
         scale = deepseek ? 1 / std::sqrt(static_cast<double>(c.indexer_heads * c.indexer_dim)) : 1;
     return {.kind = c.selector,
+            .layer = layer,
             .top_k = c.sparse_top_k.of(layer),
+            .sinks = c.sink_tokens,
+            .seed = c.selector_seed,
+            .block = c.selector_block,
+            .candidates = c.hisa_candidates,
             .indexer = {.kind = c.indexer,
                         .heads = c.indexer_heads,
                         .dim = c.indexer_dim,
                         .scale = scale,
+                        .weights = c.indexer_weights == IndexerWeights::on,
+                        .pool = c.indexer_pool,
                         .precision = c.indexer_precision}};
 }
 

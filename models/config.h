@@ -1,6 +1,7 @@
 // What a model is made of. The key names are those of the command line, config.json and the presets.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -41,12 +42,26 @@ template <>
 inline constexpr auto enum_names<IndexerKind> = std::to_array<NamedValue<IndexerKind>>(
     {{IndexerKind::plain, "plain"}, {IndexerKind::deepseek, "deepseek"}});
 
+enum class IndexerWeights { on, off };  // off: all heads of the indexer count alike
+template <>
+inline constexpr auto enum_names<IndexerWeights> =
+    std::to_array<NamedValue<IndexerWeights>>({{IndexerWeights::on, "on"}, {IndexerWeights::off, "off"}});
+
 template <>
 inline constexpr auto enum_names<IndexerPrecision> =
     std::to_array<NamedValue<IndexerPrecision>>({{IndexerPrecision::fp32, "fp32"},
                                                  {IndexerPrecision::bf16, "bf16"},
                                                  {IndexerPrecision::fp8, "fp8"},
                                                  {IndexerPrecision::int8, "int8"}});
+
+// What trains an indexer that several layers share.
+enum class IndexShareLoss {
+    own,     // its own layer's attention
+    served,  // the mean over the layers that read its keys
+};
+template <>
+inline constexpr auto enum_names<IndexShareLoss> = std::to_array<NamedValue<IndexShareLoss>>(
+    {{IndexShareLoss::own, "own"}, {IndexShareLoss::served, "served"}});
 
 struct ModelConfig {
     AttentionKind attention = AttentionKind::classic;
@@ -65,8 +80,17 @@ struct ModelConfig {
     RouterKind router = RouterKind::softmax;
     double routed_scaling_factor = 1;  // sigmoid_bias only
     std::string selector = "indexer";  // what chooses the keys of a sparse model: nn/selector.h
+    int64_t sink_tokens = 4;           // sink_recent only
+    int64_t selector_seed = 0;         // random only
+    int64_t selector_block = 16;       // block_mean and hisa only
+    int64_t hisa_candidates = 4;       // hisa only
     IndexerKind indexer = IndexerKind::plain;
     int64_t indexer_heads = 4, indexer_dim = 64;
+    IndexerWeights indexer_weights = IndexerWeights::on;
+    int64_t indexer_pool = 1;  // tokens whose keys the selector `indexer` averages to one
+    // A letter a layer: F has a selector of its own, S reads the keys of the last F before it. Empty: all F.
+    std::string index_share;
+    IndexShareLoss index_share_loss = IndexShareLoss::own;
     PerLayer sparse_top_k = 64;
     IndexerPrecision indexer_precision = IndexerPrecision::fp32;  // of the scores that select
     double indexer_scale = 0;  // 0: 1 for plain, indexer_heads^-0.5 * indexer_dim^-0.5 for deepseek
@@ -79,6 +103,12 @@ struct ModelConfig {
     // DeepSeek's indexer makes its queries from the query latent, where there is one.
     bool indexer_reads_latent() const {
         return indexer == IndexerKind::deepseek && attention_type == AttentionType::mla && q_lora_rank > 0;
+    }
+    bool shares_index(int64_t layer) const {
+        return !index_share.empty() && index_share.at(static_cast<size_t>(layer)) == 'S';
+    }
+    int64_t own_indexes() const {  // layers with a selector of their own
+        return n_layers - std::count(index_share.begin(), index_share.end(), 'S');
     }
     int64_t kv_heads() const { return attention_type == AttentionType::gqa ? n_kv_heads : n_heads; }
 };

@@ -324,6 +324,9 @@ void refuse_variants(const ModelConfig& c) {
     };
     if (c.attention_type != AttentionType::mha) refuse("attention_type", name_of(c.attention_type));
     if (c.is_sparse() && c.selector != "indexer") refuse("selector", c.selector);
+    if (c.is_sparse() && !c.index_share.empty()) refuse("index_share", c.index_share);
+    if (c.is_sparse() && c.indexer_pool > 1) refuse("indexer_pool", fmt::format("{}", c.indexer_pool));
+    if (c.is_sparse() && c.indexer_weights == IndexerWeights::off) refuse("indexer_weights", "off");
     if (c.ffn != FeedForwardKind::silu) refuse("ffn", name_of(c.ffn));
     if (c.router != RouterKind::softmax) refuse("router", name_of(c.router));
     if (c.shared_experts) refuse("shared_experts", fmt::format("{}", c.shared_experts));

@@ -45,7 +45,7 @@ Count of_indexer(const ModelConfig& c) {
     const Count d = c.d_model, heads = c.indexer_heads, dim = c.indexer_dim;
     const Count q = (c.indexer_reads_latent() ? Count(c.q_lora_rank) : d) * heads * dim;
     const Count k = d * dim + (deepseek ? Count(2) * dim : Count(0));  // with its LayerNorm
-    return q + k + d * heads;
+    return q + k + (c.indexer_weights == IndexerWeights::on ? d * heads : Count(0));
 }
 
 }  // namespace
@@ -58,7 +58,7 @@ ParameterCount parameter_count(const ModelConfig& c) {
     const Count d = c.d_model, layers = c.n_layers;
     const Count block = Count(2) * d + of_attention(c) + of_experts(c);
     return {.main = (Count(c.vocab_size) * d + layers * block + d).value,
-            .indexer = c.has_indexer() ? (layers * of_indexer(c)).value : 0};
+            .indexer = c.has_indexer() ? (Count(c.own_indexes()) * of_indexer(c)).value : 0};
 }
 
 }  // namespace sieve

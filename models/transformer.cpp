@@ -39,7 +39,8 @@ AttentionConfig attention_config(const ModelConfig& config, int64_t layer) {
                                                  .nope_dim = config.qk_nope_head_dim,
                                                  .rope_dim = config.qk_rope_head_dim,
                                                  .value_dim = config.v_head_dim};
-    if (config.is_sparse()) attention.selector = selector_config(config, layer);
+    if (config.is_sparse() && !config.shares_index(layer))
+        attention.selector = selector_config(config, layer);
     return attention;
 }
 
@@ -151,6 +152,34 @@ Tensor sum_of(const Tensor& total, const Tensor& term) {
     return total.defined() ? add(total, term) : term;
 }
 
+// The mean over the indexers of the mean over the layers that each learns from.
+class IndexerLoss {
+  public:
+    // Of a layer; `begins`: it has an indexer of its own.
+    void add(const Tensor& loss, bool begins) {
+        if (begins) finish_indexer();
+        if (!loss.defined()) return;
+        own_ = sum_of(own_, loss);
+        ++layers_;
+    }
+    Tensor mean() {
+        finish_indexer();
+        return total_.defined() ? scale(total_, 1.0 / static_cast<double>(indexers_)) : total_;
+    }
+
+  private:
+    void finish_indexer() {
+        if (layers_ == 0) return;
+        total_ = sum_of(total_, layers_ == 1 ? own_ : scale(own_, 1.0 / static_cast<double>(layers_)));
+        ++indexers_;
+        own_ = {};
+        layers_ = 0;
+    }
+
+    Tensor total_, own_;
+    int64_t indexers_ = 0, layers_ = 0;
+};
+
 }  // namespace
 
 Block::Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config,
@@ -184,8 +213,9 @@ Tensor Transformer::attend(int64_t layer, const Tensor& h, const ForwardOptions&
     const Block& block = *blocks_[static_cast<size_t>(layer)];
     AttentionCache* cache = options.cache ? &(*options.cache)[static_cast<size_t>(layer)] : nullptr;
     try {
-        const Tensor attended =
-            block.attention(block.norm1(h), options.stage, options.indexer_loss, trace, cache);
+        const bool loss = options.indexer_loss && (!config_.shares_index(layer) ||
+                                                   config_.index_share_loss == IndexShareLoss::served);
+        const Tensor attended = block.attention(block.norm1(h), options.stage, loss, trace, cache);
         if (options.observe) options.observe(layer, trace);
         return attended;
     } catch (const Error& e) {
@@ -206,14 +236,17 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
     };
     Tensor h = embed_(tokens);
     if (options.watch) options.watch("embed", h);
+    IndexerLoss indexer_loss;
+    LayerSelection shared;
     int64_t layer = 0;
     for (const auto& block : blocks_) {
         AttentionTrace trace;
+        if (config_.shares_index(layer)) static_cast<LayerSelection&>(trace) = shared;
         std::optional<MemoryScope> part(std::in_place, attention_memory);
         const Tensor attended = attend(layer, h, options, trace);
         watch(layer, "attention", attended);
-        if (trace.indexer_loss.defined())
-            output.indexer_loss = sum_of(output.indexer_loss, trace.indexer_loss);
+        indexer_loss.add(trace.indexer_loss, !config_.shares_index(layer));
+        if (!config_.index_share.empty()) shared = static_cast<const LayerSelection&>(trace);
         h = add_residual(h, attended, config_.dropout, options.rng);
 
         part.emplace(expert_memory);
@@ -225,8 +258,7 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
         h = add_residual(h, reshape(experts.y, cube), config_.dropout, options.rng);
         ++layer;
     }
-    if (output.indexer_loss.defined())
-        output.indexer_loss = scale(output.indexer_loss, 1.0 / static_cast<double>(config_.n_layers));
+    output.indexer_loss = indexer_loss.mean();
     const MemoryScope head(logits_memory);
     const TimedPart part(step_part::head);
     if (options.logits) output.logits = linear(reshape(norm_(h), rows), embed_.weight());

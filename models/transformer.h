@@ -42,7 +42,7 @@ struct ForwardOptions {
 struct ModelOutput {
     Tensor logits;                    // [B*T, V]
     Tensor load_balancing;            // scalar: sum over layers, unweighted
-    Tensor indexer_loss;              // scalar: mean over layers; undefined unless asked for
+    Tensor indexer_loss;              // scalar: mean over the indexers; undefined unless asked for
     std::vector<Tensor> assignments;  // by layer: see MixtureOfExpertsOutput
 };
 

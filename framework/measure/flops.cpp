@@ -58,7 +58,9 @@ std::vector<Matrix> indexer_weights(const ModelConfig& c) {
     const auto d = static_cast<double>(c.d_model), heads = static_cast<double>(c.indexer_heads);
     const auto dim = static_cast<double>(c.indexer_dim);
     const auto q_width = c.indexer_reads_latent() ? static_cast<double>(c.q_lora_rank) : d;
-    return {{heads * dim, q_width}, {dim, d}, {heads, d}};
+    std::vector<Matrix> weights{{heads * dim, q_width}, {dim, d}};
+    if (c.indexer_weights == IndexerWeights::on) weights.push_back({heads, d});
+    return weights;
 }
 
 std::vector<Matrix> expert_weights(const ModelConfig& c, double width) {
@@ -106,13 +108,19 @@ StepFlops model_flops(const ModelConfig& c, int64_t batch_size, int64_t seq_len,
         flops.attention +=
             tokens * 2 * keys * attention.heads *
             (passes.score_products * attention.dim + passes.value_products * attention.value_dim);
+        if (!c.is_sparse()) continue;
+        const bool shares = c.shares_index(layer);
+        if (const auto products = selector_kind(c.selector).products; products && !shares)
+            flops.selection +=
+                tokens * 2 * products(selector_config(c, layer), attention.heads * attention.dim, triangle);
         if (!c.has_indexer()) continue;
         const auto indexer_width = static_cast<double>(c.indexer_heads * c.indexer_dim);
-        // The indexer's input is detached: projections have a forward and a weight gradient. Scores are
-        // computed for the selection over the triangle; the loss and its gradient only over the selected
-        // pairs, whose main scores are computed once more.
-        flops.indexer_projections += 2 * passes.detached_matmul * tokens * elements_of(indexer_weights(c));
-        flops.indexer_scores += tokens * 2 * triangle * indexer_width;
+        // The indexer's input is detached: projections have a forward and a weight gradient. The loss and its
+        // gradient only read the selected pairs, whose main scores are computed once more.
+        if (!shares)
+            flops.indexer_projections +=
+                2 * passes.detached_matmul * tokens * elements_of(indexer_weights(c));
+        if (shares && c.index_share_loss == IndexShareLoss::own) continue;
         flops.alignment_loss +=
             tokens * 2 * keys * (passes.loss_scores * indexer_width + attention.heads * attention.dim);
     }
@@ -130,10 +138,11 @@ StepFlops training_step_flops(const ModelConfig& c, int64_t batch_size, int64_t 
     const auto d = static_cast<double>(c.d_model), ff = static_cast<double>(c.d_ff);
     const auto E = static_cast<double>(c.num_experts), shared = static_cast<double>(c.shared_experts);
     flops.optimizer = static_cast<double>(c.n_layers) *
-                      (optimizer_of(attention_shape(c).weights) +
-                       optimizer_of(c.has_indexer() ? indexer_weights(c) : std::vector<Matrix>{}) +
-                       newton_schulz({E, d}) + E * optimizer_of(expert_weights(c, ff)) +
+                      (optimizer_of(attention_shape(c).weights) + newton_schulz({E, d}) +
+                       E * optimizer_of(expert_weights(c, ff)) +
                        (c.shared_experts ? optimizer_of(expert_weights(c, shared * ff)) : 0));
+    if (c.has_indexer())
+        flops.optimizer += static_cast<double>(c.own_indexes()) * optimizer_of(indexer_weights(c));
     return flops;
 }
 
@@ -141,7 +150,7 @@ double flops_of_part(const StepFlops& flops, std::string_view part) {
     const std::pair<const char*, double> parts[] = {
         {step_part::projections, flops.projections},
         {step_part::indexer_projections, flops.indexer_projections},
-        {step_part::selection, flops.indexer_scores},
+        {step_part::selection, flops.selection},
         {step_part::attention, flops.attention},
         {step_part::alignment_loss, flops.alignment_loss},
         {step_part::experts, flops.experts},

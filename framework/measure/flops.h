@@ -12,12 +12,12 @@ struct StepFlops {
     double projections = 0;  // into and out of attention
     double attention = 0;    // causal: entries above the diagonal are not counted
     double indexer_projections = 0;
-    double indexer_scores = 0;  // of the selection
+    double selection = 0;  // scores that rank keys
     double alignment_loss = 0;
     double experts = 0;    // router gate, selected and shared experts
     double head = 0;       // logits
     double optimizer = 0;  // Newton-Schulz iterations of Muon (symmetric products counted once per pair)
-    double indexer() const { return indexer_projections + indexer_scores + alignment_loss; }
+    double indexer() const { return indexer_projections + selection + alignment_loss; }
     double model() const { return projections + attention + indexer() + experts + head; }
     double total() const { return model() + optimizer; }
 };

@@ -60,7 +60,7 @@ double TimedModel::forward(const Batch& batch) const {
     const NoGrad guard;
     const bool sparse = model_.config().is_sparse();
     const ModelOutput out = model_.forward(batch.tokens.to(device_), {.indexer_loss = sparse});
-    if (sparse) out.indexer_loss.item();
+    if (out.indexer_loss.defined()) out.indexer_loss.item();
     const TimedPart part(step_part::head);
     const int64_t count = batch.targets.numel();
     return score_predictions(out.logits, batch.targets.alias({count}).to(device_)).total_loss /

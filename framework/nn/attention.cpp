@@ -56,8 +56,10 @@ Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool wit
     if (selector_) {
         const TimedPart selector_part(step_part::indexer_projections);
         trace.selector = selector_.get();
-        trace.selector_state = selector_->project(
-            {.x = x, .q_source = selector_reads_latent_ ? heads.q_latent : x, .first_position = position});
+        trace.selector_state = selector_->project({.x = x,
+                                                   .q_source = selector_reads_latent_ ? heads.q_latent : x,
+                                                   .attention = trace.main_attention(),
+                                                   .first_position = position});
         if (cache) cache->append(*selector_, *trace.selector_state);
     }
     return w_o_(projections_->values(position > 0 ? attend_to_cache(stage, trace, *cache)
@@ -66,8 +68,8 @@ Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool wit
 
 Tensor SelfAttention::attend_to_cache(AttentionStage stage, AttentionTrace& t,
                                       const AttentionCache& cache) const {
-    const bool select = selector_ && stage == AttentionStage::sparse;
-    if (select) t.selection = cache.select_next(*selector_, *t.selector_state);
+    const bool select = t.selector && stage == AttentionStage::sparse;
+    if (select && selector_) t.selection = cache.select_next(*selector_, *t.selector_state);
     return decode_attention(t.q, cache.k(), cache.v(), cache.length(), t.scale,
                             select ? &t.selection : nullptr)
         .out;
@@ -79,8 +81,8 @@ Tensor SelfAttention::attend_densely(const AttentionTrace& t) const {
 }
 
 Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& t) const {
-    const bool select = selector_ && stage == AttentionStage::sparse;
-    if (select) {
+    const bool select = t.selector && stage == AttentionStage::sparse;
+    if (select && selector_) {
         const TimedPart part(step_part::selection);
         t.selection = t.select();
     }
@@ -90,10 +92,10 @@ Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, Atten
                                                  with_indexer_loss ? &weights : nullptr)
                                     .out
                               : attend_densely(t);
-    if (selector_ && with_indexer_loss) {
+    if (t.selector && with_indexer_loss) {
         const TimedPart loss_part(step_part::alignment_loss);
-        t.indexer_loss = selector_->alignment_loss(*t.selector_state, t.main_attention(),
-                                                   select ? &t.selection : nullptr, weights);
+        t.indexer_loss = t.selector->alignment_loss(*t.selector_state, t.main_attention(),
+                                                    select ? &t.selection : nullptr, weights);
     }
     return out;
 }

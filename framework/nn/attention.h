@@ -33,13 +33,18 @@ enum class AttentionStage {
     sparse,  // the selected tokens; the alignment loss runs over those
 };
 
-// Everything that one attention layer computed on the way, for losses, evaluation and pictures.
-struct AttentionTrace {
-    Tensor q, k, v;  // [B,H,T,dh], [B,G,T,dh], [B,G,T,dv], after RoPE
-    double scale = 0;
+// What chooses the keys of a layer, and what it chose. A layer without a selector of its own may be given
+// that of a layer before it.
+struct LayerSelection {
     const Selector* selector = nullptr;  // null: none, and nothing below
     std::shared_ptr<const SelectorState> selector_state;
     Selection selection;  // sparse stage only
+};
+
+// Everything that one attention layer computed on the way, for losses, evaluation and pictures.
+struct AttentionTrace : LayerSelection {
+    Tensor q, k, v;  // [B,H,T,dh], [B,G,T,dh], [B,G,T,dv], after RoPE
+    double scale = 0;
     Tensor indexer_loss;  // scalar; only when asked for, of a selector that learns
 
     MainAttention main_attention() const { return {q, k, scale}; }
@@ -53,9 +58,10 @@ struct AttentionTrace {
 class SelfAttention : public Module {
   public:
     SelfAttention(const ParameterInit& init, const std::string& full_name, const AttentionConfig& config);
-    // x [B,T,d] -> [B,T,d]. Fills `trace`; computes the alignment loss when `with_indexer_loss`.
-    // With a `cache`, x follows the tokens that it holds (T is 1 unless it is empty) and is added to it; the
-    // trace then has the new tokens alone.
+    // x [B,T,d] -> [B,T,d]. Fills `trace`, but for another layer's selection that it holds already: this
+    // layer then reads those keys. Computes the alignment loss when `with_indexer_loss`. With a `cache`, x
+    // follows the tokens that it holds (T is 1 unless it is empty) and is added to it; the trace then has the
+    // new tokens alone.
     Tensor operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace,
                       AttentionCache* cache = nullptr) const;
 

@@ -58,6 +58,7 @@ struct ExperimentConfig {
     double learning_rate = 3e-3, warmup_lr = 1e-3;
     double sparse_learning_rate = 0;  // 0: learning_rate, or a tenth of it with sparse_init = classic
     double load_balancing_weight = 0.01, indexer_loss_weight = 1;
+    bool indexer_frozen = false;       // the indexer keeps its initial weights
     double bias_update_speed = 0.001;  // of the routers' biases (router sigmoid_bias)
     double weight_decay = 0.1, grad_clip = 1;
     int64_t eval_every = 100, eval_batches = 16;

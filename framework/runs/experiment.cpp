@@ -83,6 +83,22 @@ void print_model_variants(const ModelConfig& m) {
                    name_of(m.router), m.shared_experts);
 }
 
+void print_selector(const ExperimentConfig& c) {
+    const ModelConfig& m = c.model;
+    if (m.selector != "indexer")
+        fmt::print("  selector    {}, top {} tokens\n", m.selector, to_string(m.sparse_top_k));
+    if (!m.index_share.empty())
+        fmt::print("  index_share {}: an S layer reads the keys of the F before it\n", m.index_share);
+    if (!selector_kind(m.selector).has_indexer) return;
+    std::string line = fmt::format("{}, {} heads of {}", name_of(m.indexer), m.indexer_heads, m.indexer_dim);
+    if (m.selector == "indexer") line += fmt::format(", top {} tokens", to_string(m.sparse_top_k));
+    if (m.selector == "indexer" && m.indexer_pool > 1)
+        line += fmt::format(" in blocks of {}", m.indexer_pool);
+    if (m.indexer_weights == IndexerWeights::off) line += ", no weights of heads";
+    if (c.indexer_frozen) line += ", frozen";
+    fmt::print("  indexer     {}\n", line);
+}
+
 void print_header(const std::string& title, const ExperimentConfig& c, const Dataset& data, Device device,
                   bool sparse) {
     ExperimentConfig largest = c;
@@ -94,11 +110,7 @@ void print_header(const std::string& title, const ExperimentConfig& c, const Dat
     fmt::print("  model       d_model {}, {} heads, {} layers, {} experts (top {}), d_ff {}, length {}\n",
                m.d_model, m.n_heads, m.n_layers, m.num_experts, m.expert_top_k, m.d_ff, m.max_seq_len);
     print_model_variants(m);
-    if (sparse && !largest.model.has_indexer())
-        fmt::print("  selector    {}, top {} tokens\n", m.selector, to_string(m.sparse_top_k));
-    else if (sparse)
-        fmt::print("  indexer     {}, {} heads of {}, top {} tokens\n", name_of(m.indexer), m.indexer_heads,
-                   m.indexer_dim, to_string(m.sparse_top_k));
+    if (sparse) print_selector(c);
     fmt::print("  parameters  {} (classic)", human_count(parameters.main));
     if (largest.model.has_indexer())
         fmt::print(", + {} in the indexers (sparse)", human_count(parameters.indexer));

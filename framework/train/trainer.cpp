@@ -75,7 +75,7 @@ std::vector<Stage> stages_of(const ExperimentConfig& config) {
     if (rate == 0)
         rate = config.sparse_init == SparseInit::classic ? config.learning_rate / 10 : config.learning_rate;
     std::vector<Stage> stages;
-    if (config.warmup_steps > 0 && config.model.has_indexer())
+    if (config.warmup_steps > 0 && config.model.has_indexer() && !config.indexer_frozen)
         stages.push_back({StageKind::warmup, config.warmup_steps, config.warmup_lr});
     stages.push_back({StageKind::sparse, config.sparse_steps, rate});
     return stages;
@@ -119,16 +119,18 @@ StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& mode
       stage_(stage),
       may_record_(record),
       main_(model.main_parameters()),
-      indexer_(model.indexer_parameters()) {
-    // During warm-up the main model is frozen: it then records no graph and saves no activations.
+      indexer_(config.indexer_frozen ? NamedTensors() : model.indexer_parameters()) {
+    // During warm-up the main model is frozen: it then records no graph and saves no activations. So it is
+    // with a frozen indexer.
     set_trainable(main_, !warms_up());
-    set_trainable(indexer_, true);
+    set_trainable(model.indexer_parameters(), !config.indexer_frozen);
     if (warms_up())
         optimizer_ = std::make_unique<AdamW>(indexer_, AdamWConfig{.weight_decay = config.weight_decay});
     else
         optimizer_ = std::make_unique<HybridOptimizer>(
-            model.parameters(), HybridOptimizerConfig{.weight_decay = config.weight_decay,
-                                                      .use_muon = config.optimizer == OptimizerKind::muon});
+            config.indexer_frozen ? main_ : model.parameters(),
+            HybridOptimizerConfig{.weight_decay = config.weight_decay,
+                                  .use_muon = config.optimizer == OptimizerKind::muon});
 }
 
 StageRunner::~StageRunner() = default;
@@ -142,7 +144,7 @@ StageRunner::Losses StageRunner::losses_of(Generator& rng, const Tensor& tokens,
                                            FiniteWatch* watch) const {
     ForwardOptions options{.stage = warms_up() ? AttentionStage::dense : AttentionStage::sparse,
                            .rng = &rng,
-                           .indexer_loss = model_.config().is_sparse(),
+                           .indexer_loss = model_.config().is_sparse() && !config_.indexer_frozen,
                            .logits = !warms_up()};
     if (watch) watch->watch(options);
     const ModelOutput out = model_.forward(tokens, options);

@@ -167,6 +167,24 @@ TEST_CASE("efficiency: estimated memory covers what a step takes, and not much m
             }
 }
 
+TEST_CASE("efficiency: every selector is measured, and its memory estimated") {
+    for (const SelectorKind& kind : selector_kinds()) {
+        EfficiencyPlan plan = tiny_plan();
+        plan.base.model.selector = kind.name;
+        plan.tokens_per_step = 800;
+        const ExperimentConfig config = plan.config_of(AttentionVariant::sparse, 200);
+        const MemoryEstimate estimate(plan.config_of(AttentionVariant::sparse, 16), {});
+        TimedModel model(config, {});
+        for (const StepKind step : {StepKind::forward, StepKind::train}) {
+            INFO(kind.name << ", " << std::string(name_of(step)));
+            model.run(step);
+            const auto peak = static_cast<double>(model.run(step).peak_bytes);
+            CHECK(peak > 0);
+            CHECK(static_cast<double>(estimate.bytes(config, step)) > 0.9 * peak);
+        }
+    }
+}
+
 TEST_CASE("efficiency: a whole run writes every number") {
     const TemporaryFolder folder;
     EfficiencyPlan plan = tiny_plan();

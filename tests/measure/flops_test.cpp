@@ -64,6 +64,20 @@ TEST_CASE("flops: attention and indexer by hand") {
     // Projections 3 + 3 + 1 rows of 8; scores over 10 pairs; loss and gradients over 7; main scores over 7.
     CHECK(training_step_flops(c, 1, 4).indexer() ==
           doctest::Approx(4 * 4 * 7 * 8 + 10 * 2 * 3 + 7 * 6 * 3 + 7 * 2 * 8));
+    const double one = training_step_flops(c, 1, 4).indexer(), loss = 7 * 6 * 3 + 7 * 2 * 8;
+    c.n_layers = 2, c.index_share = "FS";  // the second layer has no indexer, but may have a loss
+    CHECK(training_step_flops(c, 1, 4).indexer() == doctest::Approx(one));
+    c.index_share_loss = IndexShareLoss::served;
+    CHECK(training_step_flops(c, 1, 4).indexer() == doctest::Approx(one + loss));
+    c.n_layers = 1, c.index_share = "";
+    c.indexer_pool = 2;  // scores of half as many keys
+    CHECK(training_step_flops(c, 1, 4).indexer() == doctest::Approx(one - 5 * 2 * 3));
+    c.selector = "oracle";  // main scores over 10 pairs
+    CHECK(training_step_flops(c, 1, 4).indexer() == doctest::Approx(10 * 2 * 8));
+    c.selector = "block_mean", c.selector_block = 2;  // and their means: half as many
+    CHECK(training_step_flops(c, 1, 4).indexer() == doctest::Approx(5 * 2 * 8));
+    c.selector = "recent";
+    CHECK(training_step_flops(c, 1, 4).indexer() == 0);
     c.attention_type = AttentionType::gqa, c.n_kv_heads = 1;  // keys are shared, scores are not
     CHECK(training_step_flops(c, 1, 4).attention == doctest::Approx(7 * 14 * 8));
     c.attention_type = AttentionType::mla, c.kv_lora_rank = 5,

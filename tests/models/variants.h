@@ -47,6 +47,13 @@ inline std::vector<Variant> model_variants() {
              [](ModelConfig& c) {
                  c.sparse_top_k = PerLayer({2, 4});
              }},
+            {"indexer without weights", [](ModelConfig& c) { c.indexer_weights = IndexerWeights::off; }},
+            {"index shared", [](ModelConfig& c) { c.index_share = "FS"; }},
+            {"index shared, loss of the layers served",
+             [](ModelConfig& c) {
+                 c.index_share = "FS";
+                 c.index_share_loss = IndexShareLoss::served;
+             }},
             {"swiglu", [](ModelConfig& c) { c.ffn = FeedForwardKind::swiglu; }},
             {"2 shared experts", [](ModelConfig& c) { c.shared_experts = 2; }},
             {"sigmoid_bias",

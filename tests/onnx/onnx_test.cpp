@@ -199,6 +199,17 @@ TEST_CASE("onnx: what cannot be exported or written is refused") {
     check_error(
         "onnx_graph: cannot export this variant of the model yet: the graph has no place for router.bias",
         [&] { onnx_graph(variant); });
+    const auto refuse = [](const std::string& what, const std::function<void(ModelConfig&)>& apply) {
+        ModelConfig c = tiny("sparse", "plain", 4);
+        apply(c);
+        const Transformer other(c, ParameterInit{});
+        check_error("onnx: " + what + " has no ONNX graph yet; export to .safetensors or .pt",
+                    [&] { onnx_graph(other); });
+    };
+    refuse("selector hisa", [](ModelConfig& c) { c.selector = "hisa"; });
+    refuse("index_share FS", [](ModelConfig& c) { c.index_share = "FS"; });
+    refuse("indexer_pool 2", [](ModelConfig& c) { c.indexer_pool = 2; });
+    refuse("indexer_weights off", [](ModelConfig& c) { c.indexer_weights = IndexerWeights::off; });
     const Transformer model(tiny("classic", "plain", 4), ParameterInit{});
     check_error("/nowhere/x.onnx: cannot write: No such file or directory",
                 [&] { write_onnx("/nowhere/x.onnx", onnx_graph(model)); });

@@ -94,6 +94,22 @@ std::vector<int32_t> oracle_top(const T* row, int64_t n, int64_t k) {
     return order;
 }
 
+// What query t reads, of blocks of `block` keys, when past block j has scores[j].
+inline std::vector<int32_t> oracle_blocks(const std::vector<double>& scores, int64_t t, int64_t block,
+                                          int64_t k) {
+    const int64_t count = std::min(k, t + 1), own = t / block * block;
+    std::vector<int32_t> keys;
+    for (int64_t m = 0;; ++m) {  // one more block until there are enough
+        std::vector<int32_t> blocks = oracle_top(scores.data(), own / block, m);
+        keys.clear();
+        for (const int32_t j : blocks)
+            for (int64_t i = 0; i < block; ++i) keys.push_back(static_cast<int32_t>(j * block + i));
+        for (int64_t s = own; s <= t; ++s) keys.push_back(static_cast<int32_t>(s));
+        if (static_cast<int64_t>(keys.size()) >= count) break;
+    }
+    return {keys.end() - count, keys.end()};
+}
+
 // Of a selection on the CPU.
 inline std::vector<int32_t> chosen(const Selection& selection, int64_t b, int64_t t) {
     const int64_t length = selection.indices.dim(1), slots = selection.indices.dim(2), row = b * length + t;

@@ -177,10 +177,14 @@ TEST_CASE("config: every key says what it is about") {
     CHECK(names(place) == Names{"cache_dir", "results_dir", "stages", "tensorboard"});
     CHECK(names(running) == Names{"device", "threads", "memory_limit_mb", "checkpoint_every"});
     CHECK(names(classic_only) == Names{"classic_steps"});
-    CHECK(names(sparse_only) == Names{"selector", "indexer", "indexer_heads", "indexer_dim",
-                                      "indexer_precision", "indexer_scale", "sparse_top_k",
-                                      "indexer_loss_weight", "warmup_steps", "warmup_lr", "sparse_steps",
-                                      "sparse_learning_rate", "sparse_init"});
+    CHECK(names(sparse_only) == Names{"selector",         "sink_tokens",         "selector_seed",
+                                      "selector_block",   "hisa_candidates",     "indexer",
+                                      "indexer_heads",    "indexer_dim",         "indexer_precision",
+                                      "indexer_weights",  "indexer_pool",        "indexer_frozen",
+                                      "indexer_scale",    "sparse_top_k",        "index_share",
+                                      "index_share_loss", "indexer_loss_weight", "warmup_steps",
+                                      "warmup_lr",        "sparse_steps",        "sparse_learning_rate",
+                                      "sparse_init"});
 }
 
 TEST_CASE("command line: indexer_precision") {
@@ -203,9 +207,39 @@ TEST_CASE("command line: indexer_precision") {
             parse({"--indexer_precision", "fp8", "--indexer_dim", "48"});
         });
     CHECK(parse({"--indexer_precision", "int8", "--indexer_dim", "48"}).config.model.indexer_dim == 48);
+    check_error("indexer_precision: fp8 with indexer_pool 4, whose scores are float32's; want fp32", [] {
+        parse({"--indexer_precision", "fp8", "--indexer_pool", "4"});
+    });
+    check_error("indexer_precision: int8 with selector hisa, whose scores are float32's; want fp32", [] {
+        parse({"--indexer_precision", "int8", "--selector", "hisa"});
+    });
     check_error("indexer_dim: 2048, want at most 1024 with indexer_precision int8", [] {
         parse({"--indexer_precision", "int8", "--indexer_dim", "2048"});
     });
+}
+
+TEST_CASE("command line: index_share") {
+    const std::vector<std::string> small{"--preset", "small"};
+    const auto with = [&](std::vector<std::string> more) {
+        more.insert(more.begin(), small.begin(), small.end());
+        return parse(more).config;
+    };
+    CHECK(with({}).model.own_indexes() == 4);
+    const ExperimentConfig shared = with({"--index_share", "FSFS", "--sparse_top_k", "9,9,7,7"});
+    CHECK(shared.model.own_indexes() == 2);
+    CHECK(config_from_json(config_to_json(shared), "test").model.index_share == "FSFS");
+    for (const char* wrong : {"FSF", "SFFF", "FSfS", "FSFSF"})
+        check_error(
+            std::string("index_share: '") + wrong +
+                "', want a letter for each of n_layers 4: F (its own) or S (that of the last F before "
+                "it), the first an F, as in FSSS",
+            [&] {
+                with({"--index_share", wrong});
+            });
+    check_error(
+        "sparse_top_k: 7 in layer 1, which shares the index of layer 0 (index_share FSFS), want its 9", [&] {
+            with({"--index_share", "FSFS", "--sparse_top_k", "9,7,7,7"});
+        });
 }
 
 TEST_CASE("command line: sparse_top_k is one number or one per layer, as a flag and in a file") {

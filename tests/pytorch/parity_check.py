@@ -34,9 +34,11 @@ CASES = [
     ("plain, dense stage", "dense", (2, 24), SPARSE, "flat"),
     ("plain, sparse stage", "sparse", (2, 24), SPARSE, "flat"),
     ("plain, T = 13, k > T", "sparse", (1, 13), dict(SPARSE, sparse_top_k=40), "flat"),
-    # A large vocabulary, so that no token repeats: with k = 1 equal tokens are equal rows in deeper layers too, and
-    # there the reference, whose other products are a BLAS's, breaks their ties by rounding.
+    # A large vocabulary, so that no token repeats: where equal tokens are equal rows in deeper layers too (with k = 1, and
+    # at the start of a text), the reference, whose other products are a BLAS's, breaks their ties by rounding.
     ("plain, k = 1", "sparse", (2, 9), dict(SPARSE, sparse_top_k=1, vocab_size=4001), "nested"),
+    ("plain without weights, dense stage", "dense", (2, 24), dict(SPARSE, indexer_weights="off", vocab_size=4001), "flat"),
+    ("plain without weights, sparse stage", "sparse", (2, 24), dict(SPARSE, indexer_weights="off", vocab_size=4001), "flat"),
     ("plain, indexer_scale 0.3, odd sizes", "sparse", (3, 37),
      dict(SPARSE, indexer_scale=0.3, indexer_heads=1, indexer_dim=5, d_model=30, n_heads=5, d_ff=11), "flat"),
     ("deepseek, dense stage", "dense", (2, 24), dict(SPARSE, indexer="deepseek"), "flat"),

@@ -13,7 +13,8 @@ from torch import nn
 
 DEFAULTS = dict(vocab_size=4096, attention="classic", d_model=256, n_heads=8, n_layers=6, d_ff=512, max_seq_len=128,
                 num_experts=4, expert_top_k=2, indexer="plain", indexer_heads=4, indexer_dim=64, sparse_top_k=64,
-                indexer_scale=0.0, load_balancing_weight=0.01, indexer_loss_weight=1.0, dropout=0.1, router_noise=0.1,
+                indexer_weights="on", indexer_scale=0.0, load_balancing_weight=0.01, indexer_loss_weight=1.0,
+                dropout=0.1, router_noise=0.1,
                 norm_eps=1.1920929e-07, rope_base=10000.0, attention_type="mha", n_kv_heads=2, shared_experts=0,
                 ffn="silu", router="softmax", routed_scaling_factor=1.0, q_lora_rank=0, kv_lora_rank=64, qk_nope_head_dim=32,
                 qk_rope_head_dim=16, v_head_dim=32)
@@ -35,6 +36,7 @@ class Config:
         for key, value in {**DEFAULTS, **keys}.items():
             setattr(self, key, value)
         for key, known in (("attention", ("classic", "sparse")), ("indexer", ("plain", "deepseek")),
+                           ("indexer_weights", ("on", "off")),
                            ("attention_type", ("mha", "gqa", "mla")), ("ffn", ("silu", "swiglu")),
                            ("router", ("softmax", "sigmoid_bias"))):
             if getattr(self, key) not in known:
@@ -107,7 +109,7 @@ class Indexer(nn.Module):
             q_width = config.q_lora_rank
         self.q_proj = nn.Linear(q_width, self.heads * self.dim, bias=False)
         self.k_proj = nn.Linear(config.d_model, self.dim, bias=False)
-        self.w_proj = nn.Linear(config.d_model, self.heads, bias=False)
+        self.w_proj = nn.Linear(config.d_model, self.heads, bias=False) if config.indexer_weights == "on" else None
         if self.is_deepseek:
             self.k_norm = nn.LayerNorm(self.dim, eps=1e-6)
 
@@ -119,7 +121,7 @@ class Indexer(nn.Module):
         source = query_latent.detach() if self.is_deepseek else x
         q = product(source, self.q_proj.weight).view(*x.shape[:2], self.heads, self.dim)
         k = product(x, self.k_proj.weight)
-        w = product(x, self.w_proj.weight)
+        w = product(x, self.w_proj.weight) if self.w_proj is not None else x.new_ones(*x.shape[:2], self.heads)
         if self.is_deepseek:
             q = rope_half_split(q, self.dim // 2, self.base)
             k = rope_half_split(self.k_norm(k)[:, :, None], self.dim // 2, self.base)[:, :, 0]

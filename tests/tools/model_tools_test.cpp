@@ -11,9 +11,13 @@
 #include "framework/data/tokenizer.h"
 #include "framework/data/utf8_stream.h"
 #include "framework/io/atomic_file.h"
+#include "framework/io/json_file.h"
 #include "framework/io/npy.h"
 #include "framework/io/pt.h"
 #include "framework/io/safetensors.h"
+#include "framework/runs/experiment.h"
+#include "framework/train/cross_evaluation.h"
+#include "framework/train/evaluate.h"
 #include "framework/train/model_file.h"
 #include "tests/support/python.h"
 #include "tests/support/source_dir.h"
@@ -156,6 +160,42 @@ TEST_CASE("generate: bad input gets one clear line and the documented exit code"
     refuse(model + " --prompt a --threads -1", 2, "threads: -1, want at least 0");
     refuse(model + " --promt a", 2, "did you mean --prompt?");
     refuse(model + " --prompt a --max_new_tokens 3 > /dev/full", 3, "standard output: cannot write");
+}
+
+TEST_CASE("evaluate: a model as it was trained, by other selectors, with other k and densely") {
+    const TemporaryFolder folder;
+    FinalModel model = random_model("sparse");
+    model.config.data = source_dir() + "/data/excerpt", model.config.max_tokens = 20000;
+    model.config.batch_size = 4;
+    const std::string file = write_run(folder, model);
+    model.config.cache_dir = folder / "cache";
+    const std::string command = tools + "evaluate --checkpoint " + file + " --cache_dir " +
+                                (folder / "cache") + " --eval_batches 2 --device cpu";
+    check_run(
+        command + " --eval_selector dense,indexer,recent --eval_top_k 0,3 --output " + (folder / "out.json"),
+        0, "as trained");
+    const Dataset data = data_of_model(model, file);
+    const nlohmann::ordered_json readings = read_json(folder / "out.json").at("readings");
+    REQUIRE(readings.size() == 5);
+    size_t row = 0;
+    for (const auto& [selector, k, shown, own] : {std::tuple{"dense", 0, "all", false},
+                                                  {"indexer", 0, "6", true},
+                                                  {"indexer", 3, "3", false},
+                                                  {"recent", 0, "6", false},
+                                                  {"recent", 3, "3", false}}) {
+        INFO(std::string(selector) << " " << k);
+        const auto& got = readings.at(row++);
+        CHECK(got.at("selector") == selector);
+        CHECK(got.at("top_k") == shown);
+        CHECK(got.at("trained") == own);
+        const Measurement want = evaluate(*read_by(*model.model, selector, k), data, 2);
+        CHECK(got.at("val_loss").get<double>() == want["val_loss"]);
+        CHECK(got.at("indexer_recall").is_null() == (std::string(selector) == "dense"));
+    }
+    check_run(command, 0, "sink_recent");  // all of them
+    check_run(command + " --eval_selector nobody", 2, "eval_selector: 'nobody', want dense, indexer");
+    check_run(command + " --eval_top_k -1", 2, "eval_top_k: -1, want at least 0 (the model's own)");
+    check_run(command + " --eval_batches -1", 2, "eval_batches: -1, want at least 0 (all)");
 }
 
 TEST_CASE("model tools: what is no model is refused, whichever tool reads it") {

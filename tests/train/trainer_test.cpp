@@ -298,6 +298,26 @@ TEST_CASE("training: variants learn, and resume with the same bits") {
     }
 }
 
+// Not by a gradient, and not by weight decay; its quality is measured all the same.
+TEST_CASE("training: a frozen indexer keeps its weights to the bit, and the main model learns") {
+    for (const OptimizerKind optimizer : {OptimizerKind::muon, OptimizerKind::adamw}) {
+        ExperimentConfig config = tiny("sparse");
+        config.indexer_frozen = true, config.optimizer = optimizer;
+        const TemporaryFolder whole, folder;
+        const Trained reference = train_in(whole.path().string(), config, false);
+        const NamedTensors before = Transformer(config.model, ParameterInit{}).state();
+        REQUIRE(before.size() == reference.weights.size());
+        for (size_t i = 0; i < before.size(); ++i)
+            CHECK_MESSAGE(
+                bit_identical(before[i].tensor, reference.weights[i]) == is_indexer_parameter(before[i].name),
+                before[i].name);
+        CHECK(reference.history["warmup_loss"].empty());
+        CHECK(std::isfinite(reference.history["indexer_kl"].back()));
+        train_in(folder.path().string(), config, false, 22);
+        check_same(reference, train_in(folder.path().string(), config, true));
+    }
+}
+
 TEST_CASE("training: a step moves every router's bias, the warm-up none") {
     const ExperimentConfig config = tiny_variant("sparse");
     const Transformer model(config.model, ParameterInit{});

@@ -208,6 +208,10 @@ TEST_CASE("training step: the stages, their lengths and peak learning rates") {
     CHECK(sparse_rate() == doctest::Approx(0.002));  // trained weights are not to be thrown away
     config.sparse_learning_rate = 0.007;
     CHECK(sparse_rate() == 0.007);
+    ExperimentConfig frozen = config;
+    frozen.indexer_frozen = true;
+    REQUIRE(stages_of(frozen).size() == 1);
+    CHECK(stages_of(frozen)[0].kind == StageKind::sparse);
     config.warmup_steps = 0;
     REQUIRE(stages_of(config).size() == 1);
     CHECK(stages_of(config)[0].kind == StageKind::sparse);

@@ -4,11 +4,12 @@
 
 namespace sieve {
 
-Selection empty_selection(const char* op, int64_t batch, int64_t length, int64_t top_k, Device device) {
+Selection empty_selection(const char* op, int64_t batch, int64_t queries, int64_t keys, int64_t top_k,
+                          Device device) {
     if (top_k < 1) fail(std::string(op) + ": top_k is " + std::to_string(top_k) + ", want at least 1");
-    const int64_t slots = std::min(top_k, length);
-    return {Tensor::empty({batch, length, slots}, DType::int32, device),
-            Tensor::empty({batch, length}, DType::int32, device)};
+    const int64_t slots = std::min(top_k, keys);
+    return {Tensor::empty({batch, queries, slots}, DType::int32, device),
+            Tensor::empty({batch, queries}, DType::int32, device)};
 }
 
 void check_no_nan(const char* op, int64_t bad_row, int64_t length) {

@@ -7,7 +7,9 @@
 
 namespace sieve {
 
-Selection empty_selection(const char* op, int64_t batch, int64_t length, int64_t top_k, Device device);
+// Room for the last `queries` of `keys` tokens. Throws when top_k < 1.
+Selection empty_selection(const char* op, int64_t batch, int64_t queries, int64_t keys, int64_t top_k,
+                          Device device);
 
 // `bad_row` = b * length + t of a row with a NaN score, or -1. Throws (kind diverged) for a bad row.
 void check_no_nan(const char* op, int64_t bad_row, int64_t length);

@@ -15,9 +15,9 @@ namespace sieve::cpu {
 // Queries [begin, end) of one batch row.
 template <class T>
 struct TargetBlock {
-    const T* q;         // [H,T,dh], this batch row's
+    const T* q;         // [H,queries,dh], this batch row's: of the queries from `first` on
     const T* k_panels;  // [G, panel_stride]: pack_panels of each key head
-    int64_t panel_stride, heads, key_heads, width, length;
+    int64_t panel_stride, heads, key_heads, width, first, queries;
     T scale;
     SelectedKeys keys;  // of this batch row, or none: all s <= t
     int64_t begin, end;
@@ -33,7 +33,8 @@ TargetBlock<T> target_block(const AttentionTarget<T>& a, const Tensor& panels, c
             .heads = a.heads,
             .key_heads = a.key_heads,
             .width = a.width,
-            .length = length,
+            .first = 0,
+            .queries = length,
             .scale = static_cast<T>(a.scale),
             .keys = keys.from_row(b * length),
             .begin = begin,
@@ -128,7 +129,7 @@ SIEVE_INLINE void target_products(const TargetBlock<T>& a, int64_t h, T* z, int6
     const int64_t key_head = h / (a.heads / a.key_heads);
     for (int64_t c = 0; c < panel_count<T>(a.end); ++c)
         tile_product<T, width>(
-            TileProduct<T>{.a = a.q + (h * a.length + a.begin) * a.width,
+            TileProduct<T>{.a = a.q + (h * a.queries + a.begin - a.first) * a.width,
                            .a_row = a.width,
                            .a_step = 1,
                            .b = a.k_panels + key_head * a.panel_stride + c * a.width * panel_width<T>,

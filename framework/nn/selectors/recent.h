@@ -1,5 +1,5 @@
 // Private to this room.
-// The last k tokens, the query's own among them: a sliding window. Learns nothing; what a selector must beat.
+// The last k tokens, the query's own among them: a sliding window.
 #pragma once
 
 #include "framework/nn/selector.h"

@@ -71,10 +71,7 @@ Selection decode_select(const IndexerQuery& query, const CachedIndexerKeys& keys
         fail(std::string(op) + ": length is " + std::to_string(length) + ", want 1 to the capacity " +
              std::to_string(capacity_of(panels)));
     check_key_scales(op, key_scales, q, length);
-    if (top_k < 1) fail(std::string(op) + ": top_k is " + std::to_string(top_k) + ", want at least 1");
-    const int64_t slots = std::min(top_k, length);
-    const Selection selection{Tensor::empty({q.dim(0), 1, slots}, DType::int32, q.device()),
-                              Tensor::empty({q.dim(0), 1}, DType::int32, q.device())};
+    const Selection selection = empty_selection(op, q.dim(0), 1, length, top_k, q.device());
     int64_t bad_row = -1;
     dispatch_float(op, q.dtype(), [&]<class T>() {
         launch_on_cpu(op, q.device(), cpu::decode_select<T>,
@@ -92,7 +89,7 @@ Selection decode_select(const IndexerQuery& query, const CachedIndexerKeys& keys
                                       .panels_each = panels.dim(1),
                                       .length = length,
                                       .scale = query.scale,
-                                      .slots = slots});
+                                      .slots = selection.indices.dim(2)});
     });
     check_no_nan(op, bad_row, 1);
     return selection;

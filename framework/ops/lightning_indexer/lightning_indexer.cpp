@@ -118,7 +118,7 @@ Selection indexer_select(const IndexerOperands& operands, int64_t top_k, Indexer
     check_indexer(op, operands);
     const Tensor &q = operands.q, &k = operands.k, &w = operands.w;  // clang captures no structured binding
     const double scale = operands.scale;
-    const Selection selection = empty_selection(op, q.dim(0), q.dim(1), top_k, q.device());
+    const Selection selection = empty_selection(op, q.dim(0), q.dim(1), q.dim(1), top_k, q.device());
     if (precision == IndexerPrecision::int8) {
         select_in_int8(operands, selection);
         return selection;

@@ -10,7 +10,7 @@ Selection top_k_select(const Tensor& scores, int64_t top_k) {
     check_rank(op, "scores", scores, 3);
     const int64_t batch = scores.dim(0), length = scores.dim(1);
     check_shape(op, "scores", scores, Shape{batch, length, length}, "as many keys as queries");
-    const Selection selection = empty_selection(op, batch, length, top_k, scores.device());
+    const Selection selection = empty_selection(op, batch, length, length, top_k, scores.device());
     int64_t bad_row = -1;
     dispatch_float(op, scores.dtype(), [&]<class T>() {
         launch(op, scores.device(), cpu::top_k_select<T>, cuda::top_k_select<T>,
