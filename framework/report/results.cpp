@@ -84,6 +84,7 @@ Json performance_of(const TrainingHistory& h) {
     return {{"val_loss", json_number(h["val_loss"].back())},
             {"val_accuracy", json_number(h["val_accuracy"].back())},
             {"val_perplexity", json_number(h["val_perplexity"].back())},
+            {"val_bits_per_byte", json_number(h.last("val_bits_per_byte"))},
             {"best_val_loss", json_number(*std::min_element(h["val_loss"].begin(), h["val_loss"].end()))},
             {"train_loss", json_number(h["train_loss"].back())}};
 }
@@ -201,6 +202,7 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
     print_row("validation accuracy", 100 * c["val_accuracy"].back(), 100 * s["val_accuracy"].back(),
               "{:.2f} %");
     print_row("validation perplexity", c["val_perplexity"].back(), s["val_perplexity"].back(), "{:.2f}");
+    print_row("bits per byte", c.last("val_bits_per_byte"), s.last("val_bits_per_byte"), "{:.3f}");
     print_row("ms per step (median)", 1000 * typical_step_seconds(c), 1000 * typical_step_seconds(s),
               "{:.1f}", "of each training, at its time");
     const Json& efficiency = metrics["efficiency"];

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "framework/attention/selection/selection_recall.h"
 #include "framework/autograd/autograd.h"
@@ -94,7 +95,7 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     const int64_t count = batches == 0 ? available : std::min(batches, available);
     const bool sparse = model.config().is_sparse();
     const Device device = model.device();
-    int64_t seen = 0, right = 0;
+    int64_t seen = 0, right = 0, bytes = 0;
     double loss = 0, indexer_kl = 0;
     for (int64_t i = 0; i < count; ++i) {
         const Batch batch = data.validation(i);
@@ -109,6 +110,8 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
         loss += scored.total_loss;
         right += scored.correct;
         seen += batch.targets.numel();
+        bytes += data.tokenizer().text_bytes(
+            {batch.targets.data<int32_t>(), static_cast<size_t>(batch.targets.numel())});
         // A mean over its batch, and the last batch may be smaller.
         if (out.indexer_loss.defined())
             indexer_kl += out.indexer_loss.item() * static_cast<double>(batch.targets.numel());
@@ -117,6 +120,7 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     result["val_loss"] = loss / static_cast<double>(seen);
     result["val_accuracy"] = static_cast<double>(right) / static_cast<double>(seen);
     result["val_perplexity"] = std::exp(result["val_loss"]);
+    if (bytes > 0) result["val_bits_per_byte"] = loss / (std::numbers::ln2 * static_cast<double>(bytes));
     if (!sparse) return result;
     if (model.config().has_indexer()) result["indexer_kl"] = indexer_kl / static_cast<double>(seen);
     result.add(judge_selections(model, data.validation(0).tokens.to(device)));

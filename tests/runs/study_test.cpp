@@ -83,6 +83,25 @@ TEST_CASE("study: keys and values from the command line") {
             {"a,b"});
 }
 
+TEST_CASE("study: values are ranked by the loss, and by bits per byte where tokens differ") {
+    const auto best = [](const std::string& key, const std::string& values) {
+        const StudyPlan plan = plan_of({key}, {values});
+        std::vector<StudyRun> runs = runs_of(plan);
+        for (size_t i = 0; i < runs.size(); ++i) {  // one rises where the other falls
+            runs[i].status = RunStatus::finished;
+            runs[i].metrics["val_loss"] = 4.0 + static_cast<double>(i);
+            runs[i].metrics["val_bits_per_byte"] = 4.0 - static_cast<double>(i);
+        }
+        CHECK(study_json(plan, runs).at("ranked_by") == ranking_metric(plan)->name);
+        return best_combination(plan, combinations_of(runs), AttentionKind::sparse)->values.front();
+    };
+    CHECK(best("d_model", "32,64,96") == "32");
+    CHECK(best("vocab_size", "300,512,2048") == "2048");
+    CHECK(best("tokenizer", "a.json,b.json") == "b.json");
+    const StudyPlan plan = plan_of({"d_model"}, {"32,64"});
+    CHECK(best_combination(plan, combinations_of(runs_of(plan)), AttentionKind::sparse) == nullptr);
+}
+
 TEST_CASE("study: every combination, seed by seed, a folder each") {
     const StudyPlan plan =
         plan_of({"sparse_top_k", "indexer_heads"}, {"4,8", "1,2,4"}, {AttentionKind::sparse}, 2);
@@ -188,7 +207,7 @@ TEST_CASE("study: files hold every run, and means over those that finished") {
     const std::string summary = read_file(folder / "summary.csv"), runs = read_file(folder / "runs.csv");
     CHECK(summary.find("variant,sparse_top_k,finished,failed,val_loss_mean,val_loss_std,") == 0);
     CHECK(summary.find("\nsparse,8,1,1,7,,0.25,,") != std::string::npos);
-    CHECK(runs.find("\nsparse,8,42,failed,,,,,,,,,diverged,\"diverged at step 2, lower "
+    CHECK(runs.find("\nsparse,8,42,failed,,,,,,,,,,diverged,\"diverged at step 2, lower "
                     "\"\"learning_rate\"\"\"\n") != std::string::npos);
     write_study_figure(folder / "study.png", study.plan, study.runs);
     CHECK(std::filesystem::file_size(folder / "study.png") > 10000);

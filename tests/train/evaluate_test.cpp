@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "framework/autograd/autograd.h"
+#include "framework/io/atomic_file.h"
 #include "framework/train/metrics_log.h"
 #include "framework/train/trainer.h"
 #include "tests/ops/indexer_oracle.h"
@@ -54,10 +55,10 @@ double entry(const Tensor& t, int64_t at) {
 // What is added up over rows of logits.
 struct Scores {
     double loss = 0;
-    int64_t right = 0, tokens = 0;
+    int64_t right = 0, tokens = 0, bytes = 0;
 };
 
-void add_rows(const Tensor& logits, const Tensor& targets, Scores& scores) {
+void add_rows(const Tensor& logits, const Tensor& targets, const Tokenizer& tokenizer, Scores& scores) {
     for (int64_t row = 0; row < targets.numel(); ++row) {
         const int64_t first = row * vocabulary;
         double sum = 0;
@@ -70,6 +71,8 @@ void add_rows(const Tensor& logits, const Tensor& targets, Scores& scores) {
         scores.loss += std::log(sum) - entry(logits, first + target);
         scores.right += best == target;
         ++scores.tokens;
+        const std::string text = tokenizer.decode({&target, 1});
+        if (text != end_of_text) scores.bytes += std::ssize(text);
     }
 }
 
@@ -151,7 +154,8 @@ TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also
                 ForwardOptions options;
                 if (model.config().is_sparse())
                     options.observe = [&](int64_t, const AttentionTrace& t) { kl += kl_of_layer(t); };
-                add_rows(model.forward(batch.tokens, options).logits, batch.targets, scores);
+                add_rows(model.forward(batch.tokens, options).logits, batch.targets, data.tokenizer(),
+                         scores);
             }
             const Measurement e = evaluate(model, data, batches);
             const double tokens = static_cast<double>(scores.tokens), loss = scores.loss / tokens;
@@ -159,6 +163,9 @@ TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also
             CHECK(e["val_loss"] == doctest::Approx(loss).epsilon(1e-6));
             CHECK(e["val_accuracy"] == static_cast<double>(scores.right) / tokens);
             CHECK(e["val_perplexity"] == doctest::Approx(std::exp(loss)).epsilon(1e-5));
+            CHECK(e["val_bits_per_byte"] ==
+                  doctest::Approx(scores.loss / std::log(2.0) / static_cast<double>(scores.bytes))
+                      .epsilon(1e-6));
             if (!model.config().is_sparse()) {
                 CHECK(std::isnan(e["indexer_kl"]));
                 continue;
@@ -168,6 +175,36 @@ TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also
             CHECK(e["indexer_kl"] == doctest::Approx(kl).epsilon(1e-4));
         }
     }
+}
+
+// A model that gives every token the same probability spends log2(vocabulary) bits on each. The end of a
+// document is spent on, and stands for no text.
+TEST_CASE("evaluate: bits per byte of equal logits, worked out by hand, for two vocabularies") {
+    const TemporaryFolder folder;
+    std::string text;
+    for (unsigned i = 0; i < 64; ++i) {  // 12 bytes each
+        for (unsigned bit = 0; bit < 6; ++bit) text += (i >> bit & 1) != 0 ? "ab" : "cd";
+        text += end_of_text;
+    }
+    write_file_atomic(folder / "t.txt", text);
+    // A window is a document with its end; its targets are all of it but the first token.
+    const auto check = [&](int vocab_size, int64_t seq_len, double targets, double bytes) {
+        INFO(vocab_size);
+        Tokenizer::train("ab\nab\nab\ncd\ncd", vocab_size).save(folder / "t.json");
+        const Dataset data = load_dataset({.data = folder / "t.txt",
+                                           .tokenizer = folder / "t.json",
+                                           .cache_dir = "",
+                                           .seq_len = seq_len,
+                                           .batch_size = batch_rows});
+        REQUIRE(data.tokenizer().vocab_size() == vocab_size);
+        ExperimentConfig c = tiny(AttentionKind::classic);
+        c.model.vocab_size = vocab_size;
+        const Transformer model(c.model, {.std = 1e-12});
+        CHECK(evaluate(model, data, 0)["val_bits_per_byte"] ==
+              doctest::Approx(targets / bytes * std::log2(vocab_size)).epsilon(1e-5));
+    };
+    check(257, 12, 12, 11);  // bytes
+    check(259, 6, 6, 10);    // and the tokens "ab" and "cd"
 }
 
 TEST_CASE("evaluate: recall and covered mass by layer, of the dense stage on the first batch") {

@@ -26,7 +26,7 @@ MetricsRow row_of(StageKind stage, int64_t step) {
     m["learning_rate"] = 3e-3, m["grad_norm"] = 0.1;
     m["tokens_per_second"] = 1e6 / 3, m["seconds"] = 0.1;
     if (stage == StageKind::sparse && step % 2 == 0) {
-        m["val_loss"] = 4, m["val_accuracy"] = 0.25, m["val_perplexity"] = 54.6;
+        m["val_loss"] = 4, m["val_accuracy"] = 0.25, m["val_perplexity"] = 54.6, m["val_bits_per_byte"] = 1.5;
         m["indexer_kl"] = 0.5, m["indexer_recall"] = 0.75, m["indexer_covered_mass"] = 0.875;
         m["indexer_precision_recall"] = 0.9375;
     }
@@ -79,10 +79,11 @@ TEST_CASE("metrics log: one line a step, in JSON and in CSV, with the validation
     REQUIRE(table.size() == 4);
     CHECK(table[0] ==
           "stage,step,time,loss,learning_rate,grad_norm,tokens_per_second,seconds,val_loss,val_accuracy,"
-          "val_perplexity,indexer_kl,indexer_recall,indexer_covered_mass,indexer_precision_recall");
-    CHECK(table[1].substr(table[1].find(",4.875")) == ",4.875,0.003,0.1,333333.3333333333,0.1,,,,,,,");
+          "val_perplexity,val_bits_per_byte,indexer_kl,indexer_recall,indexer_covered_mass,indexer_precision_"
+          "recall");
+    CHECK(table[1].substr(table[1].find(",4.875")) == ",4.875,0.003,0.1,333333.3333333333,0.1,,,,,,,,");
     CHECK(table[3].substr(table[3].find(",4.75")) ==
-          ",4.75,0.003,0.1,333333.3333333333,0.1,4,0.25,54.6,0.5,0.75,0.875,0.9375");
+          ",4.75,0.003,0.1,333333.3333333333,0.1,4,0.25,54.6,1.5,0.5,0.75,0.875,0.9375");
     CHECK(event_files(folder).empty());
 }
 

@@ -212,10 +212,10 @@ TEST_CASE("metrics: a history is not believed") {
 }
 
 TEST_CASE("metrics: a number of any size fits in a line") {
-    CHECK(text_in_line("val_perplexity", 59.236) == "perplexity 59.24");
-    CHECK(text_in_line("val_perplexity", 99999999) == "perplexity 99999999.00");
-    CHECK(text_in_line("val_perplexity", 1.234e228) == "perplexity 1.2e+228");
-    CHECK(text_in_line("val_perplexity", std::numeric_limits<double>::infinity()) == "perplexity inf");
+    CHECK(text_in_line("val_loss", 59.236) == "val 59.2360");
+    CHECK(text_in_line("val_loss", 99999999) == "val 99999999.0000");
+    CHECK(text_in_line("val_loss", 1.234e228) == "val 1.2e+228");
+    CHECK(text_in_line("val_loss", std::numeric_limits<double>::infinity()) == "val inf");
     CHECK(number_text("{:+.2f} %", 1e9) == "+1.0e+09 %");
     CHECK(number_text("{:+.2f} %", -0.5) == "-0.50 %");
 }
