@@ -57,9 +57,13 @@ NamedTensors HybridOptimizer::state() const {
 
 void HybridOptimizer::load_state(const NamedTensors& state) {
     StateReader reader(state);
+    load_state(reader);
+    reader.expect_end();
+}
+
+void HybridOptimizer::load_state(StateReader& reader) {
     muon_.load_state(reader);
     adamw_.load_state(reader);
-    reader.expect_end();
 }
 
 }  // namespace sieve

@@ -29,6 +29,7 @@ class HybridOptimizer {
     // The entries of both (muon.h, adamw.h). Loading them goes on bit for bit where they were taken.
     NamedTensors state() const;
     void load_state(const NamedTensors& state);
+    void load_state(StateReader& reader);  // takes this optimiser's entries and leaves the others
 
   private:
     NamedTensors parameters_;

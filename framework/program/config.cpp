@@ -102,12 +102,20 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"sparse_top_k", "Sparse attention",
          "tokens that each query may read: one number, or one per layer (64,64,32,...)", &m.sparse_top_k,
          model | sparse_only, largest_width},
-        {"indexer_loss_weight", "Sparse attention", "weight of the alignment loss", &c.indexer_loss_weight,
-         training | sparse_only},
+        {"indexer_lr", "Sparse attention",
+         "learning rate of the indexer, constant in the warm-up and the peak afterwards; 0: warmup_lr, then "
+         "the "
+         "main model's",
+         &c.indexer_lr, training | sparse_only},
+        {"indexer_loss_weight", "Sparse attention",
+         "weight of the alignment loss in the sparse stage; 0: the indexer learns in the warm-up alone. How "
+         "fast "
+         "it learns is a matter of indexer_lr: the optimisers ignore a gradient's size",
+         &c.indexer_loss_weight, training | sparse_only},
         {"warmup_steps", "Sparse attention", "steps that train the indexer alone", &c.warmup_steps,
          training | sparse_only, most_steps},
-        {"warmup_lr", "Sparse attention", "learning rate of those steps", &c.warmup_lr,
-         training | sparse_only},
+        {"warmup_lr", "Sparse attention", "learning rate of those steps, unless indexer_lr says it",
+         &c.warmup_lr, training | sparse_only},
         {"sparse_steps", "Sparse attention", "training steps of the sparse model", &c.sparse_steps,
          training | sparse_only, most_steps},
         {"sparse_learning_rate", "Sparse attention",
@@ -391,6 +399,7 @@ void validate(const ExperimentConfig& c) {
     require_not_negative("learning_rate", c.learning_rate);
     require_not_negative("warmup_lr", c.warmup_lr);
     require_not_negative("sparse_learning_rate", c.sparse_learning_rate);
+    require_not_negative("indexer_lr", c.indexer_lr);
     require_not_negative("weight_decay", c.weight_decay);
     require_not_negative("bias_update_speed", c.bias_update_speed);
     require_not_negative("load_balancing_weight", c.load_balancing_weight);

@@ -57,6 +57,7 @@ struct ExperimentConfig {
     OptimizerKind optimizer = OptimizerKind::muon;
     double learning_rate = 3e-3, warmup_lr = 1e-3;
     double sparse_learning_rate = 0;  // 0: learning_rate, or a tenth of it with sparse_init = classic
+    double indexer_lr = 0;            // 0: warmup_lr in the warm-up, the main model's rate afterwards
     double load_balancing_weight = 0.01, indexer_loss_weight = 1;
     double bias_update_speed = 0.001;  // of the routers' biases (router sigmoid_bias)
     double weight_decay = 0.1, grad_clip = 1;

@@ -178,7 +178,7 @@ TEST_CASE("config: every key says what it is about") {
     CHECK(names(running) == Names{"device", "threads", "memory_limit_mb", "checkpoint_every"});
     CHECK(names(classic_only) == Names{"classic_steps"});
     CHECK(names(sparse_only) == Names{"selector", "indexer", "indexer_heads", "indexer_dim",
-                                      "indexer_precision", "indexer_scale", "sparse_top_k",
+                                      "indexer_precision", "indexer_scale", "sparse_top_k", "indexer_lr",
                                       "indexer_loss_weight", "warmup_steps", "warmup_lr", "sparse_steps",
                                       "sparse_learning_rate", "sparse_init"});
 }
