@@ -90,6 +90,18 @@ inline constexpr int64_t most_parameters = int64_t{1} << 40;
 // Throws a usage error that names the key, its value and the remedy.
 void validate(const ModelConfig& config);
 
+// The matrices that a parameter of the model holds one below the other, by the rows of each; nothing for one
+// that is a single matrix.
+enum class PackedMatrices {
+    whole,  // none is seen: each parameter is one matrix
+    qkv,    // queries, keys and values; of latent attention the latent and the rotated key
+    heads,  // each head of those
+};
+template <>
+inline constexpr auto enum_names<PackedMatrices> = std::to_array<NamedValue<PackedMatrices>>(
+    {{PackedMatrices::whole, "whole"}, {PackedMatrices::qkv, "qkv"}, {PackedMatrices::heads, "heads"}});
+std::vector<int64_t> packed_rows(const ModelConfig& config, PackedMatrices packed, const std::string& name);
+
 SelectorConfig selector_config(const ModelConfig& config, int64_t layer);
 
 }  // namespace sieve

@@ -21,7 +21,8 @@ bool is_hidden_matrix(const NamedTensor& parameter) {
 
 HybridOptimizer::HybridOptimizer(const NamedTensors& parameters, const HybridOptimizerConfig& config)
     : parameters_(parameters),
-      muon_(select(parameters, config.use_muon, true), {.momentum = config.momentum}),
+      muon_(select(parameters, config.use_muon, true),
+            {.momentum = config.momentum, .packed_rows = config.packed_rows}),
       adamw_(select(parameters, config.use_muon, false), {.weight_decay = config.weight_decay}) {}
 
 void HybridOptimizer::step(double learning_rate) {

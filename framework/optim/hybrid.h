@@ -8,9 +8,10 @@
 namespace sieve {
 
 struct HybridOptimizerConfig {
-    double momentum = 0.95;      // of Muon
-    double weight_decay = 0.01;  // of AdamW
-    bool use_muon = true;        // false: AdamW for the hidden matrices too
+    double momentum = 0.95;       // of Muon
+    double weight_decay = 0.01;   // of AdamW
+    bool use_muon = true;         // false: AdamW for the hidden matrices too
+    PackedRows packed_rows = {};  // of Muon
 };
 
 // True for two dims and a name without "embed", "lm_head" and "norm".

@@ -129,6 +129,11 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
          training | classic_only, most_steps},
         {"optimizer", "Training", "muon (hidden matrices; AdamW for the rest) or adamw (for everything)",
          &c.optimizer, training},
+        {"muon_matrices", "Training",
+         "what Muon takes for one matrix: whole parameters, the query, key and value part of each (qkv), or "
+         "each "
+         "of their heads",
+         &c.muon_matrices, training},
         {"learning_rate", "Training", "peak learning rate (Muon; AdamW runs at a tenth)", &c.learning_rate,
          training},
         {"weight_decay", "Training", "of AdamW", &c.weight_decay, training},

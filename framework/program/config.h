@@ -55,6 +55,8 @@ struct ExperimentConfig {
     int64_t batch_size = 16;
     int64_t classic_steps = 3000, warmup_steps = 200, sparse_steps = 3000;
     OptimizerKind optimizer = OptimizerKind::muon;
+    PackedMatrices muon_matrices =
+        PackedMatrices::whole;  // what older config.json files, which lack it, mean
     double learning_rate = 3e-3, warmup_lr = 1e-3;
     double sparse_learning_rate = 0;  // 0: learning_rate, or a tenth of it with sparse_init = classic
     double indexer_lr = 0;            // 0: warmup_lr in the warm-up, the main model's rate afterwards

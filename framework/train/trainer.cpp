@@ -131,7 +131,10 @@ StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& mode
         return;
     }
     const HybridOptimizerConfig hybrid{.weight_decay = config.weight_decay,
-                                       .use_muon = config.optimizer == OptimizerKind::muon};
+                                       .use_muon = config.optimizer == OptimizerKind::muon,
+                                       .packed_rows = [&config](const std::string& name) {
+                                           return packed_rows(config.model, config.muon_matrices, name);
+                                       }};
     main_optimizer_ = std::make_unique<HybridOptimizer>(main_, hybrid);
     indexer_optimizer_ = std::make_unique<HybridOptimizer>(indexer_, hybrid);
 }

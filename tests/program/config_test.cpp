@@ -183,6 +183,12 @@ TEST_CASE("config: every key says what it is about") {
                                       "sparse_learning_rate", "sparse_init"});
 }
 
+TEST_CASE("config: an older config.json, without muon_matrices, means what it did") {
+    auto json = config_to_json(parse({}).config);
+    CHECK(json.erase("muon_matrices") == 1);
+    CHECK(config_from_json(json, "test").muon_matrices == PackedMatrices::whole);
+}
+
 TEST_CASE("command line: indexer_precision") {
     CHECK(parse({}).config.model.indexer_precision == IndexerPrecision::fp32);
     const ExperimentConfig config = parse({"--indexer_precision", "fp8"}).config;

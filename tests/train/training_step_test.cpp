@@ -213,6 +213,46 @@ TEST_CASE("training step: what indexer_lr and indexer_loss_weight change") {
     CHECK(moved(*off, start, true) == 0);
 }
 
+// A matrix made orthogonal has min(rows, cols) singular values of about 1, so Muon's update of one has a norm of
+// about rate sqrt(rows), its factor sqrt(max(1, rows / cols)) included. Taken as one matrix, queries and keys, whose gradients are small at the
+// start, hardly move.
+TEST_CASE("training step: with muon_matrices queries, keys and values move alike") {
+    for (const AttentionType type : {AttentionType::mha, AttentionType::gqa, AttentionType::mla}) {
+        double least_as_whole = 1;
+        for (const PackedMatrices packed :
+             {PackedMatrices::whole, PackedMatrices::qkv, PackedMatrices::heads}) {
+            INFO(name_of(type) << ", " << name_of(packed));
+            ExperimentConfig config = tiny(AttentionKind::classic);
+            config.model.attention_type = type, config.model.n_kv_heads = 1;
+            config.model.kv_lora_rank = 8, config.model.qk_nope_head_dim = 6;
+            config.model.qk_rope_head_dim = 4, config.model.v_head_dim = 5;
+            config.muon_matrices = packed, config.batch_size = 8;
+            const Transformer model(config.model, {}), start(config.model, {});
+            StageRunner runner(config, model, stages_of(config).front());
+            const double rate = runner.step(0, batch_of(config, 0)).learning_rate;
+            double least = 1;
+            int64_t parts = 0;
+            const NamedTensors before = start.parameters(), after = model.parameters();
+            for (size_t i = 0; i < after.size(); ++i) {
+                const std::vector<int64_t> counted =
+                    packed_rows(config.model, packed == PackedMatrices::heads ? packed : PackedMatrices::qkv,
+                                after[i].name);
+                for (int64_t first = 0; const int64_t rows : counted) {
+                    const double norm = norm_of(difference(after[i].tensor.rows(first, first + rows),
+                                                           before[i].tensor.rows(first, first + rows)));
+                    least = std::min(least, norm / (rate * std::sqrt(static_cast<double>(rows))));
+                    first += rows, ++parts;
+                }
+            }
+            REQUIRE(parts >= 2 * config.model.n_layers);
+            if (packed == PackedMatrices::whole) least_as_whole = least;
+            if (packed == PackedMatrices::whole) continue;
+            CHECK(least > 0.5);
+            CHECK(least > 1.3 * least_as_whole);
+        }
+    }
+}
+
 // What the comparison above rests on: were one of these not so, a wrong factor would change nothing.
 TEST_CASE("training step: what is clipped in the comparison, and that the norms change") {
     const ExperimentConfig config = tiny(AttentionKind::sparse);
