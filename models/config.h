@@ -63,7 +63,8 @@ struct ModelConfig {
     int64_t num_experts = 4, expert_top_k = 2, shared_experts = 0;
     FeedForwardKind ffn = FeedForwardKind::silu;
     RouterKind router = RouterKind::softmax;
-    double routed_scaling_factor = 1;  // sigmoid_bias only
+    RouterWeights router_weights = RouterWeights::selected;  // softmax only
+    double routed_scaling_factor = 1;                        // sigmoid_bias only
     std::string selector = "indexer";  // what chooses the keys of a sparse model: nn/selector.h
     IndexerKind indexer = IndexerKind::plain;
     int64_t indexer_heads = 4, indexer_dim = 64;
@@ -74,6 +75,11 @@ struct ModelConfig {
     double norm_eps = 1.1920929e-07, rope_base = 10000, init_std = 0.02;
 
     bool is_sparse() const { return attention == AttentionKind::sparse; }
+    // Whether the loss of the language model reaches the routers: a single normalised weight is a constant.
+    bool trains_router() const {
+        return num_experts > 1 && (expert_top_k > 1 || (router == RouterKind::softmax &&
+                                                        router_weights != RouterWeights::selected));
+    }
     // Whether there is a lightning indexer, which the alignment loss trains.
     bool has_indexer() const { return is_sparse() && selector_kind(selector).has_indexer; }
     // DeepSeek's indexer makes its queries from the query latent, where there is one.

@@ -11,6 +11,7 @@ struct HybridOptimizerConfig {
     double momentum = 0.95;       // of Muon
     double weight_decay = 0.01;   // of AdamW
     bool use_muon = true;         // false: AdamW for the hidden matrices too
+    bool muon_gates = true;       // false: AdamW for the routers' gates, whose gradient's size then matters
     PackedRows packed_rows = {};  // of Muon
 };
 

@@ -68,6 +68,13 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"ffn", "Model", "silu, or swiglu: an expert is linear2(silu(linear1 x) * linear3 x)", &m.ffn, model},
         {"router", "Model", "softmax, or sigmoid_bias (DeepSeek-V3: a bias balances the experts)", &m.router,
          model},
+        {"router_weights", "Model",
+         "how a token's experts are weighed with softmax: selected (softmax over the chosen: with "
+         "expert_top_k 1 "
+         "always 1, and the router is not trained), all (over all experts), scaled (that times num_experts) "
+         "or "
+         "straight_through (selected, with the gradient of all)",
+         &m.router_weights, model},
         {"routed_scaling_factor", "Model", "what the weights of a token's experts sum to with sigmoid_bias",
          &m.routed_scaling_factor, model},
         {"dropout", "Model", "dropout rate", &m.dropout, model},
@@ -129,6 +136,8 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
          training | classic_only, most_steps},
         {"optimizer", "Training", "muon (hidden matrices; AdamW for the rest) or adamw (for everything)",
          &c.optimizer, training},
+        {"muon_gates", "Training", "whether Muon trains the routers' gates; false: AdamW", &c.muon_gates,
+         training},
         {"muon_matrices", "Training",
          "what Muon takes for one matrix: whole parameters, the query, key and value part of each (qkv), or "
          "each "

@@ -55,6 +55,7 @@ struct ExperimentConfig {
     int64_t batch_size = 16;
     int64_t classic_steps = 3000, warmup_steps = 200, sparse_steps = 3000;
     OptimizerKind optimizer = OptimizerKind::muon;
+    bool muon_gates = true;  // false: AdamW for the routers' gates
     PackedMatrices muon_matrices =
         PackedMatrices::whole;  // what older config.json files, which lack it, mean
     double learning_rate = 3e-3, warmup_lr = 1e-3;

@@ -132,6 +132,7 @@ StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& mode
     }
     const HybridOptimizerConfig hybrid{.weight_decay = config.weight_decay,
                                        .use_muon = config.optimizer == OptimizerKind::muon,
+                                       .muon_gates = config.muon_gates,
                                        .packed_rows = [&config](const std::string& name) {
                                            return packed_rows(config.model, config.muon_matrices, name);
                                        }};

@@ -318,6 +318,33 @@ TEST_CASE("hybrid optimizer: which parameter goes where") {
     CHECK(!hidden("blocks.0.attention.indexer.bias", {4}));
 }
 
+// Muon takes the size out of a gradient, AdamW's first step too; after two gradients of different sizes AdamW's
+// average remembers them.
+TEST_CASE("hybrid optimizer: without muon_gates the routers' gates are AdamW's") {
+    const Tensor start = random_normal({4, 6}, 91), first = random_normal({4, 6}, 92),
+                 second = random_normal({4, 6}, 93);
+    const auto trained = [&](auto&& optimizer_of, double rate) {
+        const NamedTensor p{"blocks.0.feed_forward.router.gate.weight",
+                            start.clone().set_requires_grad(true)};
+        auto optimizer = optimizer_of(NamedTensors{p});
+        for (const Tensor& grad : {first, second}) {
+            p.tensor.set_grad(grad.clone());
+            optimizer.step(rate);
+        }
+        return p.tensor;
+    };
+    const auto hybrid = [](bool muon_gates) {
+        return [=](const NamedTensors& p) {
+            return HybridOptimizer(p, {.weight_decay = 0.1, .muon_gates = muon_gates});
+        };
+    };
+    const Tensor adamw =
+        trained([](const NamedTensors& p) { return AdamW(p, {.weight_decay = 0.1}); }, 0.1 * 0.02);
+    const Tensor muon = trained([](const NamedTensors& p) { return Muon(p, {}); }, 0.02);
+    CHECK(bit_identical(trained(hybrid(false), 0.02), adamw));
+    CHECK(bit_identical(trained(hybrid(true), 0.02), muon));
+}
+
 DEVICE_TEST_CASE("recipe: clipping, schedule, Muon and AdamW together follow PyTorch", device) {
     const NamedTensors parameters = recipe_parameters(DType::float64, device);
     HybridOptimizer optimizer(parameters, {.weight_decay = 0.1});

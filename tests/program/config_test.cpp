@@ -183,10 +183,42 @@ TEST_CASE("config: every key says what it is about") {
                                       "sparse_learning_rate", "sparse_init"});
 }
 
-TEST_CASE("config: an older config.json, without muon_matrices, means what it did") {
-    auto json = config_to_json(parse({}).config);
-    CHECK(json.erase("muon_matrices") == 1);
-    CHECK(config_from_json(json, "test").muon_matrices == PackedMatrices::whole);
+TEST_CASE("config: an older config.json, without the newer keys, means what it did") {
+    for (const char* preset : {"small", "medium", "large"}) {
+        auto json = config_to_json(parse({"--preset", preset}).config);
+        for (const char* key : {"muon_matrices", "muon_gates", "router_weights", "indexer_lr"})
+            CHECK(json.erase(key) == 1);
+        const ExperimentConfig old = config_from_json(json, "test");
+        CHECK(old.muon_matrices == PackedMatrices::whole);
+        CHECK(old.muon_gates);
+        CHECK(old.model.router_weights == RouterWeights::selected);
+        CHECK(old.indexer_lr == 0);
+    }
+}
+
+TEST_CASE("config: which routers are trained by the language model") {
+    const auto trained = [](const std::vector<std::string>& arguments) {
+        return parse(arguments).config.model.trains_router();
+    };
+    using Words = std::vector<std::string>;
+    const Words one{"--num_experts", "2", "--expert_top_k", "1", "--router_weights"};
+    const auto with = [&](const char* weights) {
+        Words words = one;
+        words.emplace_back(weights);
+        return trained(words);
+    };
+    CHECK(!with("selected"));
+    for (const char* weights : {"all", "scaled", "straight_through"}) CHECK(with(weights));
+    CHECK(trained({"--num_experts", "4", "--expert_top_k", "2", "--router_weights", "selected"}));
+    CHECK(!trained({"--num_experts", "4", "--expert_top_k", "1", "--router", "sigmoid_bias",
+                    "--router_weights", "selected"}));
+    check_error(
+        "router_weights: all, want selected with router sigmoid_bias, which normalises its weights; choose "
+        "router "
+        "softmax or leave router_weights alone",
+        [] {
+            parse({"--router", "sigmoid_bias", "--router_weights", "all"});
+        });
 }
 
 TEST_CASE("command line: indexer_precision") {
