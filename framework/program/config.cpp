@@ -163,8 +163,14 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
          &c.data, data},
         {"tokenizer", "Data", "a Hugging Face tokenizer.json (byte-level BPE); empty: train one",
          &c.tokenizer, data},
-        {"protocol", "Data", "heldout: contiguous split; overlap: the original's leaking windows",
-         &c.protocol, data},
+        {"protocol", "Data",
+         "heldout: validation text is not trained on; overlap: the original's leaking windows", &c.protocol,
+         data},
+        {"held_out", "Data",
+         "blocks (spread over all documents, whatever their files are called) or tail (the text that comes "
+         "last, "
+         "as in older runs)",
+         &c.held_out, data},
         {"max_tokens", "Data", "use only the first so many tokens; 0: all", &c.max_tokens, data,
          largest_count},
         {"num_documents", "Data", "use only the first so many documents; 0: all", &c.num_documents, data,
@@ -337,6 +343,7 @@ void apply_preset(ExperimentConfig& c, const std::string& name) {
     } else {
         fail_usage(fmt::format("preset: '{}', want small, medium or large", name));
     }
+    c.held_out = HeldOut::blocks;
     c.preset = name;
 }
 

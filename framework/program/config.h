@@ -12,6 +12,7 @@
 
 #include "framework/core/cuda/runtime.h"
 #include "framework/core/named_enum.h"
+#include "framework/data/text_split.h"
 #include "framework/data/windows.h"
 #include "models/config.h"
 
@@ -71,6 +72,7 @@ struct ExperimentConfig {
     // Data.
     std::string data, tokenizer;  // empty: the default corpus, a tokenizer trained on it
     Protocol protocol = Protocol::heldout;
+    HeldOut held_out = HeldOut::tail;           // what older config.json files, which lack it, mean
     int64_t max_tokens = 0, num_documents = 0;  // 0: all
     double val_fraction = 0.1;
     std::string cache_dir = "data/cache";

@@ -23,6 +23,27 @@ double mean_step_seconds(const TrainingHistory& h) {
     return h["step_loss"].empty() ? 0 : h.training_seconds / static_cast<double>(h["step_loss"].size());
 }
 
+// Of the last evaluation, in the order of the run's sources; none where they were not told apart.
+std::vector<double> source_losses(const TrainingHistory& h, const Manifest& manifest) {
+    const auto& all = h.layers("val_loss");
+    if (all.empty() || all.back().size() != manifest.sources.size()) return {};
+    return all.back();
+}
+
+Json held_out_of(const TrainingHistory& h, const Manifest& manifest) {
+    const std::vector<double> losses = source_losses(h, manifest);
+    Json json = Json::array();
+    for (size_t i = 0; i < losses.size(); ++i) {
+        const SourceShare& s = manifest.sources[i];
+        json.push_back({{"source", s.name},
+                        {"bytes", s.bytes},
+                        {"held_out_bytes", s.held_out_bytes},
+                        {"held_out_blocks", s.blocks},
+                        {"val_loss", json_number(losses[i])}});
+    }
+    return json;
+}
+
 }  // namespace
 
 double typical_step_seconds(const TrainingHistory& h) {
@@ -51,6 +72,7 @@ Json training_results(const TrainingHistory& history, const Manifest& manifest) 
     json["total_time"] = history.total_seconds;
     json["protocol"] = name_of(config.protocol);
     json["data"] = manifest.data;
+    json["held_out"] = held_out_of(history, manifest);
     json["device"] = machine.device;
     json["precision"] = name_of(machine.precision);
     json["threads"] = machine.threads;
@@ -101,6 +123,20 @@ Json difference_of(const Json& classic, const Json& sparse) {
     difference["val_loss_percent"] =
         json_number(100 * number_of(difference["val_loss"]) / number_of(classic["val_loss"]));
     return difference;
+}
+
+// The validation loss of both models, source by source.
+Json source_table(const FinishedVariant& classic, const FinishedVariant& sparse) {
+    const Json ours = held_out_of(sparse.history, sparse.manifest),
+               theirs = held_out_of(classic.history, classic.manifest);
+    Json table = Json::array();
+    if (ours.size() != theirs.size()) return table;
+    for (size_t i = 0; i < ours.size(); ++i)
+        table.push_back({{"source", ours[i]["source"]},
+                         {"held_out_bytes", ours[i]["held_out_bytes"]},
+                         {"classic", theirs[i]["val_loss"]},
+                         {"sparse", ours[i]["val_loss"]}});
+    return table;
 }
 
 Json efficiency_of(const TrainingHistory& h) {
@@ -195,10 +231,24 @@ void print_row(const char* what, double classic, double sparse, const char* form
     fmt::print("  {:<24} {:>12} {:>12}  {}\n", what, text(classic), text(sparse), remark);
 }
 
+// Rows of the table above it; nothing when all text is of one source.
+void print_sources(const Json& sources) {
+    constexpr size_t most = 12;
+    if (sources.size() < 2) return;
+    fmt::print("  validation loss by source\n");
+    for (size_t i = 0; i < std::min(most, sources.size()); ++i)
+        print_row(fmt::format("  {:.22}", sources[i]["source"].get<std::string>()).c_str(),
+                  number_of(sources[i]["classic"]), number_of(sources[i]["sparse"]), "{:.4f}",
+                  fmt::format("{} bytes", sources[i]["held_out_bytes"].get<int64_t>()));
+    if (sources.size() > most)
+        fmt::print("    and {} more: comparison_metrics.json\n", sources.size() - most);
+}
+
 void print_comparison(const Json& metrics, const TrainingHistory& c, const TrainingHistory& s) {
     fmt::print("\n  {:<24} {:>12} {:>12}\n", "", "classic", "sparse");
     print_row("validation loss", c["val_loss"].back(), s["val_loss"].back(), "{:.4f}",
               number_text("{:+.2f} %", number_of(metrics["performance"]["difference"]["val_loss_percent"])));
+    print_sources(metrics["performance"]["sources"]);
     print_row("validation accuracy", 100 * c["val_accuracy"].back(), 100 * s["val_accuracy"].back(),
               "{:.2f} %");
     print_row("validation perplexity", c["val_perplexity"].back(), s["val_perplexity"].back(), "{:.2f}");
@@ -315,6 +365,7 @@ void write_comparison(const ResultPaths& paths, const TimePairs& time_pairs, boo
     metrics["performance"] = {{"classic", performance_of(classic)}, {"sparse", performance_of(sparse)}};
     metrics["performance"]["difference"] =
         difference_of(metrics["performance"]["classic"], metrics["performance"]["sparse"]);
+    metrics["performance"]["sources"] = source_table(classic_run, sparse_run);
     metrics["efficiency"] = {{"classic", efficiency_of(classic)},
                              {"sparse", efficiency_of(sparse)},
                              {"speedup", speedup.median},

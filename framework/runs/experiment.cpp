@@ -262,6 +262,7 @@ DataConfig data_config(const ExperimentConfig& c) {
             .max_tokens = c.max_tokens,
             .num_documents = c.num_documents,
             .protocol = c.protocol,
+            .held_out = c.held_out,
             .val_fraction = c.val_fraction,
             .cache_dir = c.cache_dir,
             .seed = static_cast<uint64_t>(c.seed),

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <span>
 
 #include "framework/attention/selection/selection_recall.h"
 #include "framework/autograd/autograd.h"
@@ -87,6 +88,32 @@ ModelOutput forward(const Transformer& model, const Tensor& tokens, const Forwar
     }
 }
 
+// Sums over validation targets.
+struct Scores {
+    double loss = 0;  // nats
+    int64_t right = 0, targets = 0;
+
+    void add(const TokenPredictions& scored, int64_t count) {
+        loss += scored.total_loss;
+        right += scored.correct;
+        targets += count;
+    }
+    double mean_loss() const { return loss / static_cast<double>(targets); }  // NaN without targets
+};
+
+// Scores the windows of a batch one by one, and adds each to `all` and to its source's.
+void score_windows(const Tensor& logits, const Tensor& targets, std::span<const int64_t> sources, Scores& all,
+                   std::vector<Scores>& by_source) {
+    const int64_t length = targets.dim(1);
+    for (int64_t b = 0; b < targets.dim(0); ++b) {
+        const TokenPredictions scored = score_predictions(logits.rows(b * length, (b + 1) * length),
+                                                          targets.rows(b, b + 1).alias({length}));
+        all.add(scored, length);
+        if (!sources.empty())
+            by_source[static_cast<size_t>(sources[static_cast<size_t>(b)])].add(scored, length);
+    }
+}
+
 }  // namespace
 
 Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batches) {
@@ -95,34 +122,34 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     const int64_t count = batches == 0 ? available : std::min(batches, available);
     const bool sparse = model.config().is_sparse();
     const Device device = model.device();
-    int64_t seen = 0, right = 0, bytes = 0;
-    double loss = 0, indexer_kl = 0;
+    Scores all;
+    std::vector<Scores> by_source(data.sources().size());
+    int64_t bytes = 0;
+    double indexer_kl = 0;
     for (int64_t i = 0; i < count; ++i) {
         const Batch batch = data.validation(i);
         const ForwardOptions options{.indexer_loss = sparse};
         const Tensor tokens = batch.tokens.to(device);
         const ModelOutput out = forward(model, tokens, options);
-        const TokenPredictions scored =
-            score_predictions(out.logits, batch.targets.alias({batch.targets.numel()}).to(device));
-        if (!std::isfinite(scored.total_loss))
+        score_windows(out.logits, batch.targets.to(device), data.validation_sources(i), all, by_source);
+        if (!std::isfinite(all.loss))
             fail_diverged(model, options, tokens,
-                          fmt::format("the validation loss is {}", text_of_number(scored.total_loss)));
-        loss += scored.total_loss;
-        right += scored.correct;
-        seen += batch.targets.numel();
-        bytes += data.tokenizer().text_bytes(
-            {batch.targets.data<int32_t>(), static_cast<size_t>(batch.targets.numel())});
+                          fmt::format("the validation loss is {}", text_of_number(all.loss)));
+        const int64_t targets = batch.targets.numel();
+        bytes += data.tokenizer().text_bytes({batch.targets.data<int32_t>(), static_cast<size_t>(targets)});
         // A mean over its batch, and the last batch may be smaller.
-        if (out.indexer_loss.defined())
-            indexer_kl += out.indexer_loss.item() * static_cast<double>(batch.targets.numel());
+        if (out.indexer_loss.defined()) indexer_kl += out.indexer_loss.item() * static_cast<double>(targets);
     }
     Measurement result;
-    result["val_loss"] = loss / static_cast<double>(seen);
-    result["val_accuracy"] = static_cast<double>(right) / static_cast<double>(seen);
+    result["val_loss"] = all.mean_loss();
+    std::vector<double> source_losses;
+    for (const Scores& source : by_source) source_losses.push_back(source.mean_loss());
+    if (!by_source.empty()) result.set_sources("val_loss", source_losses);
+    result["val_accuracy"] = static_cast<double>(all.right) / static_cast<double>(all.targets);
     result["val_perplexity"] = std::exp(result["val_loss"]);
-    if (bytes > 0) result["val_bits_per_byte"] = loss / (std::numbers::ln2 * static_cast<double>(bytes));
+    if (bytes > 0) result["val_bits_per_byte"] = all.loss / (std::numbers::ln2 * static_cast<double>(bytes));
     if (!sparse) return result;
-    if (model.config().has_indexer()) result["indexer_kl"] = indexer_kl / static_cast<double>(seen);
+    if (model.config().has_indexer()) result["indexer_kl"] = indexer_kl / static_cast<double>(all.targets);
     result.add(judge_selections(model, data.validation(0).tokens.to(device)));
     return result;
 }

@@ -29,7 +29,8 @@ struct Metric {
     const char* tag = nullptr;   // of TensorBoard; null: not in the logs
     const char* line = nullptr;  // in the line of an evaluation, such as "val {:.4f}"; null: not there
     Kept kept = Kept::nowhere;
-    // The number is the mean of one number a layer, and those are kept at each evaluation under this key.
+    // The number is the mean of one number a layer, and those are kept at each evaluation under this key; or it
+    // is of all validation text, and the key keeps it source by source (Dataset::sources).
     const char* layers = nullptr;
     OfRun of_run = OfRun::nothing;
     bool sparse_only = false;
@@ -60,6 +61,7 @@ inline constexpr Metric metric_table[] = {
      .tag = "val/loss",
      .line = "val {:.4f}",
      .kept = Kept::each_evaluation,
+     .layers = "source_val_loss",
      .of_run = OfRun::last},
     {.name = "val_accuracy",
      .title = "accuracy",
@@ -172,6 +174,8 @@ class Measurement {
     double& operator[](MetricKey metric) { return values_[metric.index()]; }
     // One number a layer; the metric itself becomes their mean.
     void set_layers(MetricKey metric, std::vector<double> by_layer);
+    // One number a source beside the metric's own; NaN for a source without validation text.
+    void set_sources(MetricKey metric, std::vector<double> by_source);
     const std::vector<double>& layers(MetricKey metric) const;
     void add(const Measurement& other);  // what `other` measured
 

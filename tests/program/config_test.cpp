@@ -172,8 +172,8 @@ TEST_CASE("config: every key says what it is about") {
                                        key.value));
     }
     using Names = std::vector<std::string>;
-    CHECK(names(data) == Names{"vocab_size", "max_seq_len", "data", "tokenizer", "protocol", "max_tokens",
-                               "num_documents", "val_fraction"});
+    CHECK(names(data) == Names{"vocab_size", "max_seq_len", "data", "tokenizer", "protocol", "held_out",
+                               "max_tokens", "num_documents", "val_fraction"});
     CHECK(names(place) == Names{"cache_dir", "results_dir", "stages", "tensorboard"});
     CHECK(names(running) == Names{"device", "threads", "memory_limit_mb", "checkpoint_every"});
     CHECK(names(classic_only) == Names{"classic_steps"});
@@ -186,14 +186,32 @@ TEST_CASE("config: every key says what it is about") {
 TEST_CASE("config: an older config.json, without the newer keys, means what it did") {
     for (const char* preset : {"small", "medium", "large"}) {
         auto json = config_to_json(parse({"--preset", preset}).config);
-        for (const char* key : {"muon_matrices", "muon_gates", "router_weights", "indexer_lr"})
+        for (const char* key : {"muon_matrices", "muon_gates", "router_weights", "indexer_lr", "held_out"})
             CHECK(json.erase(key) == 1);
         const ExperimentConfig old = config_from_json(json, "test");
         CHECK(old.muon_matrices == PackedMatrices::whole);
         CHECK(old.muon_gates);
         CHECK(old.model.router_weights == RouterWeights::selected);
         CHECK(old.indexer_lr == 0);
+        CHECK(old.held_out == HeldOut::tail);
     }
+}
+
+TEST_CASE("command line: --config takes an older config.json as it was meant, whatever presets have become") {
+    const TemporaryFolder folder;
+    ExperimentConfig trained = parse({"--preset", "small"}).config;
+    auto json = config_to_json(trained);
+    for (const char* key : {"muon_matrices", "held_out"}) json.erase(key);
+    write_json_atomic(folder / "config.json", json);
+    const ExperimentConfig again = parse({"--config", folder / "config.json"}).config;
+    CHECK(again.preset == "small");
+    CHECK(again.model.d_model == 128);
+    CHECK(again.muon_matrices == PackedMatrices::whole);
+    CHECK(again.held_out == HeldOut::tail);
+    CHECK(parse({"--preset", "small"}).config.held_out == HeldOut::blocks);
+    json.erase("attention");  // a person's own file: the preset's values hold where it says nothing
+    write_json_atomic(folder / "mine.json", json);
+    CHECK(parse({"--config", folder / "mine.json"}).config.held_out == HeldOut::blocks);
 }
 
 TEST_CASE("config: which routers are trained by the language model") {

@@ -177,6 +177,39 @@ TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also
     }
 }
 
+TEST_CASE("evaluate: the loss of each source is that of its windows") {
+    const TemporaryFolder folder;
+    const std::string text = read_file(testing::source_dir() + "/data/excerpt/persuasion.txt");
+    make_folder(folder / "text");
+    write_file_atomic(folder / "text/a.txt", text.substr(0, 9000));
+    write_file_atomic(folder / "text/b.txt", text.substr(9000, 12000));
+    const Dataset data = load_dataset({.data = folder / "text",
+                                       .vocab_size = static_cast<int>(vocabulary),
+                                       .cache_dir = "",
+                                       .seq_len = length,
+                                       .batch_size = batch_rows});
+    const NoGrad guard;
+    const Transformer model(tiny(AttentionKind::classic).model, lively);
+    std::vector<Scores> by_source(2);
+    for (int64_t i = 0; i < data.validation_batches(); ++i) {
+        const Batch batch = data.validation(i);
+        const Tensor logits = model.forward(batch.tokens, {}).logits;
+        for (int64_t row = 0; row < batch.tokens.dim(0); ++row)
+            add_rows(logits.rows(row * length, (row + 1) * length),
+                     batch.targets.rows(row, row + 1).alias({length}), data.tokenizer(),
+                     by_source[static_cast<size_t>(data.validation_sources(i)[static_cast<size_t>(row)])]);
+    }
+    const Measurement e = evaluate(model, data, 0);
+    REQUIRE(e.layers("val_loss").size() == 2);
+    for (size_t s = 0; s < 2; ++s) {
+        REQUIRE(by_source[s].tokens > 0);
+        CHECK(e.layers("val_loss")[s] ==
+              doctest::Approx(by_source[s].loss / static_cast<double>(by_source[s].tokens)).epsilon(1e-6));
+    }
+    const Scores &a = by_source[0], &b = by_source[1];
+    CHECK(e["val_loss"] == doctest::Approx((a.loss + b.loss) / static_cast<double>(a.tokens + b.tokens)));
+}
+
 // A model that gives every token the same probability spends log2(vocabulary) bits on each. The end of a
 // document is spent on, and stands for no text.
 TEST_CASE("evaluate: bits per byte of equal logits, worked out by hand, for two vocabularies") {

@@ -74,7 +74,8 @@ TEST_CASE("metrics: a history as JSON, with its old keys") {
           "layer_covered_mass", "step_loss", "warmup_loss", "training_seconds", "warmup_seconds",
           "total_seconds", "peak_memory_bytes"})
         CHECK_MESSAGE(json.contains(key), key);
-    CHECK(json.size() == 19);  // indexer_precision_recall was never measured
+    CHECK(json.contains("source_val_loss"));
+    CHECK(json.size() == 20);  // bits per byte and indexer_precision_recall were never measured
     CHECK(json.at("peak_memory_bytes").dump() == "1048576");
     CHECK(json.at("val_loss") == std::vector<double>{4, 3});
     const TrainingHistory back = history_from_state(json, "h");
