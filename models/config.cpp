@@ -156,6 +156,11 @@ void validate(const ModelConfig& c) {
     check_size(c);
 }
 
+bool ModelConfig::selects_all() const {
+    const std::vector<int64_t>& k = sparse_top_k.values();
+    return std::all_of(k.begin(), k.end(), [&](int64_t keys) { return keys >= max_seq_len; });
+}
+
 std::vector<int64_t> packed_rows(const ModelConfig& c, PackedMatrices packed, const std::string& name) {
     if (packed == PackedMatrices::whole) return {};
     const bool by_head = packed == PackedMatrices::heads;

@@ -75,6 +75,8 @@ struct ModelConfig {
     double norm_eps = 1.1920929e-07, rope_base = 10000, init_std = 0.02;
 
     bool is_sparse() const { return attention == AttentionKind::sparse; }
+    // Whether every query reads all its keys, in every layer.
+    bool selects_all() const;
     // Whether the loss of the language model reaches the routers: a single normalised weight is a constant.
     bool trains_router() const {
         return num_experts > 1 && (expert_top_k > 1 || (router == RouterKind::softmax &&

@@ -22,6 +22,7 @@
 #include "framework/report/inspect.h"
 #include "framework/report/report.h"
 #include "framework/report/results.h"
+#include "framework/runs/setting_notes.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/resume.h"
 #include "framework/train/run_folder.h"
@@ -107,6 +108,7 @@ void print_header(const std::string& title, const ExperimentConfig& c, const Dat
     fmt::print("  tokens      {}\n", data.token_line());
     fmt::print("  protocol    {}\n", data.protocol());
     fmt::print("  results     {}/\n", c.results_dir);
+    for (const std::string& note : setting_notes(c, sparse)) fmt::print("  note        {}\n", note);
     std::fflush(stdout);  // the trial steps that follow take a while
 }
 
