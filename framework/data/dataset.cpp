@@ -54,8 +54,10 @@ std::string describe_protocol(const DataConfig& config, const Windows& windows, 
                        windows.train.size(), windows.validation.size(), windows.length, nature);
 }
 
+// A sequence of the recall task is a window: it must not be cut.
 bool in_blocks(const DataConfig& config) {
-    return config.protocol == Protocol::heldout && config.held_out == HeldOut::blocks;
+    return config.task == Task::recall ||
+           (config.protocol == Protocol::heldout && config.held_out == HeldOut::blocks);
 }
 
 // The text up to `fraction` of its bytes: all of the first pieces and a part of one more.
@@ -78,6 +80,7 @@ Tokenizer make_tokenizer(const DataConfig& config, const TextSplit& split, const
     if (!config.tokenizer_json.empty())
         return Tokenizer::from_json(config.tokenizer_json, "the model's tokenizer");
     if (!config.tokenizer.empty()) return Tokenizer::load(config.tokenizer);
+    if (config.task == Task::recall) return Tokenizer::train("", 257);  // bytes
     const double share = in_blocks(config) ? 1.0 : 1.0 - config.val_fraction;
     return cached_tokenizer(config.cache_dir, leading_text(split.train, share), config.vocab_size, name, log);
 }
@@ -140,8 +143,31 @@ TokensAndWindows tokens_of_whole(const DataConfig& config, const TextSplit& whol
     return result;
 }
 
+void refuse_with_recall(const DataConfig& config) {
+    const auto refuse = [](const char* key, const std::string& value) {
+        fail_usage(fmt::format("{}: {} with task recall, which makes its own text; leave one of them out",
+                               key, value));
+    };
+    if (!config.data.empty()) refuse("data", config.data);
+    if (!config.tokenizer.empty()) refuse("tokenizer", config.tokenizer);
+    if (config.protocol != Protocol::heldout) refuse("protocol", name_of(config.protocol));
+}
+
+// As many sequences as the settings ask for, each with <|endoftext|> behind it.
+Corpus make_recall_corpus(const DataConfig& config) {
+    constexpr int64_t usual_tokens = 1 << 22, least = 20;
+    const int64_t tokens = config.max_tokens > 0 ? config.max_tokens : usual_tokens;
+    const int64_t count = config.num_documents > 0 ? config.num_documents : tokens / (config.seq_len + 1);
+    return recall_corpus(
+        {.seq_len = config.seq_len, .pairs = config.recall_pairs, .sequences = std::max(least, count)});
+}
+
 Corpus find_corpus(const DataConfig& config, const DataLog& log) {
     check_window_settings(config.seq_len, config.val_fraction);
+    if (config.task == Task::recall) {
+        refuse_with_recall(config);
+        return make_recall_corpus(config);
+    }
     const fs::path source = config.data.empty() ? default_source(log) : fs::path(config.data);
     return load_corpus(source, config.num_documents, log);
 }
@@ -188,7 +214,8 @@ Dataset::Parts Dataset::load(const DataConfig& config, const DataLog& log) {
 Dataset::Dataset(const DataConfig& config, const DataLog& log) : Dataset(config, load(config, log)) {}
 
 Dataset::Dataset(const DataConfig& config, Parts parts)
-    : tokenizer_(std::move(parts.tokenizer)),
+    : task_(config.task),
+      tokenizer_(std::move(parts.tokenizer)),
       tokens_(std::make_shared<const std::vector<int32_t>>(std::move(parts.tokens))),
       batches_(tokens_, std::move(parts.windows), config.batch_size, config.seed),
       sources_(std::move(parts.sources)),
@@ -196,6 +223,11 @@ Dataset::Dataset(const DataConfig& config, Parts parts)
       source_(std::move(parts.source)),
       token_line_(std::move(parts.token_line)),
       protocol_(std::move(parts.protocol)) {}
+
+std::vector<int64_t> Dataset::questions(std::span<const int32_t> window) const {
+    if (task_ == Task::text) return {};
+    return recall_questions(tokenizer_.decode(window), windows().length);
+}
 
 std::span<const int64_t> Dataset::validation_sources(int64_t index) const {
     const std::span<const int64_t> all = windows().sources;

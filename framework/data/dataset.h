@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "framework/data/batches.h"
+#include "framework/data/recall_task.h"
 #include "framework/data/text_split.h"
 #include "framework/data/token_cache.h"
 #include "framework/data/tokenizer.h"
@@ -16,6 +17,8 @@
 namespace sieve {
 
 struct DataConfig {
+    Task task = Task::text;
+    int64_t recall_pairs = 8;  // of the task recall
     // A text file or a folder; empty: data/corpus, or data/excerpt when the corpus was not fetched.
     std::string data;
     // A tokenizer.json; empty: one of vocab_size tokens is trained on the text (fewer, when the text is
@@ -63,6 +66,10 @@ class Dataset {
     // What the text consists of, and how much of each part is held out in blocks.
     const std::vector<SourceShare>& sources() const { return sources_; }
 
+    // The places in a validation window, given by its tokens, of which the next token is a right answer that counts;
+    // none in a text.
+    std::vector<int64_t> questions(std::span<const int32_t> window) const;
+
     const DataFingerprint& fingerprint() const { return fingerprint_; }
     // "data/excerpt: 1 document, 280123 bytes"
     const std::string& source() const { return source_; }
@@ -78,6 +85,7 @@ class Dataset {
     Dataset(const DataConfig& config, Parts parts);
     static Parts load(const DataConfig& config, const DataLog& log);
 
+    Task task_;
     Tokenizer tokenizer_;
     std::shared_ptr<const std::vector<int32_t>> tokens_;
     BatchSource batches_;

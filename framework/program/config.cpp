@@ -157,6 +157,11 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
          most_steps},
         {"seed", "Training", "of weights, batches and dropout", &c.seed, training, largest_seed},
 
+        {"task", "Data",
+         "text, or recall: made-up sequences whose right answers are known, to see what a selection loses",
+         &c.task, data},
+        {"recall_pairs", "Data", "pairs that --task recall asks for; as many others are distractors",
+         &c.recall_pairs, data, most_parts},
         {"data", "Data",
          "your own text: a file, or a folder of .txt, .md and .jsonl files (on each line an object with a "
          "\"text\")",
@@ -405,6 +410,8 @@ void validate(const ExperimentConfig& c) {
     if (c.results_dir.empty())
         fail_usage("results_dir: empty, want a folder; is a variable in the command or the file not set?");
     validate(c.model);
+    require_at_least("recall_pairs", c.recall_pairs, 1);
+    if (c.task == Task::recall) check_recall_task(c.model.max_seq_len, c.recall_pairs);
     require_at_least("batch_size", c.batch_size, 1);
     require_at_least("classic_steps", c.classic_steps, 1);
     require_at_least("warmup_steps", c.warmup_steps, 0);

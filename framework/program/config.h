@@ -12,6 +12,7 @@
 
 #include "framework/core/cuda/runtime.h"
 #include "framework/core/named_enum.h"
+#include "framework/data/recall_task.h"
 #include "framework/data/text_split.h"
 #include "framework/data/windows.h"
 #include "models/config.h"
@@ -70,6 +71,8 @@ struct ExperimentConfig {
     int64_t seed = 42;
 
     // Data.
+    Task task = Task::text;
+    int64_t recall_pairs = 8;
     std::string data, tokenizer;  // empty: the default corpus, a tokenizer trained on it
     Protocol protocol = Protocol::heldout;
     HeldOut held_out = HeldOut::tail;           // what older config.json files, which lack it, mean

@@ -247,7 +247,11 @@ void print_comparison(const Json& metrics, const TrainingHistory& c, const Train
     print_row("validation accuracy", 100 * c["val_accuracy"].back(), 100 * s["val_accuracy"].back(),
               "{:.2f} %");
     print_row("validation perplexity", c["val_perplexity"].back(), s["val_perplexity"].back(), "{:.2f}");
-    print_row("bits per byte", c.last("val_bits_per_byte"), s.last("val_bits_per_byte"), "{:.3f}");
+    if (!std::isnan(s.last("val_bits_per_byte")))
+        print_row("bits per byte", c.last("val_bits_per_byte"), s.last("val_bits_per_byte"), "{:.3f}");
+    if (!std::isnan(s.last("answer_accuracy")))
+        print_row("right answers", 100 * c.last("answer_accuracy"), 100 * s.last("answer_accuracy"),
+                  "{:.1f} %", "chance 10 %");
     print_row("ms per step (median)", 1000 * typical_step_seconds(c), 1000 * typical_step_seconds(s),
               "{:.1f}", "of each training, at its time");
     const Json& efficiency = metrics["efficiency"];

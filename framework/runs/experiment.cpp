@@ -258,7 +258,9 @@ void warn_about_earlier_run(const std::string& folder) {
 }
 
 DataConfig data_config(const ExperimentConfig& c) {
-    return {.data = c.data,
+    return {.task = c.task,
+            .recall_pairs = c.recall_pairs,
+            .data = c.data,
             .tokenizer = c.tokenizer,
             .vocab_size = static_cast<int>(c.model.vocab_size),
             .max_tokens = c.max_tokens,

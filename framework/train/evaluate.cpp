@@ -114,6 +114,19 @@ void score_windows(const Tensor& logits, const Tensor& targets, std::span<const 
     }
 }
 
+// Scores the answers to the questions in a batch's windows (none in a text).
+void score_answers(const Tensor& logits, const Batch& batch, const Dataset& data, Scores& answers) {
+    const int64_t length = batch.tokens.dim(1);
+    for (int64_t b = 0; b < batch.tokens.dim(0); ++b) {
+        const int32_t* window = batch.tokens.data<int32_t>() + b * length;
+        for (const int64_t t : data.questions({window, static_cast<size_t>(length)})) {
+            const int64_t row = b * length + t;
+            const Tensor target = batch.targets.alias({batch.targets.numel()}).rows(row, row + 1);
+            answers.add(score_predictions(logits.rows(row, row + 1), target.to(logits.device())), 1);
+        }
+    }
+}
+
 }  // namespace
 
 Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batches) {
@@ -122,7 +135,7 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     const int64_t count = batches == 0 ? available : std::min(batches, available);
     const bool sparse = model.config().is_sparse();
     const Device device = model.device();
-    Scores all;
+    Scores all, answers;
     std::vector<Scores> by_source(data.sources().size());
     int64_t bytes = 0;
     double indexer_kl = 0;
@@ -132,6 +145,7 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
         const Tensor tokens = batch.tokens.to(device);
         const ModelOutput out = forward(model, tokens, options);
         score_windows(out.logits, batch.targets.to(device), data.validation_sources(i), all, by_source);
+        score_answers(out.logits, batch, data, answers);
         if (!std::isfinite(all.loss))
             fail_diverged(model, options, tokens,
                           fmt::format("the validation loss is {}", text_of_number(all.loss)));
@@ -146,6 +160,8 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     for (const Scores& source : by_source) source_losses.push_back(source.mean_loss());
     if (!by_source.empty()) result.set_sources("val_loss", source_losses);
     result["val_accuracy"] = static_cast<double>(all.right) / static_cast<double>(all.targets);
+    if (answers.targets > 0)
+        result["answer_accuracy"] = static_cast<double>(answers.right) / static_cast<double>(answers.targets);
     result["val_perplexity"] = std::exp(result["val_loss"]);
     if (bytes > 0) result["val_bits_per_byte"] = all.loss / (std::numbers::ln2 * static_cast<double>(bytes));
     if (!sparse) return result;

@@ -167,7 +167,7 @@ TEST_CASE("config file: every whole number has a largest value, and the next one
             CHECK(e.kind() == ErrorKind::usage);
         }
     }
-    CHECK(keys == 30);
+    CHECK(keys == 31);
 }
 
 TEST_CASE("config file: mistakes are named with file, line and column") {

@@ -207,7 +207,7 @@ TEST_CASE("study: files hold every run, and means over those that finished") {
     const std::string summary = read_file(folder / "summary.csv"), runs = read_file(folder / "runs.csv");
     CHECK(summary.find("variant,sparse_top_k,finished,failed,val_loss_mean,val_loss_std,") == 0);
     CHECK(summary.find("\nsparse,8,1,1,7,,0.25,,") != std::string::npos);
-    CHECK(runs.find("\nsparse,8,42,failed,,,,,,,,,,diverged,\"diverged at step 2, lower "
+    CHECK(runs.find("\nsparse,8,42,failed,,,,,,,,,,,diverged,\"diverged at step 2, lower "
                     "\"\"learning_rate\"\"\"\n") != std::string::npos);
     write_study_figure(folder / "study.png", study.plan, study.runs);
     CHECK(std::filesystem::file_size(folder / "study.png") > 10000);

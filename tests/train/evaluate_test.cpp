@@ -177,6 +177,38 @@ TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also
     }
 }
 
+TEST_CASE("evaluate: right answers are those to the questions of the recall task alone") {
+    const Dataset data = load_dataset({.task = Task::recall,
+                                       .recall_pairs = 3,
+                                       .max_tokens = 6000,
+                                       .cache_dir = "",
+                                       .seq_len = length,
+                                       .batch_size = batch_rows});
+    ExperimentConfig c = tiny(AttentionKind::classic);
+    c.model.vocab_size = 257;
+    const NoGrad guard;
+    const Transformer model(c.model, lively);
+    int64_t right = 0, asked = 0;
+    for (int64_t i = 0; i < data.validation_batches(); ++i) {
+        const Batch batch = data.validation(i);
+        const Tensor logits = model.forward(batch.tokens, {}).logits;
+        for (int64_t row = 0; row < batch.tokens.dim(0); ++row) {
+            const std::string text =
+                data.tokenizer().decode(batch.tokens.rows(row, row + 1).to_vector<int32_t>());
+            for (int64_t t = length / 2; t < length / 2 + 2 * 3; t += 2) {  // three keys, each asked once
+                const float* scores = logits.data<float>() + (row * length + t) * 257;
+                const auto best = static_cast<int32_t>(std::max_element(scores, scores + 257) - scores);
+                right += data.tokenizer().token_bytes(best) == text.substr(static_cast<size_t>(t) + 1, 1);
+                ++asked;
+            }
+        }
+    }
+    CHECK(asked > 30);
+    CHECK(evaluate(model, data, 0)["answer_accuracy"] ==
+          static_cast<double>(right) / static_cast<double>(asked));
+    CHECK(short_text().questions(short_text().validation(0).tokens.rows(0, 1).to_vector<int32_t>()).empty());
+}
+
 TEST_CASE("evaluate: the loss of each source is that of its windows") {
     const TemporaryFolder folder;
     const std::string text = read_file(testing::source_dir() + "/data/excerpt/persuasion.txt");

@@ -79,11 +79,12 @@ TEST_CASE("metrics log: one line a step, in JSON and in CSV, with the validation
     REQUIRE(table.size() == 4);
     CHECK(table[0] ==
           "stage,step,time,loss,learning_rate,grad_norm,tokens_per_second,seconds,val_loss,val_accuracy,"
-          "val_perplexity,val_bits_per_byte,indexer_kl,indexer_recall,indexer_covered_mass,indexer_precision_"
+          "answer_accuracy,val_perplexity,val_bits_per_byte,indexer_kl,indexer_recall,indexer_covered_mass,"
+          "indexer_precision_"
           "recall");
-    CHECK(table[1].substr(table[1].find(",4.875")) == ",4.875,0.003,0.1,333333.3333333333,0.1,,,,,,,,");
+    CHECK(table[1].substr(table[1].find(",4.875")) == ",4.875,0.003,0.1,333333.3333333333,0.1,,,,,,,,,");
     CHECK(table[3].substr(table[3].find(",4.75")) ==
-          ",4.75,0.003,0.1,333333.3333333333,0.1,4,0.25,54.6,1.5,0.5,0.75,0.875,0.9375");
+          ",4.75,0.003,0.1,333333.3333333333,0.1,4,0.25,,54.6,1.5,0.5,0.75,0.875,0.9375");
     CHECK(event_files(folder).empty());
 }
 
