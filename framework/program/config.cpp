@@ -349,6 +349,7 @@ void apply_preset(ExperimentConfig& c, const std::string& name) {
         fail_usage(fmt::format("preset: '{}', want small, medium or large", name));
     }
     c.held_out = HeldOut::blocks;
+    c.muon_matrices = PackedMatrices::qkv;
     c.preset = name;
 }
 

@@ -209,6 +209,7 @@ TEST_CASE("command line: --config takes an older config.json as it was meant, wh
     CHECK(again.muon_matrices == PackedMatrices::whole);
     CHECK(again.held_out == HeldOut::tail);
     CHECK(parse({"--preset", "small"}).config.held_out == HeldOut::blocks);
+    CHECK(parse({"--preset", "small"}).config.muon_matrices == PackedMatrices::qkv);
     json.erase("attention");  // a person's own file: the preset's values hold where it says nothing
     write_json_atomic(folder / "mine.json", json);
     CHECK(parse({"--config", folder / "mine.json"}).config.held_out == HeldOut::blocks);
