@@ -157,6 +157,7 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     Measurement result;
     result["val_loss"] = all.mean_loss();
     std::vector<double> source_losses;
+    source_losses.reserve(by_source.size());
     for (const Scores& source : by_source) source_losses.push_back(source.mean_loss());
     if (!by_source.empty()) result.set_sources("val_loss", source_losses);
     result["val_accuracy"] = static_cast<double>(all.right) / static_cast<double>(all.targets);
