@@ -141,11 +141,6 @@ void validate(const ModelConfig& c) {
             "indexer_dim: {}, want a multiple of 4: the deepseek indexer rotates pairs in half of "
             "its dims",
             c.indexer_dim));
-    if (c.router == RouterKind::sigmoid_bias && c.router_weights != RouterWeights::selected)
-        fail_usage(
-            fmt::format("router_weights: {}, want selected with router sigmoid_bias, which normalises its "
-                        "weights; choose router softmax or leave router_weights alone",
-                        name_of(c.router_weights)));
     check_indexer_precision(c);
     if (!(c.norm_eps >= 0)) fail_usage(fmt::format("norm_eps: {}, want at least 0", c.norm_eps));
     if (!(c.router_noise >= 0)) fail_usage(fmt::format("router_noise: {}, want at least 0", c.router_noise));

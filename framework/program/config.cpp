@@ -333,6 +333,8 @@ void apply_preset(ExperimentConfig& c, const std::string& name) {
         m.indexer_heads = 2, m.indexer_dim = 32, m.sparse_top_k = 32;
         c.warmup_steps = 100, c.sparse_steps = 1500, c.classic_steps = 1500;
         c.learning_rate = 3e-3;
+        m.router_weights =
+            RouterWeights::straight_through;  // one expert a token: else nothing trains the router
     } else if (name == "medium") {
         m.d_model = 256, m.n_heads = 8, m.n_layers = 6, m.d_ff = 512;
         m.max_seq_len = 128, c.batch_size = 16, m.num_experts = 4, m.expert_top_k = 2;

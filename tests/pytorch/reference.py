@@ -20,7 +20,8 @@ DEFAULTS = dict(vocab_size=4096, attention="classic", d_model=256, n_heads=8, n_
 
 PRESETS = {
     "small": dict(d_model=128, n_heads=4, n_layers=4, d_ff=256, max_seq_len=64, batch_size=32, num_experts=2,
-                  expert_top_k=1, indexer_heads=2, indexer_dim=32, sparse_top_k=32, learning_rate=3e-3),
+                  expert_top_k=1, router_weights="straight_through", indexer_heads=2, indexer_dim=32, sparse_top_k=32,
+                  learning_rate=3e-3),
     "medium": dict(d_model=256, n_heads=8, n_layers=6, d_ff=512, max_seq_len=128, batch_size=16, num_experts=4,
                    expert_top_k=2, indexer_heads=4, indexer_dim=64, sparse_top_k=64, learning_rate=3e-3),
     "large": dict(d_model=512, n_heads=16, n_layers=12, d_ff=1024, max_seq_len=256, batch_size=8, num_experts=8,
