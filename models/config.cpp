@@ -185,6 +185,30 @@ void validate(const ModelConfig& c) {
     check_size(c);
 }
 
+bool ModelConfig::selects_all() const {
+    const std::vector<int64_t>& k = sparse_top_k.values();
+    return std::all_of(k.begin(), k.end(), [&](int64_t keys) { return keys >= max_seq_len; });
+}
+
+std::vector<int64_t> packed_rows(const ModelConfig& c, PackedMatrices packed, const std::string& name) {
+    if (packed == PackedMatrices::whole) return {};
+    const bool by_head = packed == PackedMatrices::heads;
+    const int64_t heads = c.n_heads, nope = c.qk_nope_head_dim, rope = c.qk_rope_head_dim;
+    if (name.ends_with(".attention.qkv.weight")) {
+        const int64_t dim = c.d_model / heads, kv_heads = c.kv_heads();
+        if (!by_head) return {heads * dim, kv_heads * dim, kv_heads * dim};
+        return std::vector<int64_t>(static_cast<size_t>(heads + 2 * kv_heads), dim);
+    }
+    if (name.ends_with(".attention.kv_a_proj_with_mqa.weight")) return {c.kv_lora_rank, rope};
+    if (!by_head) return {};
+    if (name.ends_with(".attention.q_proj.weight") || name.ends_with(".attention.q_b_proj.weight"))
+        return std::vector<int64_t>(static_cast<size_t>(heads), nope + rope);
+    std::vector<int64_t> rows;
+    if (name.ends_with(".attention.kv_b_proj.weight"))
+        for (int64_t h = 0; h < heads; ++h) rows.insert(rows.end(), {nope, c.v_head_dim});
+    return rows;
+}
+
 SelectorConfig selector_config(const ModelConfig& c, int64_t layer) {
     const bool deepseek = c.indexer == IndexerKind::deepseek;
     double scale = c.indexer_scale;

@@ -78,7 +78,8 @@ struct ModelConfig {
     int64_t num_experts = 4, expert_top_k = 2, shared_experts = 0;
     FeedForwardKind ffn = FeedForwardKind::silu;
     RouterKind router = RouterKind::softmax;
-    double routed_scaling_factor = 1;  // sigmoid_bias only
+    RouterWeights router_weights = RouterWeights::selected;  // softmax only
+    double routed_scaling_factor = 1;                        // sigmoid_bias only
     std::string selector = "indexer";  // what chooses the keys of a sparse model: nn/selector.h
     int64_t sink_tokens = 4;           // sink_recent only
     int64_t selector_seed = 0;         // random only
@@ -98,6 +99,13 @@ struct ModelConfig {
     double norm_eps = 1.1920929e-07, rope_base = 10000, init_std = 0.02;
 
     bool is_sparse() const { return attention == AttentionKind::sparse; }
+    // Whether every query reads all its keys, in every layer.
+    bool selects_all() const;
+    // Whether the loss of the language model reaches the routers: a single normalised weight is a constant.
+    bool trains_router() const {
+        return num_experts > 1 && (expert_top_k > 1 || (router == RouterKind::softmax &&
+                                                        router_weights != RouterWeights::selected));
+    }
     // Whether there is a lightning indexer, which the alignment loss trains.
     bool has_indexer() const { return is_sparse() && selector_kind(selector).has_indexer; }
     // DeepSeek's indexer makes its queries from the query latent, where there is one.
@@ -119,6 +127,18 @@ inline constexpr int64_t most_parameters = int64_t{1} << 40;
 
 // Throws a usage error that names the key, its value and the remedy.
 void validate(const ModelConfig& config);
+
+// The matrices that a parameter of the model holds one below the other, by the rows of each; nothing for one
+// that is a single matrix.
+enum class PackedMatrices {
+    whole,  // none is seen: each parameter is one matrix
+    qkv,    // queries, keys and values; of latent attention the latent and the rotated key
+    heads,  // each head of those
+};
+template <>
+inline constexpr auto enum_names<PackedMatrices> = std::to_array<NamedValue<PackedMatrices>>(
+    {{PackedMatrices::whole, "whole"}, {PackedMatrices::qkv, "qkv"}, {PackedMatrices::heads, "heads"}});
+std::vector<int64_t> packed_rows(const ModelConfig& config, PackedMatrices packed, const std::string& name);
 
 SelectorConfig selector_config(const ModelConfig& config, int64_t layer);
 

@@ -268,7 +268,7 @@ class ModelGraph {
     std::string experts(const std::string& x, const std::string& name) {
         const std::string logits = b_.linear(x, name + ".router.gate", c_.d_model, c_.num_experts);
         const Names best = b_.nodes("TopK", {logits, b_.ints({c_.expert_top_k})}, 2, {{"axis", int64_t{-1}}});
-        const std::string weights = b_.node("Softmax", {best[0]}, {{"axis", int64_t{-1}}});
+        const std::string weights = router_weights(logits, best);
         const std::string chosen = b_.node(
             "ScatterElements", {filled(0, logits), best[1], filled(1, best[1])}, {{"axis", int64_t{1}}});
         const std::string zeros = b_.node("Expand", {b_.number(0), b_.node("Shape", {logits})});
@@ -278,6 +278,17 @@ class ModelGraph {
         for (int64_t e = 0; e < c_.num_experts; ++e)
             y = add_expert(y, x, fmt::format("{}.experts.{}", name, e), column(chosen, e), column(shares, e));
         return y;
+    }
+
+    // Of the best K logits [N,K], see RouterWeights.
+    std::string router_weights(const std::string& logits, const Names& best) {
+        const bool all = c_.router_weights == RouterWeights::all,
+                   scaled = c_.router_weights == RouterWeights::scaled;
+        if (!all && !scaled) return b_.node("Softmax", {best[0]}, {{"axis", int64_t{-1}}});
+        const std::string probabilities = b_.node("Softmax", {logits}, {{"axis", int64_t{-1}}});
+        const std::string chosen =
+            b_.node("GatherElements", {probabilities, best[1]}, {{"axis", int64_t{-1}}});
+        return all ? chosen : b_.node("Mul", {chosen, b_.number(static_cast<double>(c_.num_experts))});
     }
 
     // y with what one expert adds to the rows that chose it: `chosen` and `share` are [N].

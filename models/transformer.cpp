@@ -52,6 +52,7 @@ MixtureOfExpertsConfig experts_config(const ModelConfig& config) {
             .shared_experts = config.shared_experts,
             .ffn = config.ffn,
             .router = config.router,
+            .weights = config.router_weights,
             .routed_scaling = config.routed_scaling_factor,
             .dropout = config.dropout,
             .router_noise = config.router_noise};

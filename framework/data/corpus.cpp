@@ -83,7 +83,8 @@ class CorpusLoader {
   public:
     CorpusLoader(size_t wanted, const DataLog& log) : wanted_(wanted), log_(log) {}
 
-    void read(const fs::path& path, bool json_lines) {
+    void read(const fs::path& path, const std::string& name, bool json_lines) {
+        sources_.push_back(name);
         TextReader reader(path, budget_, log_);
         if (!json_lines || wanted_ == SIZE_MAX) reader.expect_all();
         if (json_lines)
@@ -93,13 +94,17 @@ class CorpusLoader {
     }
     bool has_enough() const { return documents_.size() >= wanted_; }
 
-    std::vector<std::string> finish() {
+    // The corpus but for its name.
+    Corpus finish() {
         if (invalid_bytes_ > 0)
             log_(fmt::format(
                 "{}: byte {} is not UTF-8{}; kept as it is", first_invalid_path_, first_invalid_at_,
                 invalid_bytes_ > 1 ? fmt::format(", nor are {} more of the text", invalid_bytes_ - 1) : ""));
-        if (documents_.size() > wanted_) documents_.resize(wanted_);
-        return std::move(documents_);
+        if (documents_.size() > wanted_) documents_.resize(wanted_), source_of_.resize(wanted_);
+        return {.name = {},
+                .documents = std::move(documents_),
+                .sources = std::move(sources_),
+                .source_of = std::move(source_of_)};
     }
 
   private:
@@ -141,7 +146,10 @@ class CorpusLoader {
     void append_documents(std::string_view text) {
         while (!text.empty()) {
             const size_t end = std::min(text.find(end_of_text), text.size());
-            if (end > 0) documents_.emplace_back(text.substr(0, end));
+            if (end > 0) {
+                documents_.emplace_back(text.substr(0, end));
+                source_of_.push_back(std::ssize(sources_) - 1);
+            }
             text.remove_prefix(std::min(end + end_of_text.size(), text.size()));
         }
     }
@@ -159,7 +167,8 @@ class CorpusLoader {
     size_t wanted_;
     const DataLog& log_;
     TextBudget budget_;
-    std::vector<std::string> documents_;
+    std::vector<std::string> documents_, sources_;
+    std::vector<int64_t> source_of_;
     int64_t invalid_bytes_ = 0;
     std::string first_invalid_path_;
     size_t first_invalid_at_ = 0;
@@ -183,10 +192,13 @@ Corpus load_corpus(const fs::path& path, int64_t num_documents, const DataLog& l
     if (num_documents < 0) fail_usage(fmt::format("num_documents: {}; want 0 (all) or more", num_documents));
     CorpusLoader loader(num_documents > 0 ? static_cast<size_t>(num_documents) : SIZE_MAX, log);
     for (const fs::path& file : text_files(path, log)) {
-        loader.read(file, has_json_lines(file) || (file == path && file.extension() == ".json"));
+        const fs::path name = file == path ? file.filename() : file.lexically_relative(path);
+        loader.read(file, name.generic_string(),
+                    has_json_lines(file) || (file == path && file.extension() == ".json"));
         if (loader.has_enough()) break;
     }
-    Corpus corpus{.name = path.string(), .documents = loader.finish()};
+    Corpus corpus = loader.finish();
+    corpus.name = path.string();
     if (corpus.documents.empty()) fail_bad_file(path.string() + ": empty; give some text");
     return corpus;
 }

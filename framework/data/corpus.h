@@ -15,6 +15,8 @@ namespace sieve {
 struct Corpus {
     std::string name;                    // the path that it came from
     std::vector<std::string> documents;  // none is empty
+    std::vector<std::string> sources;    // the files, named relative to the folder
+    std::vector<int64_t> source_of;      // of each document: its place in `sources`
 
     int64_t bytes() const;
     uint64_t hash() const;  // of the documents, not of the name

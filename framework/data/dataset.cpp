@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <functional>
 #include <new>
 
 #include "framework/core/error.h"
@@ -35,53 +37,204 @@ std::string describe_source(const Corpus& corpus) {
 }
 
 std::string describe_tokens(const DataConfig& config, const Tokenizer& tokenizer, size_t tokens,
-                            int64_t bytes) {
+                            int64_t bytes, bool all) {
     std::string line = fmt::format("{} tokens, vocabulary {} ({})", tokens, tokenizer.vocab_size(),
                                    config.tokenizer.empty() ? "trained on this text" : config.tokenizer);
-    const bool all = config.max_tokens == 0 || tokens < static_cast<size_t>(config.max_tokens);
     if (!all) return line + fmt::format(", cut at max_tokens {}", config.max_tokens);
     return line +
            fmt::format(", {:.2f} bytes a token", static_cast<double>(bytes) / static_cast<double>(tokens));
 }
 
-std::string describe_protocol(const DataConfig& config, const Windows& windows) {
-    const char* nature = config.protocol == Protocol::heldout
+std::string describe_protocol(const DataConfig& config, const Windows& windows, const TextSplit& split) {
+    std::string nature = config.protocol == Protocol::heldout
                              ? "no token is shared"
                              : "validation text is also trained on, its loss measures memory";
+    if (!split.sources.empty()) nature += "; held out: " + describe_held_out(split);
     return fmt::format("{}: {} train and {} validation windows of {} tokens; {}", name_of(config.protocol),
                        windows.train.size(), windows.validation.size(), windows.length, nature);
 }
 
-Tokenizer make_tokenizer(const DataConfig& config, const Corpus& corpus, const DataLog& log) {
+// A sequence of the recall task is a window: it must not be cut.
+bool in_blocks(const DataConfig& config) {
+    return config.task == Task::recall ||
+           (config.protocol == Protocol::heldout && config.held_out == HeldOut::blocks);
+}
+
+// The text up to `fraction` of its bytes: all of the first pieces and a part of one more.
+std::vector<std::string_view> leading_text(std::span<const TextPiece> pieces, double fraction) {
+    int64_t total = 0;
+    for (const TextPiece& piece : pieces) total += std::ssize(piece.text);
+    auto left = static_cast<size_t>(static_cast<double>(total) * fraction);
+    std::vector<std::string_view> texts;
+    for (const TextPiece& piece : pieces) {
+        const size_t take = std::min(left, piece.text.size());
+        if (take > 0) texts.push_back(piece.text.substr(0, take));
+        left -= take;
+    }
+    return texts;
+}
+
+// Reads nothing of what is held out.
+Tokenizer make_tokenizer(const DataConfig& config, const TextSplit& split, const std::string& name,
+                         const DataLog& log) {
     if (!config.tokenizer_json.empty())
         return Tokenizer::from_json(config.tokenizer_json, "the model's tokenizer");
     if (!config.tokenizer.empty()) return Tokenizer::load(config.tokenizer);
-    return cached_tokenizer(config.cache_dir, corpus, config.vocab_size, 1.0 - config.val_fraction, log);
+    if (config.task == Task::recall) return Tokenizer::train("", 257);  // bytes
+    const double share = in_blocks(config) ? 1.0 : 1.0 - config.val_fraction;
+    return cached_tokenizer(config.cache_dir, leading_text(split.train, share), config.vocab_size, name, log);
+}
+
+// Pieces that follow each other in the text, or of which one document ends and another begins, are one run.
+std::vector<TokenRun> runs_of(std::span<const TextPiece> pieces, const EncodedText& encoded, int64_t offset) {
+    std::vector<TokenRun> runs;
+    for (size_t i = 0; i < encoded.ends.size(); ++i) {
+        const TextPiece& piece = pieces[i];
+        const bool goes_on = i > 0 && pieces[i - 1].source == piece.source && pieces[i - 1].ends_document &&
+                             piece.begins_document;
+        if (!goes_on)
+            runs.push_back(
+                {.begin = runs.empty() ? offset : runs.back().end, .end = 0, .source = piece.source});
+        runs.back().end = offset + encoded.ends[i];
+    }
+    return runs;
+}
+
+std::string hash_of(std::span<const TextPiece> pieces) {
+    ContentHash hash;
+    for (const TextPiece& piece : pieces) hash.add(piece.text);
+    return to_hex(hash.value());
+}
+
+using Encode = std::function<EncodedText(std::span<const TextPiece> pieces, int64_t max_tokens)>;
+
+struct TokensAndWindows {
+    std::vector<int32_t> tokens;
+    Windows windows;
+    bool all = true;  // of the text
+};
+
+// Training tokens and behind them those that are held out. Of max_tokens validation gets its share, a window at
+// least.
+TokensAndWindows tokens_of_blocks(const DataConfig& config, const TextSplit& split, const std::string& name,
+                                  const Encode& encode) {
+    const int64_t most = config.max_tokens;
+    const auto share = static_cast<int64_t>(static_cast<double>(most) * config.val_fraction);
+    const int64_t held_out_most = std::clamp<int64_t>(share, std::min(config.seq_len + 1, most), most);
+    const EncodedText train = encode(split.train, most > 0 ? std::max<int64_t>(1, most - held_out_most) : 0);
+    const EncodedText held_out = encode(split.validation, held_out_most);
+    const int64_t border = std::ssize(train.tokens), count = border + std::ssize(held_out.tokens);
+    TokensAndWindows result{
+        .tokens = train.tokens,
+        .windows = windows_of_runs(runs_of(split.train, train, 0),
+                                   runs_of(split.validation, held_out, border), config.seq_len, name),
+        .all = most == 0 || count < most};
+    result.tokens.insert(result.tokens.end(), held_out.tokens.begin(), held_out.tokens.end());
+    return result;
+}
+
+TokensAndWindows tokens_of_whole(const DataConfig& config, const TextSplit& whole, const std::string& name,
+                                 const Encode& encode) {
+    TokensAndWindows result{.tokens = encode(whole.train, config.max_tokens).tokens};
+    const int64_t count = std::ssize(result.tokens);
+    result.windows =
+        make_windows(count, config.seq_len, config.protocol, config.val_fraction, config.seed, name);
+    result.all = config.max_tokens == 0 || count < config.max_tokens;
+    return result;
+}
+
+void refuse_with_recall(const DataConfig& config) {
+    const auto refuse = [](const char* key, const std::string& value) {
+        fail_usage(fmt::format("{}: {} with task recall, which makes its own text; leave one of them out",
+                               key, value));
+    };
+    if (!config.data.empty()) refuse("data", config.data);
+    if (!config.tokenizer.empty()) refuse("tokenizer", config.tokenizer);
+    if (config.protocol != Protocol::heldout) refuse("protocol", name_of(config.protocol));
+}
+
+// As many sequences as the settings ask for, each with <|endoftext|> behind it.
+Corpus make_recall_corpus(const DataConfig& config) {
+    constexpr int64_t usual_tokens = 1 << 22, least = 20;
+    const int64_t tokens = config.max_tokens > 0 ? config.max_tokens : usual_tokens;
+    const int64_t count = config.num_documents > 0 ? config.num_documents : tokens / (config.seq_len + 1);
+    return recall_corpus(
+        {.seq_len = config.seq_len, .pairs = config.recall_pairs, .sequences = std::max(least, count)});
 }
 
 Corpus find_corpus(const DataConfig& config, const DataLog& log) {
     check_window_settings(config.seq_len, config.val_fraction);
+    if (config.task == Task::recall) {
+        refuse_with_recall(config);
+        return make_recall_corpus(config);
+    }
     const fs::path source = config.data.empty() ? default_source(log) : fs::path(config.data);
     return load_corpus(source, config.num_documents, log);
 }
 
 }  // namespace
 
-Dataset::Dataset(const DataConfig& config, const DataLog& log)
-    : Dataset(config, log, find_corpus(config, log)) {}
+struct Dataset::Parts {
+    Tokenizer tokenizer;
+    std::vector<int32_t> tokens;
+    Windows windows;
+    std::vector<SourceShare> sources;
+    DataFingerprint fingerprint;
+    std::string source, token_line, protocol;
+};
 
-Dataset::Dataset(const DataConfig& config, const DataLog& log, const Corpus& corpus)
-    : tokenizer_(make_tokenizer(config, corpus, log)),
-      tokens_(std::make_shared<const std::vector<int32_t>>(
-          cached_tokens(config.cache_dir, corpus, tokenizer_, config.max_tokens, log))),
-      batches_(tokens_,
-               make_windows(static_cast<int64_t>(tokens_->size()), config.seq_len, config.protocol,
-                            config.val_fraction, config.seed, corpus.name),
-               config.batch_size, config.seed),
-      fingerprint_{.corpus = to_hex(corpus.hash()), .tokenizer = to_hex(tokenizer_.hash())},
-      source_(describe_source(corpus)),
-      token_line_(describe_tokens(config, tokenizer_, tokens_->size(), corpus.bytes())),
-      protocol_(describe_protocol(config, windows())) {}
+Dataset::Parts Dataset::load(const DataConfig& config, const DataLog& log) {
+    const Corpus corpus = find_corpus(config, log);
+    const bool blocks = in_blocks(config);
+    const TextSplit split =
+        blocks ? hold_out_blocks(corpus, config.val_fraction, config.seq_len) : whole_text(corpus);
+    Parts parts{.tokenizer = make_tokenizer(config, split, corpus.name, log),
+                .tokens = {},
+                .windows = {},
+                .sources = split.sources,
+                .fingerprint = {},
+                .source = describe_source(corpus),
+                .token_line = {},
+                .protocol = {}};
+    parts.fingerprint = {.corpus = to_hex(corpus.hash()),
+                         .tokenizer = to_hex(parts.tokenizer.hash()),
+                         .held_out = blocks ? hash_of(split.validation) : ""};
+    const Encode encode = [&](std::span<const TextPiece> pieces, int64_t max_tokens) {
+        return cached_pieces(config.cache_dir, pieces, parts.tokenizer, max_tokens, corpus.name, log);
+    };
+    TokensAndWindows made = (blocks ? tokens_of_blocks : tokens_of_whole)(config, split, corpus.name, encode);
+    parts.tokens = std::move(made.tokens);
+    parts.windows = std::move(made.windows);
+    parts.token_line =
+        describe_tokens(config, parts.tokenizer, parts.tokens.size(), corpus.bytes(), made.all);
+    parts.protocol = describe_protocol(config, parts.windows, split);
+    return parts;
+}
+
+Dataset::Dataset(const DataConfig& config, const DataLog& log) : Dataset(config, load(config, log)) {}
+
+Dataset::Dataset(const DataConfig& config, Parts parts)
+    : task_(config.task),
+      tokenizer_(std::move(parts.tokenizer)),
+      tokens_(std::make_shared<const std::vector<int32_t>>(std::move(parts.tokens))),
+      batches_(tokens_, std::move(parts.windows), config.batch_size, config.seed),
+      sources_(std::move(parts.sources)),
+      fingerprint_(std::move(parts.fingerprint)),
+      source_(std::move(parts.source)),
+      token_line_(std::move(parts.token_line)),
+      protocol_(std::move(parts.protocol)) {}
+
+std::vector<int64_t> Dataset::questions(std::span<const int32_t> window) const {
+    if (task_ == Task::text) return {};
+    return recall_questions(tokenizer_.decode(window), windows().length);
+}
+
+std::span<const int64_t> Dataset::validation_sources(int64_t index) const {
+    const std::span<const int64_t> all = windows().sources;
+    if (all.empty()) return {};
+    const auto first = static_cast<size_t>(index * batches_.batch_size());
+    return all.subspan(first, std::min(all.size() - first, static_cast<size_t>(batches_.batch_size())));
+}
 
 Dataset load_dataset(const DataConfig& config, const DataLog& log) {
     try {

@@ -213,6 +213,14 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
     return ids;
 }
 
+int64_t Tokenizer::text_bytes(std::span<const int32_t> ids) const {
+    const int32_t end = added_token_id(end_of_text);
+    int64_t bytes = 0;
+    for (const int32_t id : ids)
+        if (id != end) bytes += std::ssize(token_bytes(id));
+    return bytes;
+}
+
 const std::string& Tokenizer::token_bytes(int id) const {
     if (id < 0 || id >= vocab_size()) {
         fail(fmt::format("tokenizer: there is no token {}; ids go from 0 to {}", id, vocab_size() - 1));

@@ -68,6 +68,9 @@ class Tokenizer {
 
     int vocab_size() const { return static_cast<int>(tokens_.size()); }
     const std::string& token_bytes(int id) const;
+    // The bytes of text that the tokens stand for. <|endoftext|> stands for none: it says that a document
+    // ends.
+    int64_t text_bytes(std::span<const int32_t> ids) const;
     // For people, e.g. on a plot's axis: a space as U+00B7, \n and \t as such, other control and stray bytes
     // as \xHH.
     std::string token_text(int id) const;

@@ -36,12 +36,8 @@ Windows heldout_windows(int64_t n, int64_t seq_len, double val_fraction, const s
     require_tokens(source, n, 2 * width, "a train and a validation window with their targets");
     const auto wanted = static_cast<int64_t>(static_cast<double>(n) * val_fraction);
     const int64_t border = n - std::clamp(wanted, width, n - width);
-    Windows windows{seq_len, end_to_end(0, border, width), {}};
-    const std::vector<int64_t> in_order = end_to_end(border, n, width);
-    const auto count = static_cast<int64_t>(in_order.size());
-    for (const int64_t i : random_permutation(count, heldout_order_seed, split_stream)) {
-        windows.validation.push_back(in_order[static_cast<size_t>(i)]);
-    }
+    Windows windows = windows_of_runs({{0, border}}, {{border, n}}, seq_len, source);
+    windows.sources.clear();  // of the file that a token comes from nothing is known
     return windows;
 }
 
@@ -53,7 +49,7 @@ Windows overlap_windows(int64_t n, int64_t seq_len, double val_fraction, uint64_
     const int64_t for_validation = std::clamp<int64_t>(wanted, 1, count - 1);
     const std::vector<int64_t> starts = random_permutation(count, seed, split_stream);
     const auto middle = starts.end() - for_validation;
-    return {seq_len, {starts.begin(), middle}, {middle, starts.end()}};
+    return {seq_len, {starts.begin(), middle}, {middle, starts.end()}, {}};
 }
 
 }  // namespace
@@ -75,6 +71,32 @@ std::vector<int64_t> random_permutation(int64_t n, uint64_t seed, uint64_t strea
         std::swap(order[i - 1], order[j]);
     }
     return order;
+}
+
+Windows windows_of_runs(const std::vector<TokenRun>& train, const std::vector<TokenRun>& validation,
+                        int64_t seq_len, const std::string& source) {
+    const int64_t width = seq_len + 1;
+    Windows windows{.length = seq_len};
+    for (const TokenRun& run : train)
+        for (const int64_t start : end_to_end(run.begin, run.end, width)) windows.train.push_back(start);
+    std::vector<std::pair<int64_t, int64_t>> held_out;  // start and source
+    for (const TokenRun& run : validation)
+        for (const int64_t start : end_to_end(run.begin, run.end, width))
+            held_out.emplace_back(start, run.source);
+    if (windows.train.empty() || held_out.empty()) {
+        const std::vector<SizeKind> lower{SizeKind::length};
+        throw Error(
+            ErrorKind::bad_file,
+            fmt::format("{}: {} training and {} validation windows of {} tokens with their targets, need at "
+                        "least one of each; give more text or lower {}",
+                        source, windows.train.size(), held_out.size(), seq_len, one_of(lower)),
+            lower);
+    }
+    for (const int64_t i : random_permutation(std::ssize(held_out), heldout_order_seed, split_stream)) {
+        windows.validation.push_back(held_out[static_cast<size_t>(i)].first);
+        windows.sources.push_back(held_out[static_cast<size_t>(i)].second);
+    }
+    return windows;
 }
 
 Windows make_windows(int64_t num_tokens, int64_t seq_len, Protocol protocol, double val_fraction,

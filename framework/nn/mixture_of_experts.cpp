@@ -44,6 +44,7 @@ Tensor Expert::operator()(const Tensor& x, double dropout_rate, Generator* rng) 
 Router::Router(const ParameterInit& init, const std::string& full_name, const MixtureOfExpertsConfig& config)
     : gate(init, full_name + ".gate", config.d_model, config.num_experts),
       top_k_(config.top_k),
+      weights_(config.weights),
       scaling_(config.routed_scaling) {
     add_child("gate", gate);
     if (config.router == RouterKind::sigmoid_bias)
@@ -52,7 +53,7 @@ Router::Router(const ParameterInit& init, const std::string& full_name, const Mi
 
 Routing Router::operator()(const Tensor& logits) const {
     return bias_.defined() ? moe_sigmoid_routing(logits, bias_, top_k_, scaling_)
-                           : moe_routing(logits, top_k_);
+                           : moe_routing(logits, top_k_, weights_);
 }
 
 void Router::balance(const Tensor& assignments, double speed, const Tensor& guard) const {

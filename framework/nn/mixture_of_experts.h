@@ -27,6 +27,13 @@ enum class RouterKind {
 };
 
 template <>
+inline constexpr auto enum_names<RouterWeights> =
+    std::to_array<NamedValue<RouterWeights>>({{RouterWeights::selected, "selected"},
+                                              {RouterWeights::all, "all"},
+                                              {RouterWeights::scaled, "scaled"},
+                                              {RouterWeights::straight_through, "straight_through"}});
+
+template <>
 inline constexpr auto enum_names<RouterKind> = std::to_array<NamedValue<RouterKind>>(
     {{RouterKind::softmax, "softmax"}, {RouterKind::sigmoid_bias, "sigmoid_bias"}});
 
@@ -39,6 +46,7 @@ struct MixtureOfExpertsConfig {
     int64_t d_model, d_ff, num_experts, top_k, shared_experts;
     FeedForwardKind ffn;
     RouterKind router;
+    RouterWeights weights;  // of softmax
     double routed_scaling;  // of sigmoid_bias: what a token's weights sum to
     double dropout, router_noise;
 };
@@ -70,6 +78,7 @@ class Router : public Module {
 
   private:
     int64_t top_k_;
+    RouterWeights weights_;
     double scaling_;
     Tensor bias_;  // [num_experts], a buffer; sigmoid_bias only
 };

@@ -3,10 +3,14 @@
 namespace sieve {
 namespace {
 
-NamedTensors select(const NamedTensors& parameters, bool use_muon, bool of_muon) {
+bool is_of_muon(const NamedTensor& p, const HybridOptimizerConfig& config) {
+    return config.use_muon && is_hidden_matrix(p) && (config.muon_gates || !p.name.ends_with(".gate.weight"));
+}
+
+NamedTensors select(const NamedTensors& parameters, const HybridOptimizerConfig& config, bool of_muon) {
     NamedTensors selected;
     for (const NamedTensor& p : parameters)
-        if ((use_muon && is_hidden_matrix(p)) == of_muon) selected.push_back(p);
+        if (is_of_muon(p, config) == of_muon) selected.push_back(p);
     return selected;
 }
 
@@ -21,8 +25,9 @@ bool is_hidden_matrix(const NamedTensor& parameter) {
 
 HybridOptimizer::HybridOptimizer(const NamedTensors& parameters, const HybridOptimizerConfig& config)
     : parameters_(parameters),
-      muon_(select(parameters, config.use_muon, true), {.momentum = config.momentum}),
-      adamw_(select(parameters, config.use_muon, false), {.weight_decay = config.weight_decay}) {}
+      muon_(select(parameters, config, true),
+            {.momentum = config.momentum, .packed_rows = config.packed_rows}),
+      adamw_(select(parameters, config, false), {.weight_decay = config.weight_decay}) {}
 
 void HybridOptimizer::step(double learning_rate) {
     prepare(learning_rate);
@@ -57,9 +62,13 @@ NamedTensors HybridOptimizer::state() const {
 
 void HybridOptimizer::load_state(const NamedTensors& state) {
     StateReader reader(state);
+    load_state(reader);
+    reader.expect_end();
+}
+
+void HybridOptimizer::load_state(StateReader& reader) {
     muon_.load_state(reader);
     adamw_.load_state(reader);
-    reader.expect_end();
 }
 
 }  // namespace sieve

@@ -8,9 +8,11 @@
 namespace sieve {
 
 struct HybridOptimizerConfig {
-    double momentum = 0.95;      // of Muon
-    double weight_decay = 0.01;  // of AdamW
-    bool use_muon = true;        // false: AdamW for the hidden matrices too
+    double momentum = 0.95;       // of Muon
+    double weight_decay = 0.01;   // of AdamW
+    bool use_muon = true;         // false: AdamW for the hidden matrices too
+    bool muon_gates = true;       // false: AdamW for the routers' gates, whose gradient's size then matters
+    PackedRows packed_rows = {};  // of Muon
 };
 
 // True for two dims and a name without "embed", "lm_head" and "norm".
@@ -29,6 +31,7 @@ class HybridOptimizer {
     // The entries of both (muon.h, adamw.h). Loading them goes on bit for bit where they were taken.
     NamedTensors state() const;
     void load_state(const NamedTensors& state);
+    void load_state(StateReader& reader);  // takes this optimiser's entries and leaves the others
 
   private:
     NamedTensors parameters_;

@@ -1,8 +1,11 @@
 #include "framework/optim/muon.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
 
+#include "framework/core/error.h"
 #include "framework/core/guard.h"
 #include "framework/optim/kernels.h"
 
@@ -11,9 +14,19 @@ namespace {
 
 constexpr const char* op = "muon";
 
-double cost(const Shape& shape) {
-    const auto rows = static_cast<double>(shape[0]), cols = static_cast<double>(shape[1]);
+template <class T>
+double cost(const MuonMatrix<T>& matrix) {
+    const auto rows = static_cast<double>(matrix.rows), cols = static_cast<double>(matrix.cols);
     return std::min(rows, cols) * rows * cols;
+}
+
+std::vector<int64_t> rows_of_matrices(const NamedTensor& p, const PackedRows& packed_rows) {
+    const int64_t all = p.tensor.dim(0);
+    std::vector<int64_t> rows = packed_rows ? packed_rows(p.name) : std::vector<int64_t>();
+    if (rows.empty()) return {all};
+    const int64_t sum = std::accumulate(rows.begin(), rows.end(), int64_t{0});
+    if (sum != all) fail(fmt::format("{}: {} has {} rows, but its matrices have {}", op, p.name, all, sum));
+    return rows;
 }
 
 }  // namespace
@@ -26,13 +39,10 @@ Muon::Muon(const NamedTensors& parameters, const MuonConfig& config)
         const Tensor& t = p.tensor;
         check_rank(op, p.name.c_str(), t, 2);
         check_operand(op, p.name.c_str(), t, {"the first parameter", parameters[0].tensor});
-        slots_.push_back({.parameter = p, .momentum_buffer = Tensor::zeros(t.shape(), t.dtype(), device_)});
+        slots_.push_back({.parameter = p,
+                          .momentum_buffer = Tensor::zeros(t.shape(), t.dtype(), device_),
+                          .rows = rows_of_matrices(p, config.packed_rows)});
     }
-    by_cost_.resize(slots_.size());
-    std::iota(by_cost_.begin(), by_cost_.end(), size_t{0});
-    std::stable_sort(by_cost_.begin(), by_cost_.end(), [this](size_t a, size_t b) {
-        return cost(slots_[a].parameter.tensor.shape()) > cost(slots_[b].parameter.tensor.shape());
-    });
 }
 
 void Muon::step(double learning_rate) {
@@ -58,16 +68,23 @@ std::function<void()> Muon::plan(const Tensor& guard) {
 template <class T>
 std::function<void()> Muon::plan_as(const double* guard) {
     std::vector<MuonMatrix<T>> matrices;
-    for (const size_t i : by_cost_) {
-        const Tensor &p = slots_[i].parameter.tensor, grad = p.grad();
+    for (const Slot& slot : slots_) {
+        const Tensor &p = slot.parameter.tensor, grad = p.grad();
         if (!grad.defined() || p.numel() == 0) continue;
-        matrices.push_back({.parameter = p.data<T>(),
-                            .grad = grad.data<T>(),
-                            .momentum_buffer = slots_[i].momentum_buffer.data<T>(),
-                            .rows = p.dim(0),
-                            .cols = p.dim(1)});
+        int64_t first = 0;  // element
+        for (const int64_t rows : slot.rows) {
+            matrices.push_back({.parameter = p.data<T>() + first,
+                                .grad = grad.data<T>() + first,
+                                .momentum_buffer = slot.momentum_buffer.data<T>() + first,
+                                .rows = rows,
+                                .cols = p.dim(1)});
+            first += rows * p.dim(1);
+        }
     }
     if (matrices.empty()) return [] {};
+    // The costly ones first: a thread that begins with a small one does not end with a large one.
+    std::stable_sort(matrices.begin(), matrices.end(),
+                     [](const MuonMatrix<T>& a, const MuonMatrix<T>& b) { return cost(a) > cost(b); });
     // Taken here, since the kernel must not fail between two matrices.
     const Tensor scratch = device_.is_cpu() ? cpu::muon_scratch<T>(matrices) : Tensor();
     return [matrices = std::move(matrices), scratch, device = device_, momentum = config_.momentum,

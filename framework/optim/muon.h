@@ -29,6 +29,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "framework/core/named_tensor.h"
@@ -36,13 +37,22 @@
 
 namespace sieve {
 
+// A parameter may hold several matrices, one below the other, such as the projections of queries, keys and
+// values: returns the rows of each, in order, or nothing for a parameter that is one matrix.
+using PackedRows = std::function<std::vector<int64_t>(const std::string& name)>;
+
 struct MuonConfig {
     double momentum = 0.95;
+    // Each of the matrices has an update of its own, as if it were a parameter: u is normalised and made
+    // orthogonal, and scaled by its own rows and columns. As one matrix the part with the largest gradients
+    // would be all that moves. Empty: every parameter is one matrix.
+    PackedRows packed_rows = {};
 };
 
 class Muon {
   public:
-    // Throws unless all parameters have two dims and one dtype and lie on one device.
+    // Throws unless all parameters have two dims and one dtype and lie on one device, and packed rows add up to
+    // the parameter's.
     Muon(const NamedTensors& parameters, const MuonConfig& config);
     // Parameters without a gradient are left as they are. On the CPU each matrix is one thread's work; the
     // bits do not depend on the number of threads. The halves of a step are those of AdamW.
@@ -60,15 +70,15 @@ class Muon {
     struct Slot {
         NamedTensor parameter;
         Tensor momentum_buffer;
+        std::vector<int64_t> rows;  // of each matrix in the parameter
     };
     template <class T>
     std::function<void()> plan_as(const double* guard);
 
     MuonConfig config_;
     Device device_;
-    std::vector<Slot> slots_;      // in the order given
-    std::vector<size_t> by_cost_;  // slots, the costly ones first
-    Tensor learning_rate_;         // float64 scalar
+    std::vector<Slot> slots_;  // in the order given
+    Tensor learning_rate_;     // float64 scalar
 };
 
 }  // namespace sieve

@@ -175,6 +175,8 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
     if (!first.config_file.empty()) file.emplace(first.config_file);
     const std::string preset = first.preset.empty() && file ? file->preset().value_or("") : first.preset;
     apply_preset(config, preset.empty() ? config.preset : preset);
+    // A key that a run's config.json lacks is younger than the run, and means what it means in such a file.
+    if (file && file->is_of_run()) config = {.preset = config.preset};
 
     CLI::App app(description);
     declare_common(app);

@@ -68,6 +68,13 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"ffn", "Model", "silu, or swiglu: an expert is linear2(silu(linear1 x) * linear3 x)", &m.ffn, model},
         {"router", "Model", "softmax, or sigmoid_bias (DeepSeek-V3: a bias balances the experts)", &m.router,
          model},
+        {"router_weights", "Model",
+         "how a token's experts are weighed with softmax: selected (softmax over the chosen: with "
+         "expert_top_k 1 "
+         "always 1, and the router is not trained), all (over all experts), scaled (that times num_experts) "
+         "or "
+         "straight_through (selected, with the gradient of all)",
+         &m.router_weights, model},
         {"routed_scaling_factor", "Model", "what the weights of a token's experts sum to with sigmoid_bias",
          &m.routed_scaling_factor, model},
         {"dropout", "Model", "dropout rate", &m.dropout, model},
@@ -126,12 +133,20 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"index_share_loss", "Sparse attention",
          "what trains a shared indexer: own (its own layer) or served (the mean over the layers it serves)",
          &m.index_share_loss, model | sparse_only},
-        {"indexer_loss_weight", "Sparse attention", "weight of the alignment loss", &c.indexer_loss_weight,
-         training | sparse_only},
+        {"indexer_lr", "Sparse attention",
+         "learning rate of the indexer, constant in the warm-up and the peak afterwards; 0: warmup_lr, then "
+         "the "
+         "main model's",
+         &c.indexer_lr, training | sparse_only},
+        {"indexer_loss_weight", "Sparse attention",
+         "weight of the alignment loss in the sparse stage; 0: the indexer learns in the warm-up alone. How "
+         "fast "
+         "it learns is a matter of indexer_lr: the optimisers ignore a gradient's size",
+         &c.indexer_loss_weight, training | sparse_only},
         {"warmup_steps", "Sparse attention", "steps that train the indexer alone", &c.warmup_steps,
          training | sparse_only, most_steps},
-        {"warmup_lr", "Sparse attention", "learning rate of those steps", &c.warmup_lr,
-         training | sparse_only},
+        {"warmup_lr", "Sparse attention", "learning rate of those steps, unless indexer_lr says it",
+         &c.warmup_lr, training | sparse_only},
         {"sparse_steps", "Sparse attention", "training steps of the sparse model", &c.sparse_steps,
          training | sparse_only, most_steps},
         {"sparse_learning_rate", "Sparse attention",
@@ -145,6 +160,13 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
          training | classic_only, most_steps},
         {"optimizer", "Training", "muon (hidden matrices; AdamW for the rest) or adamw (for everything)",
          &c.optimizer, training},
+        {"muon_gates", "Training", "whether Muon trains the routers' gates; false: AdamW", &c.muon_gates,
+         training},
+        {"muon_matrices", "Training",
+         "what Muon takes for one matrix: whole parameters, the query, key and value part of each (qkv), or "
+         "each "
+         "of their heads",
+         &c.muon_matrices, training},
         {"learning_rate", "Training", "peak learning rate (Muon; AdamW runs at a tenth)", &c.learning_rate,
          training},
         {"weight_decay", "Training", "of AdamW", &c.weight_decay, training},
@@ -159,14 +181,25 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
          most_steps},
         {"seed", "Training", "of weights, batches and dropout", &c.seed, training, largest_seed},
 
+        {"task", "Data",
+         "text, or recall: made-up sequences whose right answers are known, to see what a selection loses",
+         &c.task, data},
+        {"recall_pairs", "Data", "pairs that --task recall asks for; as many others are distractors",
+         &c.recall_pairs, data, most_parts},
         {"data", "Data",
          "your own text: a file, or a folder of .txt, .md and .jsonl files (on each line an object with a "
          "\"text\")",
          &c.data, data},
         {"tokenizer", "Data", "a Hugging Face tokenizer.json (byte-level BPE); empty: train one",
          &c.tokenizer, data},
-        {"protocol", "Data", "heldout: contiguous split; overlap: the original's leaking windows",
-         &c.protocol, data},
+        {"protocol", "Data",
+         "heldout: validation text is not trained on; overlap: the original's leaking windows", &c.protocol,
+         data},
+        {"held_out", "Data",
+         "blocks (spread over all documents, whatever their files are called) or tail (the text that comes "
+         "last, "
+         "as in older runs)",
+         &c.held_out, data},
         {"max_tokens", "Data", "use only the first so many tokens; 0: all", &c.max_tokens, data,
          largest_count},
         {"num_documents", "Data", "use only the first so many documents; 0: all", &c.num_documents, data,
@@ -324,6 +357,8 @@ void apply_preset(ExperimentConfig& c, const std::string& name) {
         m.indexer_heads = 2, m.indexer_dim = 32, m.sparse_top_k = 32;
         c.warmup_steps = 100, c.sparse_steps = 1500, c.classic_steps = 1500;
         c.learning_rate = 3e-3;
+        m.router_weights =
+            RouterWeights::straight_through;  // one expert a token: else nothing trains the router
     } else if (name == "medium") {
         m.d_model = 256, m.n_heads = 8, m.n_layers = 6, m.d_ff = 512;
         m.max_seq_len = 128, c.batch_size = 16, m.num_experts = 4, m.expert_top_k = 2;
@@ -339,6 +374,8 @@ void apply_preset(ExperimentConfig& c, const std::string& name) {
     } else {
         fail_usage(fmt::format("preset: '{}', want small, medium or large", name));
     }
+    c.held_out = HeldOut::blocks;
+    c.muon_matrices = PackedMatrices::qkv;
     c.preset = name;
 }
 
@@ -400,6 +437,8 @@ void validate(const ExperimentConfig& c) {
     if (c.results_dir.empty())
         fail_usage("results_dir: empty, want a folder; is a variable in the command or the file not set?");
     validate(c.model);
+    require_at_least("recall_pairs", c.recall_pairs, 1);
+    if (c.task == Task::recall) check_recall_task(c.model.max_seq_len, c.recall_pairs);
     require_at_least("batch_size", c.batch_size, 1);
     require_at_least("classic_steps", c.classic_steps, 1);
     require_at_least("warmup_steps", c.warmup_steps, 0);
@@ -415,6 +454,7 @@ void validate(const ExperimentConfig& c) {
     require_not_negative("learning_rate", c.learning_rate);
     require_not_negative("warmup_lr", c.warmup_lr);
     require_not_negative("sparse_learning_rate", c.sparse_learning_rate);
+    require_not_negative("indexer_lr", c.indexer_lr);
     require_not_negative("weight_decay", c.weight_decay);
     require_not_negative("bias_update_speed", c.bias_update_speed);
     require_not_negative("load_balancing_weight", c.load_balancing_weight);

@@ -12,6 +12,8 @@
 
 #include "framework/core/cuda/runtime.h"
 #include "framework/core/named_enum.h"
+#include "framework/data/recall_task.h"
+#include "framework/data/text_split.h"
 #include "framework/data/windows.h"
 #include "models/config.h"
 
@@ -55,8 +57,12 @@ struct ExperimentConfig {
     int64_t batch_size = 16;
     int64_t classic_steps = 3000, warmup_steps = 200, sparse_steps = 3000;
     OptimizerKind optimizer = OptimizerKind::muon;
+    bool muon_gates = true;  // false: AdamW for the routers' gates
+    PackedMatrices muon_matrices =
+        PackedMatrices::whole;  // what older config.json files, which lack it, mean
     double learning_rate = 3e-3, warmup_lr = 1e-3;
     double sparse_learning_rate = 0;  // 0: learning_rate, or a tenth of it with sparse_init = classic
+    double indexer_lr = 0;            // 0: warmup_lr in the warm-up, the main model's rate afterwards
     double load_balancing_weight = 0.01, indexer_loss_weight = 1;
     bool indexer_frozen = false;       // the indexer keeps its initial weights
     double bias_update_speed = 0.001;  // of the routers' biases (router sigmoid_bias)
@@ -66,8 +72,11 @@ struct ExperimentConfig {
     int64_t seed = 42;
 
     // Data.
+    Task task = Task::text;
+    int64_t recall_pairs = 8;
     std::string data, tokenizer;  // empty: the default corpus, a tokenizer trained on it
     Protocol protocol = Protocol::heldout;
+    HeldOut held_out = HeldOut::tail;           // what older config.json files, which lack it, mean
     int64_t max_tokens = 0, num_documents = 0;  // 0: all
     double val_fraction = 0.1;
     std::string cache_dir = "data/cache";

@@ -35,6 +35,11 @@ struct Entry {
     std::string place;  // "my.toml:3:11"
 };
 
+// The "attention" of a run's config.json says which of the two models it was left beside.
+bool says_variant(const Entry& entry) {
+    return entry.name == "attention" && entry.place.ends_with(".json");
+}
+
 // ---- before the library sees it
 
 // A person writes a few kilobytes, one level deep. The library makes a tree of whatever it is given, in many
@@ -194,8 +199,7 @@ std::vector<Entry> entries_of_json(const std::string& text, const std::string& p
     const Json json = parse_json(text, path);
     if (!json.is_object()) fail_bad_file(path + ": want one JSON object of configuration keys");
     std::vector<Entry> entries;
-    for (const auto& [name, value] : json.items())
-        if (name != "attention") entries.push_back({name, value, path});
+    for (const auto& [name, value] : json.items()) entries.push_back({name, value, path});
     return entries;
 }
 
@@ -240,9 +244,14 @@ std::optional<std::string> ConfigFile::preset() const {
     return std::nullopt;
 }
 
+bool ConfigFile::is_of_run() const {
+    return std::any_of(entries_->all.begin(), entries_->all.end(),
+                       [&](const Entry& entry) { return says_variant(entry); });
+}
+
 void ConfigFile::set(const std::vector<FileKey>& keys) const {
     for (const Entry& entry : entries_->all) {
-        if (entry.name == "preset") continue;
+        if (entry.name == "preset" || says_variant(entry)) continue;
         const auto key =
             std::find_if(keys.begin(), keys.end(), [&](const FileKey& k) { return k.name == entry.name; });
         if (key == keys.end()) refuse_unknown(entry, keys);

@@ -29,6 +29,8 @@ class ConfigFile {
     ConfigFile& operator=(const ConfigFile&) = delete;
 
     std::optional<std::string> preset() const;
+    // Whether it is the config.json of a run, which holds every key that there was when it was written.
+    bool is_of_run() const;
     // Sets the keys that the file holds and the command line does not. A key that is not in `keys`, and a
     // value of another type, are bad_file errors with their place. "preset" is left aside, as is the
     // "attention" of a config.json: it says which of the two models the file was left beside.

@@ -106,6 +106,7 @@ std::string quality_table(const Run& classic, const Run& sparse) {
               [](History h) { return *std::min_element(h["val_loss"].begin(), h["val_loss"].end()); });
     table.add("validation accuracy, %", "{:.2f}", [](History h) { return 100 * h["val_accuracy"].back(); });
     table.add("validation perplexity", "{:.2f}", [](History h) { return h["val_perplexity"].back(); });
+    table.add("validation, bits per byte", "{:.3f}", [](History h) { return h.last("val_bits_per_byte"); });
     table.add("training loss, nats per token", "{:.4f}", [](History h) { return h["train_loss"].back(); });
     return table.html();
 }

@@ -164,7 +164,7 @@ class Baseline {
         const TrainingHistory h = read_training_results(folder_ + "/training_results.json");
         fmt::print("\n  validation loss {:.4f}, accuracy {:.2f} %, {}\n", h["val_loss"].back(),
                    100 * h["val_accuracy"].back(),
-                   text_in_line("val_perplexity", h["val_perplexity"].back()));
+                   text_in_line("val_bits_per_byte", h.last("val_bits_per_byte")));
         fmt::print("results are in {}/; exp4 with the same results_dir compares itself with them\n", folder_);
         return 0;
     }

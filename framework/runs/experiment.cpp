@@ -22,6 +22,7 @@
 #include "framework/report/inspect.h"
 #include "framework/report/report.h"
 #include "framework/report/results.h"
+#include "framework/runs/setting_notes.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/resume.h"
 #include "framework/train/run_folder.h"
@@ -119,6 +120,7 @@ void print_header(const std::string& title, const ExperimentConfig& c, const Dat
     fmt::print("  tokens      {}\n", data.token_line());
     fmt::print("  protocol    {}\n", data.protocol());
     fmt::print("  results     {}/\n", c.results_dir);
+    for (const std::string& note : setting_notes(c, sparse)) fmt::print("  note        {}\n", note);
     std::fflush(stdout);  // the trial steps that follow take a while
 }
 
@@ -280,12 +282,15 @@ void warn_about_earlier_run(const std::string& folder) {
 }
 
 DataConfig data_config(const ExperimentConfig& c) {
-    return {.data = c.data,
+    return {.task = c.task,
+            .recall_pairs = c.recall_pairs,
+            .data = c.data,
             .tokenizer = c.tokenizer,
             .vocab_size = static_cast<int>(c.model.vocab_size),
             .max_tokens = c.max_tokens,
             .num_documents = c.num_documents,
             .protocol = c.protocol,
+            .held_out = c.held_out,
             .val_fraction = c.val_fraction,
             .cache_dir = c.cache_dir,
             .seed = static_cast<uint64_t>(c.seed),

@@ -84,6 +84,10 @@ int run_ablation(const StudyPlan& plan);
 
 // ---- Results: the run_metrics() of the table of metrics serve the files, the table and the figure.
 
+// What the runs of the plan are ranked by, the lower the better: the validation loss, a token's; but bits per
+// byte where the keys that vary change what a token is.
+MetricKey ranking_metric(const StudyPlan& plan);
+
 struct Spread {
     int64_t count = 0;
     double mean = NAN;
@@ -100,6 +104,10 @@ struct Combination {
     Spread spread(MetricKey metric) const;
 };
 std::vector<Combination> combinations_of(const std::vector<StudyRun>& runs);
+
+// Of a variant's combinations the one with the lowest mean of the ranking_metric; null when none was measured.
+const Combination* best_combination(const StudyPlan& plan, const std::vector<Combination>& combinations,
+                                    AttentionKind variant);
 
 // All of it as JSON, as study.json holds it.
 nlohmann::ordered_json study_json(const StudyPlan& plan, const std::vector<StudyRun>& runs);

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
+#include <span>
 
 #include "framework/attention/scores/tied_scores.h"
 #include "framework/attention/selection/selection_recall.h"
@@ -147,6 +149,46 @@ ModelOutput forward(const Transformer& model, const Tensor& tokens, const Forwar
     }
 }
 
+// Sums over validation targets.
+struct Scores {
+    double loss = 0;  // nats
+    int64_t right = 0, targets = 0;
+
+    void add(const TokenPredictions& scored, int64_t count) {
+        loss += scored.total_loss;
+        right += scored.correct;
+        targets += count;
+    }
+    double mean_loss() const { return loss / static_cast<double>(targets); }  // NaN without targets
+};
+
+// Scores the windows of a batch one by one, and adds each to `all`, to its source's and to their positions'.
+void score_windows(const Tensor& logits, const Tensor& targets, std::span<const int64_t> sources, Scores& all,
+                   std::vector<Scores>& by_source, LossByPosition& by_position) {
+    const int64_t length = targets.dim(1);
+    for (int64_t b = 0; b < targets.dim(0); ++b) {
+        const TokenPredictions scored = score_predictions(logits.rows(b * length, (b + 1) * length),
+                                                          targets.rows(b, b + 1).alias({length}));
+        all.add(scored, length);
+        by_position.add(scored.losses, length);
+        if (!sources.empty())
+            by_source[static_cast<size_t>(sources[static_cast<size_t>(b)])].add(scored, length);
+    }
+}
+
+// Scores the answers to the questions in a batch's windows (none in a text).
+void score_answers(const Tensor& logits, const Batch& batch, const Dataset& data, Scores& answers) {
+    const int64_t length = batch.tokens.dim(1);
+    for (int64_t b = 0; b < batch.tokens.dim(0); ++b) {
+        const int32_t* window = batch.tokens.data<int32_t>() + b * length;
+        for (const int64_t t : data.questions({window, static_cast<size_t>(length)})) {
+            const int64_t row = b * length + t;
+            const Tensor target = batch.targets.alias({batch.targets.numel()}).rows(row, row + 1);
+            answers.add(score_predictions(logits.rows(row, row + 1), target.to(logits.device())), 1);
+        }
+    }
+}
+
 }  // namespace
 
 Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batches) {
@@ -161,41 +203,48 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
         if (t.indexer_loss.defined()) alignment[static_cast<size_t>(layer)].add(t);
     };
     LossByPosition by_position(model.config().sparse_top_k);
-    int64_t seen = 0, right = 0;
-    double loss = 0, indexer_kl = 0;
+    Scores all, answers;
+    std::vector<Scores> by_source(data.sources().size());
+    int64_t bytes = 0;
+    double indexer_kl = 0;
     for (int64_t i = 0; i < count; ++i) {
         const Batch batch = data.validation(i);
         const Tensor tokens = batch.tokens.to(device);
         const ModelOutput out = forward(model, tokens, options);
-        const TokenPredictions scored =
-            score_predictions(out.logits, batch.targets.alias({batch.targets.numel()}).to(device));
-        if (!std::isfinite(scored.total_loss))
+        score_windows(out.logits, batch.targets.to(device), data.validation_sources(i), all, by_source,
+                      by_position);
+        score_answers(out.logits, batch, data, answers);
+        if (!std::isfinite(all.loss))
             fail_diverged(model, options, tokens,
-                          fmt::format("the validation loss is {}", text_of_number(scored.total_loss)));
-        loss += scored.total_loss;
-        by_position.add(scored.losses, tokens.dim(1));
-        right += scored.correct;
-        seen += batch.targets.numel();
+                          fmt::format("the validation loss is {}", text_of_number(all.loss)));
+        const int64_t targets = batch.targets.numel();
+        bytes += data.tokenizer().text_bytes({batch.targets.data<int32_t>(), static_cast<size_t>(targets)});
         // A mean over its batch, and the last batch may be smaller.
-        if (out.indexer_loss.defined())
-            indexer_kl += out.indexer_loss.item() * static_cast<double>(batch.targets.numel());
+        if (out.indexer_loss.defined()) indexer_kl += out.indexer_loss.item() * static_cast<double>(targets);
     }
     Measurement result;
-    result["val_loss"] = loss / static_cast<double>(seen);
-    result["val_accuracy"] = static_cast<double>(right) / static_cast<double>(seen);
+    result["val_loss"] = all.mean_loss();
+    std::vector<double> source_losses;
+    source_losses.reserve(by_source.size());
+    for (const Scores& source : by_source) source_losses.push_back(source.mean_loss());
+    if (!by_source.empty()) result.set_sources("val_loss", source_losses);
+    result["val_accuracy"] = static_cast<double>(all.right) / static_cast<double>(all.targets);
+    if (answers.targets > 0)
+        result["answer_accuracy"] = static_cast<double>(answers.right) / static_cast<double>(answers.targets);
     result["val_perplexity"] = std::exp(result["val_loss"]);
+    if (bytes > 0) result["val_bits_per_byte"] = all.loss / (std::numbers::ln2 * static_cast<double>(bytes));
     result["val_loss_below_k"] = by_position.below_k();
     result["val_loss_from_k"] = by_position.from_k();
     if (!sparse) return result;
     std::vector<Measurement> layers(alignment.size());
     judge_selections(model, data.validation(0).tokens.to(device), layers);
     for (size_t i = 0; i < layers.size() && model.config().has_indexer(); ++i) {
-        layers[i]["indexer_kl"] = alignment[i].kl / static_cast<double>(seen);
+        layers[i]["indexer_kl"] = alignment[i].kl / static_cast<double>(all.targets);
         layers[i]["indexer_captured"] = alignment[i].captured();
     }
     result.add(measurement_of_layers(layers));
     // As training means it, not as the layers' numbers round.
-    if (model.config().has_indexer()) result["indexer_kl"] = indexer_kl / static_cast<double>(seen);
+    if (model.config().has_indexer()) result["indexer_kl"] = indexer_kl / static_cast<double>(all.targets);
     return result;
 }
 

@@ -59,6 +59,17 @@ RunSession session_of(const Json& json) {
     return session;
 }
 
+void read_held_out(const Json& data, Manifest& manifest) {
+    data.at("held_out_xxh3").get_to(manifest.fingerprint.held_out);
+    for (const Json& source : data.at("sources")) {
+        SourceShare& s = manifest.sources.emplace_back();
+        source.at("name").get_to(s.name);
+        source.at("bytes").get_to(s.bytes);
+        source.at("held_out_bytes").get_to(s.held_out_bytes);
+        source.at("held_out_blocks").get_to(s.blocks);
+    }
+}
+
 std::string file_of(const std::string& folder) {
     return folder + "/manifest.json";
 }
@@ -79,6 +90,7 @@ Manifest new_manifest(const ExperimentConfig& config, const Dataset& data, Devic
             .config = config,
             .data = data.description(),
             .fingerprint = data.fingerprint(),
+            .sources = data.sources(),
             .sessions = {this_session(device)}};
 }
 
@@ -87,7 +99,14 @@ Json manifest_to_json(const Manifest& manifest) {
     for (const RunSession& session : manifest.sessions) json["sessions"].push_back(json_of(session));
     json["data"] = {{"description", manifest.data},
                     {"corpus_xxh3", manifest.fingerprint.corpus},
-                    {"tokenizer_xxh3", manifest.fingerprint.tokenizer}};
+                    {"tokenizer_xxh3", manifest.fingerprint.tokenizer},
+                    {"held_out_xxh3", manifest.fingerprint.held_out},
+                    {"sources", Json::array()}};
+    for (const SourceShare& s : manifest.sources)
+        json["data"]["sources"].push_back({{"name", s.name},
+                                           {"bytes", s.bytes},
+                                           {"held_out_bytes", s.held_out_bytes},
+                                           {"held_out_blocks", s.blocks}});
     json["config"] = config_to_json(manifest.config);
     return json;
 }
@@ -100,6 +119,8 @@ Manifest manifest_from_json(const Json& json, const std::string& source) {
         json.at("data").at("description").get_to(manifest.data);
         json.at("data").at("corpus_xxh3").get_to(manifest.fingerprint.corpus);
         json.at("data").at("tokenizer_xxh3").get_to(manifest.fingerprint.tokenizer);
+        if (json.at("data").contains("held_out_xxh3"))
+            read_held_out(json.at("data"), manifest);  // not in older ones
     } catch (const std::exception&) {
         fail_bad_file(fmt::format("{}: not a manifest.json of this version", source));
     }
@@ -155,6 +176,9 @@ std::vector<Difference> data_differences(const DataFingerprint& was, const DataF
     if (was.corpus != is.corpus) differences.push_back({"the text (XXH3)", was.corpus, is.corpus});
     if (was.tokenizer != is.tokenizer)
         differences.push_back({"the tokenizer (XXH3)", was.tokenizer, is.tokenizer});
+    // The same text may be split otherwise by another version. Nothing: it is not held out in blocks.
+    if (was.held_out != is.held_out && !was.held_out.empty() && !is.held_out.empty())
+        differences.push_back({"the text held out (XXH3)", was.held_out, is.held_out});
     return differences;
 }
 

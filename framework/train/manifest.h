@@ -25,6 +25,7 @@ struct Manifest {
     ExperimentConfig config;  // of this variant
     std::string data;         // Dataset::description()
     DataFingerprint fingerprint;
+    std::vector<SourceShare> sources;  // what is held out of them; in older manifests none
     std::vector<RunSession> sessions;  // the first began the run
 };
 

@@ -72,6 +72,10 @@ void Measurement::set_layers(MetricKey metric, std::vector<double> by_layer) {
     layers_[metric.index()] = std::move(by_layer);
 }
 
+void Measurement::set_sources(MetricKey metric, std::vector<double> by_source) {
+    layers_[metric.index()] = std::move(by_source);
+}
+
 const std::vector<double>& Measurement::layers(MetricKey metric) const {
     static const std::vector<double> none;
     const auto found = layers_.find(metric.index());

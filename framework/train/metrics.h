@@ -30,7 +30,8 @@ struct Metric {
     const char* tag = nullptr;   // of TensorBoard; null: not in the logs
     const char* line = nullptr;  // in the lines of an evaluation, such as "val {:.4f}"; null: not there
     Kept kept = Kept::nowhere;
-    // The number is the mean of one number a layer, and those are kept at each evaluation under this key.
+    // The number is the mean of one number a layer, and those are kept at each evaluation under this key; or it
+    // is of all validation text, and the key keeps it source by source (Dataset::sources).
     const char* layers = nullptr;
     OfRun of_run = OfRun::nothing;
     bool sparse_only = false;
@@ -65,6 +66,7 @@ inline constexpr Metric metric_table[] = {
      .tag = "val/loss",
      .line = "val {:.4f}",
      .kept = Kept::each_evaluation,
+     .layers = "source_val_loss",
      .of_run = OfRun::last},
     {.name = "val_accuracy",
      .title = "accuracy",
@@ -75,11 +77,21 @@ inline constexpr Metric metric_table[] = {
      .line = "accuracy {:.2f} %",
      .kept = Kept::each_evaluation,
      .of_run = OfRun::last},
+    // Of the answers that count in --task recall; chance is 0.1.
+    {.name = "answer_accuracy",
+     .title = "right answers",
+     .unit = "%",
+     .factor = 100,
+     .decimals = 1,
+     .tag = "val/answer_accuracy",
+     .line = "answers {:.1f} %",
+     .kept = Kept::each_evaluation,
+     .of_run = OfRun::last,
+     .optional = true},
     {.name = "val_perplexity",
      .title = "perplexity",
      .decimals = 2,
      .tag = "val/perplexity",
-     .line = "perplexity {:.2f}",
      .kept = Kept::each_evaluation,
      .of_run = OfRun::last},
     // Of the tokens whose query may read every earlier key in every layer (t < k, the smallest k), and of the
@@ -95,6 +107,15 @@ inline constexpr Metric metric_table[] = {
      .unit = "nats",
      .tag = "val/loss_from_k",
      .kept = Kept::each_evaluation,
+     .optional = true},
+    // The loss of all tokens over the bytes of their text: comparable across vocabularies, unlike val_loss.
+    {.name = "val_bits_per_byte",
+     .title = "bits per byte",
+     .decimals = 3,
+     .tag = "val/bits_per_byte",
+     .line = "{:.3f} bits/byte",
+     .kept = Kept::each_evaluation,
+     .of_run = OfRun::last,
      .optional = true},
     {.name = "time_per_step",
      .title = "time per step",
@@ -296,6 +317,8 @@ class Measurement {
     double& operator[](MetricKey metric) { return values_[metric.index()]; }
     // One number a layer; the metric itself becomes the mean of those that are not NaN.
     void set_layers(MetricKey metric, std::vector<double> by_layer);
+    // One number a source beside the metric's own; NaN for a source without validation text.
+    void set_sources(MetricKey metric, std::vector<double> by_source);
     const std::vector<double>& layers(MetricKey metric) const;
     void add(const Measurement& other);  // what `other` measured
 

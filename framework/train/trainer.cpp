@@ -76,8 +76,10 @@ std::vector<Stage> stages_of(const ExperimentConfig& config) {
         rate = config.sparse_init == SparseInit::classic ? config.learning_rate / 10 : config.learning_rate;
     std::vector<Stage> stages;
     if (config.warmup_steps > 0 && config.model.has_indexer() && !config.indexer_frozen)
-        stages.push_back({StageKind::warmup, config.warmup_steps, config.warmup_lr});
+        stages.push_back({StageKind::warmup, config.warmup_steps,
+                          config.indexer_lr > 0 ? config.indexer_lr : config.warmup_lr});
     stages.push_back({StageKind::sparse, config.sparse_steps, rate});
+    if (config.indexer_lr > 0) stages.back().indexer_learning_rate = config.indexer_lr;
     return stages;
 }
 
@@ -106,7 +108,7 @@ std::string advice_on_divergence(const ExperimentConfig& config, const Stage& st
     if (fresh || stage.trial) return fmt::format("lower --init_std (now {:g})", config.model.init_std);
     const char* rate = "--learning_rate";
     if (stage.kind == StageKind::sparse && config.sparse_learning_rate > 0) rate = "--sparse_learning_rate";
-    if (stage.kind == StageKind::warmup) rate = "--warmup_lr";
+    if (stage.kind == StageKind::warmup) rate = config.indexer_lr > 0 ? "--indexer_lr" : "--warmup_lr";
     return fmt::format("lower {} (now {:g}) or --grad_clip (now {:g})", rate, stage.peak_learning_rate,
                        config.grad_clip);
 }
@@ -124,20 +126,36 @@ StageRunner::StageRunner(const ExperimentConfig& config, const Transformer& mode
     // with a frozen indexer.
     set_trainable(main_, !warms_up());
     set_trainable(model.indexer_parameters(), !config.indexer_frozen);
-    if (warms_up())
-        optimizer_ = std::make_unique<AdamW>(indexer_, AdamWConfig{.weight_decay = config.weight_decay});
-    else
-        optimizer_ = std::make_unique<HybridOptimizer>(
-            config.indexer_frozen ? main_ : model.parameters(),
-            HybridOptimizerConfig{.weight_decay = config.weight_decay,
-                                  .use_muon = config.optimizer == OptimizerKind::muon});
+    if (warms_up()) {
+        warmup_optimizer_ =
+            std::make_unique<AdamW>(indexer_, AdamWConfig{.weight_decay = config.weight_decay});
+        return;
+    }
+    const HybridOptimizerConfig hybrid{.weight_decay = config.weight_decay,
+                                       .use_muon = config.optimizer == OptimizerKind::muon,
+                                       .muon_gates = config.muon_gates,
+                                       .packed_rows = [&config](const std::string& name) {
+                                           return packed_rows(config.model, config.muon_matrices, name);
+                                       }};
+    main_optimizer_ = std::make_unique<HybridOptimizer>(main_, hybrid);
+    indexer_optimizer_ = std::make_unique<HybridOptimizer>(indexer_, hybrid);
 }
 
 StageRunner::~StageRunner() = default;
 
-template <class F>
-auto StageRunner::with_optimizer(const F& f) const {
-    return std::visit([&](const auto& optimizer) { return f(*optimizer); }, optimizer_);
+void StageRunner::prepare_optimizers(int64_t index) {
+    if (warms_up()) return warmup_optimizer_->prepare(learning_rate(index));
+    main_optimizer_->prepare(learning_rate(index));
+    const double peak = stage_.indexer_learning_rate.value_or(stage_.peak_learning_rate);
+    indexer_optimizer_->prepare(scheduled_learning_rate(index, stage_.steps, peak));
+}
+
+std::function<void()> StageRunner::plan_update(const Tensor& guard) {
+    if (warms_up()) return warmup_optimizer_->plan(guard);
+    return [of_main = main_optimizer_->plan(guard), of_indexer = indexer_optimizer_->plan(guard)] {
+        of_main();
+        of_indexer();
+    };
 }
 
 StageRunner::Losses StageRunner::losses_of(Generator& rng, const Tensor& tokens, const Tensor& targets,
@@ -222,7 +240,7 @@ StepOutputs StageRunner::run_step(Generator rng, const Tensor& tokens, const Ten
     const Tensor loss = losses.reported.to(DType::float64);
     accumulate(norms.guard, loss);
     if (may_update(norms.guard)) {
-        const auto update = with_optimizer([&](auto& optimizer) { return optimizer.plan(norms.guard); });
+        const auto update = plan_update(norms.guard);
         updating_ = true;
         update();
         if (!losses.assignments.empty())
@@ -262,7 +280,7 @@ StageRunner::StepResult StageRunner::step(int64_t index, const Batch& batch) {
         fail(fmt::format("the update before step {} of {} failed halfway: go on from a checkpoint", index + 1,
                          title_of(stage_)));
     StepResult result{.loss = 0, .grad_norm = 0, .learning_rate = learning_rate(index)};
-    with_optimizer([&](auto& optimizer) { optimizer.prepare(result.learning_rate); });
+    prepare_optimizers(index);
     try {
         const StepValues values = values_of(index, batch);
         result.loss = values.loss;
@@ -279,11 +297,18 @@ StageRunner::StepResult StageRunner::step(int64_t index, const Batch& batch) {
 }
 
 NamedTensors StageRunner::optimizer_state() const {
-    return with_optimizer([](const auto& optimizer) { return optimizer.state(); });
+    if (warms_up()) return warmup_optimizer_->state();
+    NamedTensors state = main_optimizer_->state();
+    for (NamedTensor& entry : indexer_optimizer_->state()) state.push_back(std::move(entry));
+    return state;
 }
 
 void StageRunner::load_optimizer_state(const NamedTensors& state) {
-    with_optimizer([&](auto& optimizer) { optimizer.load_state(state); });
+    if (warms_up()) return warmup_optimizer_->load_state(state);
+    StateReader reader(state);
+    main_optimizer_->load_state(reader);
+    indexer_optimizer_->load_state(reader);
+    reader.expect_end();
 }
 
 double measure_step_seconds(const ExperimentConfig& config, const Stage& stage, const Dataset& data,

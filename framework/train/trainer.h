@@ -7,8 +7,8 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "framework/data/dataset.h"
@@ -38,6 +38,7 @@ struct Stage {
     double peak_learning_rate;
     bool trial =
         false;  // its steps are only timed: at the rate 0, so that none of them can diverge by training
+    std::optional<double> indexer_learning_rate = {};  // peak, in the sparse stage; none: as the main model's
 };
 
 // The configuration key that says how many steps a stage has.
@@ -71,7 +72,9 @@ class StageRunner {
     // `watch`, when given, sees what the forward and the losses are made of.
     Losses losses_of(Generator& rng, const Tensor& tokens, const Tensor& targets,
                      FiniteWatch* watch = nullptr) const;
-    double learning_rate(int64_t index) const;
+    double learning_rate(int64_t index) const;  // of what the stage trains first: the indexer in the warm-up
+    void prepare_optimizers(int64_t index);
+    std::function<void()> plan_update(const Tensor& guard);
     // Scales the gradients and returns the norm that is reported: float64 scalars on the model's device.
     // `guard` is finite only when all norms are.
     struct Norms {
@@ -86,8 +89,6 @@ class StageRunner {
     StepValues values_of(int64_t index, const Batch& batch);
     StepValues values_on_cuda(int64_t index, const Batch& batch);
     bool warms_up() const { return stage_.kind == StageKind::warmup; }
-    template <class F>
-    auto with_optimizer(const F& f) const;
 
     const ExperimentConfig& config_;
     const Transformer& model_;
@@ -95,7 +96,9 @@ class StageRunner {
     bool may_record_;
     bool updating_ = false;  // true after a step: an update failed halfway
     NamedTensors main_, indexer_;
-    std::variant<std::unique_ptr<HybridOptimizer>, std::unique_ptr<AdamW>> optimizer_;  // AdamW: warm-up
+    // The indexer has a learning rate of its own, and in the warm-up also another optimiser.
+    std::unique_ptr<AdamW> warmup_optimizer_;
+    std::unique_ptr<HybridOptimizer> main_optimizer_, indexer_optimizer_;  // in every other stage
     std::unique_ptr<RecordedStep> recorded_;  // on a CUDA device, from the first step on
 };
 

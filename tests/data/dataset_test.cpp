@@ -52,6 +52,7 @@ struct Notes {
 DataConfig config_of(const TemporaryFolder& folder) {
     return {.data = folder / "text.txt",
             .vocab_size = 400,
+            .held_out = HeldOut::tail,
             .cache_dir = folder / "cache",
             .seq_len = 16,
             .batch_size = 4};
@@ -71,6 +72,10 @@ TEST_CASE("corpus: a folder's text files in the order of their paths, README.md 
     const Corpus corpus = load_corpus(folder.path());
     CHECK(corpus.documents == Texts{"one", "two", "three", "four"});
     CHECK(corpus.bytes() == 15);
+    CHECK(corpus.sources == Texts{"a.md", "b.txt", "c/d.txt", "empty.txt"});
+    CHECK(corpus.source_of == std::vector<int64_t>{0, 1, 1, 2});
+    CHECK(load_corpus(folder / "b.txt").sources == Texts{"b.txt"});
+    CHECK(load_corpus(folder.path(), 2).source_of == std::vector<int64_t>{0, 1});
     CHECK(load_corpus(folder.path(), 2).documents == Texts{"one", "two"});
     CHECK(load_corpus(folder / "b.txt").documents == Texts{"two", "three"});
     CHECK(load_corpus(folder.path(), 2).hash() != corpus.hash());
@@ -97,15 +102,21 @@ TEST_CASE("corpus: errors are one clear line") {
 
 TEST_CASE("dataset: documents end with <|endoftext|>, and limits cut") {
     const Tokenizer t = Tokenizer::train(some_text(), 300);
-    const Corpus corpus{.name = "x", .documents = {"one two", "three"}};
-    std::vector<int32_t> want = t.encode("one two<|endoftext|>three<|endoftext|>");
-    CHECK(encode_corpus(corpus, t, 0) == want);
+    const std::vector<TextPiece> pieces{
+        {.text = "one two"}, {.text = "thr", .ends_document = false}, {.text = "ee"}};
+    std::vector<int32_t> want = t.encode("one two<|endoftext|>thr");
+    const int64_t cut = std::ssize(want);
+    for (const int32_t id : t.encode("ee<|endoftext|>")) want.push_back(id);
+    const EncodedText all = encode_pieces(pieces, t, 0, "x");
+    CHECK(all.tokens == want);
+    CHECK(all.ends == std::vector<int64_t>{std::ssize(t.encode("one two")) + 1, cut, std::ssize(want)});
     for (size_t limit = 1; limit <= want.size() + 1; ++limit) {
-        std::vector<int32_t> first(want.begin(),
-                                   want.begin() + static_cast<int64_t>(std::min(limit, want.size())));
-        CHECK(encode_corpus(corpus, t, static_cast<int64_t>(limit)) == first);
+        const auto kept = static_cast<int64_t>(std::min(limit, want.size()));
+        const EncodedText some = encode_pieces(pieces, t, static_cast<int64_t>(limit), "x");
+        CHECK(some.tokens == std::vector<int32_t>(want.begin(), want.begin() + kept));
+        CHECK(some.ends.back() == kept);
     }
-    check_error("max_tokens: -5; want 0 (all) or more", [&] { encode_corpus(corpus, t, -5); });
+    check_error("max_tokens: -5; want 0 (all) or more", [&] { encode_pieces(pieces, t, -5, "x"); });
 }
 
 TEST_CASE("dataset: what load_dataset gives") {
@@ -197,6 +208,8 @@ TEST_CASE("dataset: a damaged cache is made again, with a note") {
     flip_byte(tokens, 100);
     check_repaired(tokens, "damaged");
     flip_byte(tokens, 17);  // in the count
+    check_repaired(tokens, "damaged");
+    flip_byte(tokens, 25);  // in the number of pieces
     check_repaired(tokens, "damaged");
     flip_byte(tokens, 9);  // in the key
     check_repaired(tokens, "not the token file of this corpus");

@@ -28,46 +28,53 @@ inline std::vector<Variant> model_variants() {
             c.qk_nope_head_dim = 3, c.qk_rope_head_dim = 2, c.v_head_dim = 4;
         };
     };
-    return {{"mha", [](ModelConfig&) {}},
-            {"gqa, 1 key head", gqa(1)},
-            {"gqa, 2 key heads", gqa(2)},
-            {"mla", mla(0)},
-            {"mla, query latent", mla(6)},
-            {"mla, query latent, deepseek",
-             [mla](ModelConfig& c) {
-                 mla(6)(c);
-                 c.indexer = IndexerKind::deepseek;
-             }},
-            {"mla, deepseek",
-             [mla](ModelConfig& c) {
-                 mla(0)(c);
-                 c.indexer = IndexerKind::deepseek;
-             }},
-            {"top k per layer",
-             [](ModelConfig& c) {
-                 c.sparse_top_k = PerLayer({2, 4});
-             }},
-            {"indexer without weights", [](ModelConfig& c) { c.indexer_weights = IndexerWeights::off; }},
-            {"index shared", [](ModelConfig& c) { c.index_share = "FS"; }},
-            {"index shared, loss of the layers served",
-             [](ModelConfig& c) {
-                 c.index_share = "FS";
-                 c.index_share_loss = IndexShareLoss::served;
-             }},
-            {"swiglu", [](ModelConfig& c) { c.ffn = FeedForwardKind::swiglu; }},
-            {"2 shared experts", [](ModelConfig& c) { c.shared_experts = 2; }},
-            {"sigmoid_bias",
-             [](ModelConfig& c) {
-                 c.router = RouterKind::sigmoid_bias;
-                 c.routed_scaling_factor = 1.5;
-             }},
-            {"gqa, swiglu, shared, sigmoid_bias, deepseek", [gqa](ModelConfig& c) {
-                 gqa(2)(c);
-                 c.ffn = FeedForwardKind::swiglu;
-                 c.shared_experts = 1;
-                 c.router = RouterKind::sigmoid_bias;
-                 c.indexer = IndexerKind::deepseek;
-             }}};
+    return {
+        {"mha", [](ModelConfig&) {}},
+        {"gqa, 1 key head", gqa(1)},
+        {"gqa, 2 key heads", gqa(2)},
+        {"mla", mla(0)},
+        {"mla, query latent", mla(6)},
+        {"mla, query latent, deepseek",
+         [mla](ModelConfig& c) {
+             mla(6)(c);
+             c.indexer = IndexerKind::deepseek;
+         }},
+        {"mla, deepseek",
+         [mla](ModelConfig& c) {
+             mla(0)(c);
+             c.indexer = IndexerKind::deepseek;
+         }},
+        {"top k per layer",
+         [](ModelConfig& c) {
+             c.sparse_top_k = PerLayer({2, 4});
+         }},
+        {"indexer without weights", [](ModelConfig& c) { c.indexer_weights = IndexerWeights::off; }},
+        {"index shared", [](ModelConfig& c) { c.index_share = "FS"; }},
+        {"index shared, loss of the layers served",
+         [](ModelConfig& c) {
+             c.index_share = "FS";
+             c.index_share_loss = IndexShareLoss::served;
+         }},
+        {"swiglu", [](ModelConfig& c) { c.ffn = FeedForwardKind::swiglu; }},
+        {"2 shared experts", [](ModelConfig& c) { c.shared_experts = 2; }},
+        {"weights over all experts, top 1",
+         [](ModelConfig& c) {
+             c.router_weights = RouterWeights::all;
+             c.expert_top_k = 1;
+         }},
+        {"scaled weights over all experts", [](ModelConfig& c) { c.router_weights = RouterWeights::scaled; }},
+        {"sigmoid_bias",
+         [](ModelConfig& c) {
+             c.router = RouterKind::sigmoid_bias;
+             c.routed_scaling_factor = 1.5;
+         }},
+        {"gqa, swiglu, shared, sigmoid_bias, deepseek", [gqa](ModelConfig& c) {
+             gqa(2)(c);
+             c.ffn = FeedForwardKind::swiglu;
+             c.shared_experts = 1;
+             c.router = RouterKind::sigmoid_bias;
+             c.indexer = IndexerKind::deepseek;
+         }}};
 }
 
 inline ModelConfig tiny_variant(const Variant& variant, const std::string& attention) {

@@ -172,6 +172,18 @@ TEST_CASE("onnx: a single expert, a single head, a set indexer scale") {
     check_onnx(*python, c, shapes);
 }
 
+TEST_CASE("onnx: experts weighed over all of them") {
+    const auto python = python_with_onnx();
+    if (!python) return skip("no Python with onnx and onnxruntime (.ci/run makes one)");
+    for (const auto& [weights, top_k] :
+         {std::pair{RouterWeights::all, 1}, std::pair{RouterWeights::scaled, 2},
+          std::pair{RouterWeights::straight_through, 1}}) {
+        ModelConfig c = tiny("classic", "plain", 4);
+        c.router_weights = weights, c.expert_top_k = top_k;
+        check_onnx(*python, c, shapes);
+    }
+}
+
 TEST_CASE("onnx: the same graph gives the same bytes, weights as they are") {
     const TemporaryFolder folder;
     const Transformer model(tiny("sparse", "deepseek", 4), ParameterInit{});

@@ -80,6 +80,55 @@ TEST_CASE("moe_routing: values against the formulas") {
     check_values(separated_logits(3, 8, 12), 8);
 }
 
+TEST_CASE("moe_routing: weights over all experts, and scaled, against the formulas") {
+    const Tensor logits = separated_logits(33, 5, 21);
+    for (const int64_t k : {1, 3, 5}) {
+        const Routing selected = moe_routing(logits, k), all = moe_routing(logits, k, RouterWeights::all),
+                      scaled = moe_routing(logits, k, RouterWeights::scaled),
+                      through = moe_routing(logits, k, RouterWeights::straight_through);
+        for (int64_t n = 0; n < 33; ++n) {
+            const double* l = logits.data<double>() + n * 5;
+            double sum = 0;
+            for (int64_t e = 0; e < 5; ++e) sum += std::exp(l[e]);
+            for (int64_t j = 0; j < k; ++j) {
+                const int64_t at = n * k + j;
+                const double p = std::exp(l[all.experts.data<int32_t>()[at]]) / sum;
+                CHECK(all.weights.data<double>()[at] == doctest::Approx(p).epsilon(1e-12));
+                CHECK(scaled.weights.data<double>()[at] == doctest::Approx(5 * p).epsilon(1e-12));
+            }
+        }
+        CHECK(bit_identical(through.weights, selected.weights));
+        for (const Routing* r : {&all, &scaled, &through}) {
+            CHECK(bit_identical(r->experts, selected.experts));
+            CHECK(bit_identical(r->load_balancing, selected.load_balancing));
+        }
+    }
+}
+
+// With one expert a token: d log p of the chosen one is 1 - p for it and -p for the others.
+TEST_CASE("moe_routing: straight_through has the weights' value and the gradient of log p") {
+    const Tensor logits = separated_logits(7, 3, 22).set_requires_grad(true);
+    const Tensor dweights = random_normal({7, 1}, 23);
+    const Routing r = moe_routing(logits, 1, RouterWeights::straight_through);
+    for (const double w : r.weights.to_vector<double>()) CHECK(w == 1.0);
+    backward({r.weights}, {dweights});
+    for (int64_t n = 0; n < 7; ++n) {
+        double sum = 0;
+        const double* l = logits.data<double>() + n * 3;
+        for (int64_t e = 0; e < 3; ++e) sum += std::exp(l[e]);
+        for (int64_t e = 0; e < 3; ++e) {
+            const double chosen = r.experts.data<int32_t>()[n] == e ? 1 : 0;
+            CHECK(
+                logits.grad().data<double>()[n * 3 + e] ==
+                doctest::Approx(dweights.data<double>()[n] * (chosen - std::exp(l[e]) / sum)).epsilon(1e-12));
+        }
+    }
+    // The fault that this mends: the loss does not reach the logits by the normalised weight of one expert.
+    const Tensor same = logits.detach().clone().set_requires_grad(true);
+    backward({moe_routing(same, 1).weights}, {dweights});
+    for (const double g : same.grad().to_vector<double>()) CHECK(g == 0.0);
+}
+
 TEST_CASE("moe_routing: without tokens the balancing loss is 0 and so are the shapes") {
     const Tensor logits = Tensor::zeros({0, 3});
     logits.set_requires_grad(true);
@@ -130,12 +179,16 @@ TEST_CASE("moe_routing: gradients of the weights, of the balancing loss and of b
     for (const int64_t tokens : {1, 2, 7, 33})
         for (const int64_t experts : {1, 2, 3, 8})
             for (const int64_t k : {int64_t{1}, std::min<int64_t>(2, experts), experts})
-                for (const int which : {0, 1, 2})
+                for (const auto& [which, weights] :
+                     {std::pair{0, RouterWeights::selected}, std::pair{1, RouterWeights::selected},
+                      std::pair{2, RouterWeights::selected}, std::pair{0, RouterWeights::all},
+                      std::pair{2, RouterWeights::scaled}})
                     check_gradients("tokens " + std::to_string(tokens) + " experts " +
                                         std::to_string(experts) + " top_k " + std::to_string(k) +
-                                        " outputs " + std::to_string(which),
+                                        " outputs " + std::to_string(which) + " weights " +
+                                        std::to_string(static_cast<int>(weights)),
                                     [&](const std::vector<Tensor>& in) {
-                                        const Routing r = moe_routing(in[0], k);
+                                        const Routing r = moe_routing(in[0], k, weights);
                                         if (which == 0) return std::vector<Tensor>{r.weights};
                                         if (which == 1) return std::vector<Tensor>{r.load_balancing};
                                         return std::vector<Tensor>{r.weights, r.load_balancing};
@@ -172,6 +225,19 @@ TEST_CASE("moe_routing: errors") {
     check_error("moe_routing: needs float32 or float64, has int32", [] {
         moe_routing(Tensor::zeros({5, 2}, DType::int32), 1);
     });
+}
+
+DEVICE_TEST_CASE("moe_routing: every kind of weights on every device", device) {
+    for (const RouterWeights weights :
+         {RouterWeights::all, RouterWeights::scaled, RouterWeights::straight_through})
+        for (const int64_t k : {1, 2, 4})
+            check_agrees_with_cpu(
+                "top " + std::to_string(k),
+                [&](const std::vector<Tensor>& in) {
+                    const Routing r = moe_routing(in[0], k, weights);
+                    return std::vector<Tensor>{r.weights, r.experts, r.load_balancing};
+                },
+                {separated_logits(65, 4, 9).set_requires_grad(true)}, device, 1e-28);
 }
 
 DEVICE_TEST_CASE("moe_routing: on every device", device) {

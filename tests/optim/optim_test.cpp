@@ -264,6 +264,46 @@ TEST_CASE("muon: the bits do not depend on the threads, and steady steps take no
     }
 }
 
+DEVICE_TEST_CASE("muon: matrices packed in one parameter have the bits of parameters of their own", device) {
+    const std::vector<int64_t> rows{31, 8, 8, 1};
+    for (const DType dtype : {DType::float32, DType::float64}) {
+        const auto gradient = [&](uint64_t step) {
+            return random_normal({48, 20}, 80 + step, dtype).to(device);
+        };
+        const NamedTensor whole{"qkv", random_normal({48, 20}, 79, dtype).to(device).set_requires_grad(true)};
+        NamedTensors parts;
+        for (int64_t first = 0; const int64_t count : rows) {
+            parts.push_back({"part" + std::to_string(first),
+                             whole.tensor.rows(first, first + count).clone().set_requires_grad(true)});
+            first += count;
+        }
+        Muon packed({whole}, {.packed_rows = [&](const std::string& name) {
+                        return name == "qkv" ? rows : std::vector<int64_t>();
+                    }});
+        Muon separate(parts, {});
+        for (uint64_t step = 0; step < 3; ++step) {
+            whole.tensor.set_grad(gradient(step));
+            for (int64_t first = 0; const NamedTensor& p : parts) {
+                p.tensor.set_grad(gradient(step).rows(first, first + p.tensor.dim(0)).clone());
+                first += p.tensor.dim(0);
+            }
+            packed.step(0.02);
+            separate.step(0.02);
+        }
+        for (int64_t first = 0; const NamedTensor& p : parts) {
+            CHECK(bit_identical(whole.tensor.rows(first, first + p.tensor.dim(0)), p.tensor));
+            first += p.tensor.dim(0);
+        }
+        CHECK(packed.state().size() == 1);
+        CHECK(packed.state()[0].tensor.shape() == Shape{48, 20});
+    }
+    check_error("muon: qkv has 48 rows, but its matrices have 40", [] {
+        Muon({{"qkv", Tensor::zeros({48, 20})}}, {.packed_rows = [](const std::string&) {
+                 return std::vector<int64_t>{20, 20};
+             }});
+    });
+}
+
 TEST_CASE("hybrid optimizer: which parameter goes where") {
     const auto hidden = [](const std::string& name, const Shape& shape) {
         return is_hidden_matrix({name, Tensor::zeros(shape)});
@@ -276,6 +316,33 @@ TEST_CASE("hybrid optimizer: which parameter goes where") {
     CHECK(!hidden("blocks.0.attention.indexer.k_norm.weight", {4, 2}));
     CHECK(!hidden("blocks.0.norm1.weight", {4}));
     CHECK(!hidden("blocks.0.attention.indexer.bias", {4}));
+}
+
+// Muon takes the size out of a gradient, AdamW's first step too; after two gradients of different sizes AdamW's
+// average remembers them.
+TEST_CASE("hybrid optimizer: without muon_gates the routers' gates are AdamW's") {
+    const Tensor start = random_normal({4, 6}, 91), first = random_normal({4, 6}, 92),
+                 second = random_normal({4, 6}, 93);
+    const auto trained = [&](auto&& optimizer_of, double rate) {
+        const NamedTensor p{"blocks.0.feed_forward.router.gate.weight",
+                            start.clone().set_requires_grad(true)};
+        auto optimizer = optimizer_of(NamedTensors{p});
+        for (const Tensor& grad : {first, second}) {
+            p.tensor.set_grad(grad.clone());
+            optimizer.step(rate);
+        }
+        return p.tensor;
+    };
+    const auto hybrid = [](bool muon_gates) {
+        return [=](const NamedTensors& p) {
+            return HybridOptimizer(p, {.weight_decay = 0.1, .muon_gates = muon_gates});
+        };
+    };
+    const Tensor adamw =
+        trained([](const NamedTensors& p) { return AdamW(p, {.weight_decay = 0.1}); }, 0.1 * 0.02);
+    const Tensor muon = trained([](const NamedTensors& p) { return Muon(p, {}); }, 0.02);
+    CHECK(bit_identical(trained(hybrid(false), 0.02), adamw));
+    CHECK(bit_identical(trained(hybrid(true), 0.02), muon));
 }
 
 DEVICE_TEST_CASE("recipe: clipping, schedule, Muon and AdamW together follow PyTorch", device) {

@@ -172,19 +172,74 @@ TEST_CASE("config: every key says what it is about") {
                                        key.value));
     }
     using Names = std::vector<std::string>;
-    CHECK(names(data) == Names{"vocab_size", "max_seq_len", "data", "tokenizer", "protocol", "max_tokens",
-                               "num_documents", "val_fraction"});
+    CHECK(names(data) == Names{"vocab_size", "max_seq_len", "task", "recall_pairs", "data", "tokenizer",
+                               "protocol", "held_out", "max_tokens", "num_documents", "val_fraction"});
     CHECK(names(place) == Names{"cache_dir", "results_dir", "stages", "tensorboard"});
     CHECK(names(running) == Names{"device", "threads", "memory_limit_mb", "checkpoint_every"});
     CHECK(names(classic_only) == Names{"classic_steps"});
-    CHECK(names(sparse_only) == Names{"selector",         "sink_tokens",         "selector_seed",
-                                      "selector_block",   "hisa_candidates",     "indexer",
-                                      "indexer_heads",    "indexer_dim",         "indexer_precision",
-                                      "indexer_weights",  "indexer_pool",        "indexer_frozen",
-                                      "indexer_scale",    "sparse_top_k",        "index_share",
-                                      "index_share_loss", "indexer_loss_weight", "warmup_steps",
-                                      "warmup_lr",        "sparse_steps",        "sparse_learning_rate",
+    CHECK(names(sparse_only) == Names{"selector",          "sink_tokens",
+                                      "selector_seed",     "selector_block",
+                                      "hisa_candidates",   "indexer",
+                                      "indexer_heads",     "indexer_dim",
+                                      "indexer_precision", "indexer_weights",
+                                      "indexer_pool",      "indexer_frozen",
+                                      "indexer_scale",     "sparse_top_k",
+                                      "index_share",       "index_share_loss",
+                                      "indexer_lr",        "indexer_loss_weight",
+                                      "warmup_steps",      "warmup_lr",
+                                      "sparse_steps",      "sparse_learning_rate",
                                       "sparse_init"});
+}
+
+TEST_CASE("config: an older config.json, without the newer keys, means what it did") {
+    for (const char* preset : {"small", "medium", "large"}) {
+        auto json = config_to_json(parse({"--preset", preset}).config);
+        for (const char* key : {"muon_matrices", "muon_gates", "router_weights", "indexer_lr", "held_out"})
+            CHECK(json.erase(key) == 1);
+        const ExperimentConfig old = config_from_json(json, "test");
+        CHECK(old.muon_matrices == PackedMatrices::whole);
+        CHECK(old.muon_gates);
+        CHECK(old.model.router_weights == RouterWeights::selected);
+        CHECK(old.indexer_lr == 0);
+        CHECK(old.held_out == HeldOut::tail);
+    }
+}
+
+TEST_CASE("command line: --config takes an older config.json as it was meant, whatever presets have become") {
+    const TemporaryFolder folder;
+    ExperimentConfig trained = parse({"--preset", "small"}).config;
+    auto json = config_to_json(trained);
+    for (const char* key : {"muon_matrices", "held_out"}) json.erase(key);
+    write_json_atomic(folder / "config.json", json);
+    const ExperimentConfig again = parse({"--config", folder / "config.json"}).config;
+    CHECK(again.preset == "small");
+    CHECK(again.model.d_model == 128);
+    CHECK(again.muon_matrices == PackedMatrices::whole);
+    CHECK(again.held_out == HeldOut::tail);
+    CHECK(parse({"--preset", "small"}).config.held_out == HeldOut::blocks);
+    CHECK(parse({"--preset", "small"}).config.muon_matrices == PackedMatrices::qkv);
+    json.erase("attention");  // a person's own file: the preset's values hold where it says nothing
+    write_json_atomic(folder / "mine.json", json);
+    CHECK(parse({"--config", folder / "mine.json"}).config.held_out == HeldOut::blocks);
+}
+
+TEST_CASE("config: which routers are trained by the language model") {
+    const auto trained = [](const std::vector<std::string>& arguments) {
+        return parse(arguments).config.model.trains_router();
+    };
+    using Words = std::vector<std::string>;
+    const Words one{"--num_experts", "2", "--expert_top_k", "1", "--router_weights"};
+    const auto with = [&](const char* weights) {
+        Words words = one;
+        words.emplace_back(weights);
+        return trained(words);
+    };
+    for (const char* preset : {"small", "medium", "large"}) CHECK(trained({"--preset", preset}));
+    CHECK(!with("selected"));
+    for (const char* weights : {"all", "scaled", "straight_through"}) CHECK(with(weights));
+    CHECK(trained({"--num_experts", "4", "--expert_top_k", "2", "--router_weights", "selected"}));
+    CHECK(!trained({"--num_experts", "4", "--expert_top_k", "1", "--router", "sigmoid_bias",
+                    "--router_weights", "scaled"}));  // softmax alone has them
 }
 
 TEST_CASE("command line: indexer_precision") {

@@ -73,6 +73,13 @@ CASES = [
     ("sigmoid_bias, top-1 of 3, swiglu, shared, gqa, sparse stage", "sparse", (2, 31),
      dict(SPARSE, router="sigmoid_bias", num_experts=3, expert_top_k=1, ffn="swiglu", shared_experts=1,
           attention_type="gqa"), "nested"),
+    ("router_weights all, top-1 of 2", "dense", (2, 24),
+     dict(router_weights="all", num_experts=2, expert_top_k=1, load_balancing_weight=0.0), "flat"),
+    ("router_weights scaled, top-2 of 3, sparse stage", "sparse", (2, 24),
+     dict(SPARSE, router_weights="scaled", num_experts=3), "flat"),
+    ("router_weights straight_through, top-1 of 3", "dense", (2, 24),
+     dict(router_weights="straight_through", num_experts=3, expert_top_k=1, load_balancing_weight=0.0), "flat"),
+    ("router_weights straight_through, top-2 of 4", "dense", (2, 24), dict(router_weights="straight_through"), "flat"),
     ("equal tokens tie", "sparse", (2, 21), dict(SPARSE, sparse_top_k=4, vocab_size=2, n_layers=1), "flat"),
 ]
 

@@ -16,12 +16,13 @@ DEFAULTS = dict(vocab_size=4096, attention="classic", d_model=256, n_heads=8, n_
                 indexer_weights="on", indexer_scale=0.0, load_balancing_weight=0.01, indexer_loss_weight=1.0,
                 dropout=0.1, router_noise=0.1,
                 norm_eps=1.1920929e-07, rope_base=10000.0, attention_type="mha", n_kv_heads=2, shared_experts=0,
-                ffn="silu", router="softmax", routed_scaling_factor=1.0, q_lora_rank=0, kv_lora_rank=64, qk_nope_head_dim=32,
+                ffn="silu", router="softmax", router_weights="selected", routed_scaling_factor=1.0, q_lora_rank=0, kv_lora_rank=64, qk_nope_head_dim=32,
                 qk_rope_head_dim=16, v_head_dim=32)
 
 PRESETS = {
     "small": dict(d_model=128, n_heads=4, n_layers=4, d_ff=256, max_seq_len=64, batch_size=32, num_experts=2,
-                  expert_top_k=1, indexer_heads=2, indexer_dim=32, sparse_top_k=32, learning_rate=3e-3),
+                  expert_top_k=1, router_weights="straight_through", indexer_heads=2, indexer_dim=32, sparse_top_k=32,
+                  learning_rate=3e-3),
     "medium": dict(d_model=256, n_heads=8, n_layers=6, d_ff=512, max_seq_len=128, batch_size=16, num_experts=4,
                    expert_top_k=2, indexer_heads=4, indexer_dim=64, sparse_top_k=64, learning_rate=3e-3),
     "large": dict(d_model=512, n_heads=16, n_layers=12, d_ff=1024, max_seq_len=256, batch_size=8, num_experts=8,
@@ -38,7 +39,8 @@ class Config:
         for key, known in (("attention", ("classic", "sparse")), ("indexer", ("plain", "deepseek")),
                            ("indexer_weights", ("on", "off")),
                            ("attention_type", ("mha", "gqa", "mla")), ("ffn", ("silu", "swiglu")),
-                           ("router", ("softmax", "sigmoid_bias"))):
+                           ("router", ("softmax", "sigmoid_bias")),
+                           ("router_weights", ("selected", "all", "scaled", "straight_through"))):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key}: '{getattr(self, key)}', want {' or '.join(known)}")
 
@@ -258,6 +260,7 @@ class Router(nn.Module):
         self.top_k, self.noise = config.expert_top_k, config.router_noise
         self.scaling = config.routed_scaling_factor
         self.is_sigmoid = config.router == "sigmoid_bias"
+        self.kind = config.router_weights
         if self.is_sigmoid:
             self.gate.register_buffer("e_score_correction_bias", torch.zeros(config.num_experts))
 
@@ -274,10 +277,24 @@ class Router(nn.Module):
             weights = self.scaling * best / (best.sum(-1, keepdim=True) + 1e-20)
             probabilities = scores / (scores.sum(-1, keepdim=True) + 1e-20)
         else:
-            weights, probabilities = best.softmax(-1), logits.softmax(-1)
+            probabilities = logits.softmax(-1)
+            weights = self.softmax_weights(best, probabilities.gather(-1, experts), logits.shape[1])
         share = torch.bincount(experts.flatten(), minlength=logits.shape[1]).to(logits) / experts.numel()
         balance = logits.shape[1] * (share * probabilities.mean(0)).sum()
         return weights, experts, balance
+
+
+    def softmax_weights(self, best, chosen, num_experts):
+        """best, chosen [N,top_k]: logits and probabilities of the selected experts."""
+        if self.kind == "all":
+            return chosen
+        if self.kind == "scaled":
+            return num_experts * chosen
+        weights = best.softmax(-1)
+        if self.kind == "straight_through":  # the value stays, the gradient is w d(log p)
+            log_p = chosen.log()
+            weights = weights.detach() * (log_p - log_p.detach()).exp()
+        return weights
 
 
 class MixtureOfExperts(nn.Module):

@@ -95,7 +95,7 @@ TEST_CASE("exp4: a whole small run writes every file, and visualize redraws from
 
     const auto sparse = read_json(results + "/sparse/training_results.json");
     for (const char* key : {"steps", "train_loss", "val_loss", "val_accuracy", "val_perplexity",
-                            "time_per_step", "indexer_kl", "indexer_recall"})
+                            "val_bits_per_byte", "time_per_step", "indexer_kl", "indexer_recall"})
         CHECK_MESSAGE(sparse.at(key).size() == 2, key);
     for (const char* key : {"avg_time_per_step", "total_time", "peak_memory_bytes", "sparsity"})
         CHECK_MESSAGE(sparse.contains(key), key);
@@ -358,8 +358,7 @@ TEST_CASE("exp4: losses whose perplexity is infinite are trained, saved, resumed
     check_run(exp4(results, huge + " --classic_steps 60 --stages classic --resume"), 0,
               "finished by an earlier run");
     // 526 nats: a number of 228 digits.
-    check_run(exp4(folder / "wide", "--init_std 30 --learning_rate 1e-9 --stages classic"), 0,
-              "| perplexity ");
+    check_run(exp4(folder / "wide", "--init_std 30 --learning_rate 1e-9 --stages classic"), 0, "| val ");
     const auto wide =
         read_json((folder / "wide") + "/classic/training_results.json").at("val_perplexity").back();
     REQUIRE(wide.is_number());

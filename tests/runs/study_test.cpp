@@ -84,6 +84,25 @@ TEST_CASE("study: keys and values from the command line") {
             {"a,b"});
 }
 
+TEST_CASE("study: values are ranked by the loss, and by bits per byte where tokens differ") {
+    const auto best = [](const std::string& key, const std::string& values) {
+        const StudyPlan plan = plan_of({key}, {values});
+        std::vector<StudyRun> runs = runs_of(plan);
+        for (size_t i = 0; i < runs.size(); ++i) {  // one rises where the other falls
+            runs[i].status = RunStatus::finished;
+            runs[i].metrics["val_loss"] = 4.0 + static_cast<double>(i);
+            runs[i].metrics["val_bits_per_byte"] = 4.0 - static_cast<double>(i);
+        }
+        CHECK(study_json(plan, runs).at("ranked_by") == ranking_metric(plan)->name);
+        return best_combination(plan, combinations_of(runs), AttentionKind::sparse)->values.front();
+    };
+    CHECK(best("d_model", "32,64,96") == "32");
+    CHECK(best("vocab_size", "300,512,2048") == "2048");
+    CHECK(best("tokenizer", "a.json,b.json") == "b.json");
+    const StudyPlan plan = plan_of({"d_model"}, {"32,64"});
+    CHECK(best_combination(plan, combinations_of(runs_of(plan)), AttentionKind::sparse) == nullptr);
+}
+
 TEST_CASE("study: every combination, seed by seed, a folder each") {
     const StudyPlan plan =
         plan_of({"sparse_top_k", "indexer_heads"}, {"4,8", "1,2,4"}, {AttentionKind::sparse}, 2);

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "framework/autograd/autograd.h"
+#include "framework/io/atomic_file.h"
 #include "framework/train/metrics_log.h"
 #include "framework/train/trainer.h"
 #include "tests/ops/indexer_oracle.h"
@@ -54,10 +55,10 @@ double entry(const Tensor& t, int64_t at) {
 // What is added up over rows of logits.
 struct Scores {
     double loss = 0;
-    int64_t right = 0, tokens = 0;
+    int64_t right = 0, tokens = 0, bytes = 0;
 };
 
-void add_rows(const Tensor& logits, const Tensor& targets, Scores& scores) {
+void add_rows(const Tensor& logits, const Tensor& targets, const Tokenizer& tokenizer, Scores& scores) {
     for (int64_t row = 0; row < targets.numel(); ++row) {
         const int64_t first = row * vocabulary;
         double sum = 0;
@@ -70,6 +71,8 @@ void add_rows(const Tensor& logits, const Tensor& targets, Scores& scores) {
         scores.loss += std::log(sum) - entry(logits, first + target);
         scores.right += best == target;
         ++scores.tokens;
+        const std::string text = tokenizer.decode({&target, 1});
+        if (text != end_of_text) scores.bytes += std::ssize(text);
     }
 }
 
@@ -180,7 +183,8 @@ TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also
                         layer_kl[static_cast<size_t>(layer)] += kl_of_layer(t);
                         layer_uniform_kl[static_cast<size_t>(layer)] += uniform_kl_of_layer(t);
                     };
-                add_rows(model.forward(batch.tokens, options).logits, batch.targets, scores);
+                add_rows(model.forward(batch.tokens, options).logits, batch.targets, data.tokenizer(),
+                         scores);
             }
             const Measurement e = evaluate(model, data, batches);
             const double tokens = static_cast<double>(scores.tokens), loss = scores.loss / tokens;
@@ -188,6 +192,9 @@ TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also
             CHECK(e["val_loss"] == doctest::Approx(loss).epsilon(1e-6));
             CHECK(e["val_accuracy"] == static_cast<double>(scores.right) / tokens);
             CHECK(e["val_perplexity"] == doctest::Approx(std::exp(loss)).epsilon(1e-5));
+            CHECK(e["val_bits_per_byte"] ==
+                  doctest::Approx(scores.loss / std::log(2.0) / static_cast<double>(scores.bytes))
+                      .epsilon(1e-6));
             if (!model.config().is_sparse()) {
                 for (const MetricKey metric : all_metrics())
                     if (metric->sparse_only) CHECK(std::isnan(e[metric]));
@@ -204,6 +211,101 @@ TEST_CASE("evaluate: loss, accuracy and perplexity are those of all tokens, also
             CHECK(e["indexer_kl"] == doctest::Approx(kl).epsilon(1e-4));
         }
     }
+}
+
+TEST_CASE("evaluate: right answers are those to the questions of the recall task alone") {
+    const Dataset data = load_dataset({.task = Task::recall,
+                                       .recall_pairs = 3,
+                                       .max_tokens = 6000,
+                                       .cache_dir = "",
+                                       .seq_len = length,
+                                       .batch_size = batch_rows});
+    ExperimentConfig c = tiny(AttentionKind::classic);
+    c.model.vocab_size = 257;
+    const NoGrad guard;
+    const Transformer model(c.model, lively);
+    int64_t right = 0, asked = 0;
+    for (int64_t i = 0; i < data.validation_batches(); ++i) {
+        const Batch batch = data.validation(i);
+        const Tensor logits = model.forward(batch.tokens, {}).logits;
+        for (int64_t row = 0; row < batch.tokens.dim(0); ++row) {
+            const std::string text =
+                data.tokenizer().decode(batch.tokens.rows(row, row + 1).to_vector<int32_t>());
+            for (int64_t t = length / 2; t < length / 2 + 2 * 3; t += 2) {  // three keys, each asked once
+                const float* scores = logits.data<float>() + (row * length + t) * 257;
+                const auto best = static_cast<int32_t>(std::max_element(scores, scores + 257) - scores);
+                right += data.tokenizer().token_bytes(best) == text.substr(static_cast<size_t>(t) + 1, 1);
+                ++asked;
+            }
+        }
+    }
+    CHECK(asked > 30);
+    CHECK(evaluate(model, data, 0)["answer_accuracy"] ==
+          static_cast<double>(right) / static_cast<double>(asked));
+    CHECK(short_text().questions(short_text().validation(0).tokens.rows(0, 1).to_vector<int32_t>()).empty());
+}
+
+TEST_CASE("evaluate: the loss of each source is that of its windows") {
+    const TemporaryFolder folder;
+    const std::string text = read_file(testing::source_dir() + "/data/excerpt/persuasion.txt");
+    make_folder(folder / "text");
+    write_file_atomic(folder / "text/a.txt", text.substr(0, 9000));
+    write_file_atomic(folder / "text/b.txt", text.substr(9000, 12000));
+    const Dataset data = load_dataset({.data = folder / "text",
+                                       .vocab_size = static_cast<int>(vocabulary),
+                                       .cache_dir = "",
+                                       .seq_len = length,
+                                       .batch_size = batch_rows});
+    const NoGrad guard;
+    const Transformer model(tiny(AttentionKind::classic).model, lively);
+    std::vector<Scores> by_source(2);
+    for (int64_t i = 0; i < data.validation_batches(); ++i) {
+        const Batch batch = data.validation(i);
+        const Tensor logits = model.forward(batch.tokens, {}).logits;
+        for (int64_t row = 0; row < batch.tokens.dim(0); ++row)
+            add_rows(logits.rows(row * length, (row + 1) * length),
+                     batch.targets.rows(row, row + 1).alias({length}), data.tokenizer(),
+                     by_source[static_cast<size_t>(data.validation_sources(i)[static_cast<size_t>(row)])]);
+    }
+    const Measurement e = evaluate(model, data, 0);
+    REQUIRE(e.layers("val_loss").size() == 2);
+    for (size_t s = 0; s < 2; ++s) {
+        REQUIRE(by_source[s].tokens > 0);
+        CHECK(e.layers("val_loss")[s] ==
+              doctest::Approx(by_source[s].loss / static_cast<double>(by_source[s].tokens)).epsilon(1e-6));
+    }
+    const Scores &a = by_source[0], &b = by_source[1];
+    CHECK(e["val_loss"] == doctest::Approx((a.loss + b.loss) / static_cast<double>(a.tokens + b.tokens)));
+}
+
+// A model that gives every token the same probability spends log2(vocabulary) bits on each. The end of a
+// document is spent on, and stands for no text.
+TEST_CASE("evaluate: bits per byte of equal logits, worked out by hand, for two vocabularies") {
+    const TemporaryFolder folder;
+    std::string text;
+    for (unsigned i = 0; i < 64; ++i) {  // 12 bytes each
+        for (unsigned bit = 0; bit < 6; ++bit) text += (i >> bit & 1) != 0 ? "ab" : "cd";
+        text += end_of_text;
+    }
+    write_file_atomic(folder / "t.txt", text);
+    // A window is a document with its end; its targets are all of it but the first token.
+    const auto check = [&](int vocab_size, int64_t seq_len, double targets, double bytes) {
+        INFO(vocab_size);
+        Tokenizer::train("ab\nab\nab\ncd\ncd", vocab_size).save(folder / "t.json");
+        const Dataset data = load_dataset({.data = folder / "t.txt",
+                                           .tokenizer = folder / "t.json",
+                                           .cache_dir = "",
+                                           .seq_len = seq_len,
+                                           .batch_size = batch_rows});
+        REQUIRE(data.tokenizer().vocab_size() == vocab_size);
+        ExperimentConfig c = tiny(AttentionKind::classic);
+        c.model.vocab_size = vocab_size;
+        const Transformer model(c.model, {.std = 1e-12});
+        CHECK(evaluate(model, data, 0)["val_bits_per_byte"] ==
+              doctest::Approx(targets / bytes * std::log2(vocab_size)).epsilon(1e-5));
+    };
+    check(257, 12, 12, 11);  // bytes
+    check(259, 6, 6, 10);    // and the tokens "ab" and "cd"
 }
 
 TEST_CASE("evaluate: recall and covered mass by layer, of the dense stage on the first batch") {
@@ -317,7 +419,7 @@ TEST_CASE("evaluate: the loss below k and from k on, of both variants") {
             const Tensor logits = model.forward(batch.tokens, {}).logits,
                          targets = batch.targets.alias({batch.targets.numel()});
             for (int64_t row = 0; row < targets.numel(); ++row)
-                add_rows(logits.rows(row, row + 1), targets.rows(row, row + 1),
+                add_rows(logits.rows(row, row + 1), targets.rows(row, row + 1), data.tokenizer(),
                          row % length < top_k ? below : above);
         }
         const Measurement e = evaluate(model, data, 0);

@@ -27,7 +27,7 @@ MetricsRow row_of(StageKind stage, int64_t step) {
     m["learning_rate"] = 3e-3, m["grad_norm"] = 0.1;
     m["tokens_per_second"] = 1e6 / 3, m["seconds"] = 0.1;
     if (stage == StageKind::sparse && step % 2 == 0) {
-        m["val_loss"] = 4, m["val_accuracy"] = 0.25, m["val_perplexity"] = 54.6;
+        m["val_loss"] = 4, m["val_accuracy"] = 0.25, m["val_perplexity"] = 54.6, m["val_bits_per_byte"] = 1.5;
         m["indexer_kl"] = 0.5, m["indexer_recall"] = 0.75, m["indexer_covered_mass"] = 0.875;
         m["indexer_precision_recall"] = 0.9375;
     }
@@ -108,6 +108,7 @@ TEST_CASE("metrics log: one line a step, in JSON and in CSV, with the validation
             want.insert({{"val_loss", "4"},
                          {"val_accuracy", "0.25"},
                          {"val_perplexity", "54.6"},
+                         {"val_bits_per_byte", "1.5"},
                          {"indexer_kl", "0.5"},
                          {"indexer_recall", "0.75"},
                          {"indexer_covered_mass", "0.875"},

@@ -54,7 +54,8 @@ TEST_CASE("metrics: what stands beside a number that chance would reach in part"
 // Raw numbers have chance and oracle beside them, and no line wraps in a terminal of 100 columns.
 TEST_CASE("metrics: the lines of an evaluation") {
     Measurement m = evaluation(4.0876);
-    CHECK(model_line(m) == "train 5.0876 | val 4.0876 | accuracy 25.00 % | perplexity 50.00 | 41 ms/step");
+    m["val_bits_per_byte"] = 1.5;
+    CHECK(model_line(m) == "train 5.0876 | val 4.0876 | accuracy 25.00 % | 1.500 bits/byte | 41 ms/step");
     CHECK(selection_line(m).empty());
     m["indexer_kl"] = 0.0123, m["indexer_captured"] = 0.812;
     m["indexer_recall"] = 0.902, m["indexer_covered_mass"] = 0.877;
@@ -118,7 +119,8 @@ TEST_CASE("metrics: a history as JSON, with its old keys") {
                             "total_seconds",
                             "peak_memory_bytes"})
         CHECK_MESSAGE(json.contains(key), key);
-    CHECK(json.size() == 20);  // what is optional was never measured
+    CHECK(json.contains("source_val_loss"));
+    CHECK(json.size() == 21);  // what is optional was never measured
     CHECK(json.at("peak_memory_bytes").dump() == "1048576");
     CHECK(json.at("val_loss") == std::vector<double>{4, 3});
     const TrainingHistory back = history_from_state(json, "h");
@@ -281,10 +283,10 @@ TEST_CASE("metrics: a history is not believed") {
 }
 
 TEST_CASE("metrics: a number of any size fits in a line") {
-    CHECK(text_in_line("val_perplexity", 59.236) == "perplexity 59.24");
-    CHECK(text_in_line("val_perplexity", 99999999) == "perplexity 99999999.00");
-    CHECK(text_in_line("val_perplexity", 1.234e228) == "perplexity 1.2e+228");
-    CHECK(text_in_line("val_perplexity", std::numeric_limits<double>::infinity()) == "perplexity inf");
+    CHECK(text_in_line("val_loss", 59.236) == "val 59.2360");
+    CHECK(text_in_line("val_loss", 99999999) == "val 99999999.0000");
+    CHECK(text_in_line("val_loss", 1.234e228) == "val 1.2e+228");
+    CHECK(text_in_line("val_loss", std::numeric_limits<double>::infinity()) == "val inf");
     CHECK(number_text("{:+.2f} %", 1e9) == "+1.0e+09 %");
     CHECK(number_text("{:+.2f} %", -0.5) == "-0.50 %");
 }

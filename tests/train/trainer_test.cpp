@@ -382,3 +382,29 @@ TEST_CASE("final model: written, read back, the same bits; foreign files are ref
     std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
     CHECK_THROWS_AS(read_final_model(path), Error);
 }
+
+// What the README advises against poor alignment, and what it does not: in the same steps.
+TEST_CASE("training: indexer_lr aligns the indexer better, and the weight of its loss does not") {
+    const auto last_kl = [](double indexer_lr, double weight) {
+        ExperimentConfig c = tiny_config(AttentionKind::sparse);
+        c.model.init_std = 0.2, c.model.rope_base = 100;
+        c.warmup_steps = 30, c.sparse_steps = 60, c.eval_every = 60, c.eval_batches = 4,
+        c.checkpoint_every = 100;
+        c.indexer_lr = indexer_lr, c.indexer_loss_weight = weight;
+        const TemporaryFolder folder;
+        const Transformer model(c.model, {.seed = 42, .std = c.model.init_std});
+        TrainingHistory history;
+        train({.config = c,
+               .data = tiny_data(),
+               .model = model,
+               .folder = folder.path(),
+               .estimated_step_seconds = {0, 0},
+               .quiet = true},
+              history);
+        return history.last("indexer_kl");
+    };
+    const double usual = last_kl(0, 1), heavier = last_kl(0, 16), faster = last_kl(1e-2, 1);
+    MESSAGE("KL " << usual << ", with weight 16 " << heavier << ", with indexer_lr 0.01 " << faster);
+    CHECK(faster < 0.75 * usual);
+    CHECK(std::abs(heavier / usual - 1) < 0.1);
+}

@@ -69,8 +69,11 @@ class HandWrittenLoop {
         : model(config.model, ParameterInit{.std = 0.2}),
           c_(config),
           kind_(kind),
-          optimizer_(model.parameters(), {.weight_decay = config.weight_decay,
-                                          .use_muon = config.optimizer == OptimizerKind::muon}),
+          optimizer_(model.main_parameters(), {.weight_decay = config.weight_decay,
+                                               .use_muon = config.optimizer == OptimizerKind::muon}),
+          indexer_optimizer_(
+              model.indexer_parameters(),
+              {.weight_decay = config.weight_decay, .use_muon = config.optimizer == OptimizerKind::muon}),
           warmup_optimizer_(model.indexer_parameters(), {.weight_decay = config.weight_decay}) {}
 
     StageRunner::StepResult step(int64_t index, const Batch& batch) {
@@ -90,9 +93,10 @@ class HandWrittenLoop {
         backward(out.indexer_loss);
         for (const NamedTensor& p : model.main_parameters()) REQUIRE(!p.tensor.grad().defined());
         const double norm = clip_by_hand(model.indexer_parameters(), 0.3);
-        warmup_optimizer_.step(0.005);  // warmup_lr, in every step
-        optimizer_.zero_grad();
-        return {out.indexer_loss.item(), norm, 0.005};
+        const double rate = c_.indexer_lr > 0 ? 0.013 : 0.005;  // indexer_lr or warmup_lr, in every step
+        warmup_optimizer_.step(rate);
+        indexer_optimizer_.zero_grad();
+        return {out.indexer_loss.item(), norm, rate};
     }
 
     StageRunner::StepResult train(Generator& rng, int64_t index, const Batch& batch) {
@@ -107,14 +111,16 @@ class HandWrittenLoop {
         const double norm = clip_by_hand(model.main_parameters(), 0.3);
         const double rate = scheduled_learning_rate(index, 40, 0.02);
         optimizer_.step(rate);
+        indexer_optimizer_.step(c_.indexer_lr > 0 ? scheduled_learning_rate(index, 40, 0.013) : rate);
         model.balance_routers(out.assignments, 0.01, {});
         optimizer_.zero_grad();
+        indexer_optimizer_.zero_grad();
         return {lm.item(), norm, rate};
     }
 
     ExperimentConfig c_;
     StageKind kind_;
-    HybridOptimizer optimizer_;
+    HybridOptimizer optimizer_, indexer_optimizer_;
     AdamW warmup_optimizer_;
 };
 
@@ -170,6 +176,83 @@ TEST_CASE("training step: the same as the recipe written out, in every stage") {
             }
 }
 
+TEST_CASE("training step: the indexer's own learning rate, in the warm-up and beside the main model's") {
+    for (const OptimizerKind optimizer : {OptimizerKind::muon, OptimizerKind::adamw}) {
+        ExperimentConfig config = tiny(AttentionKind::sparse);
+        config.optimizer = optimizer;
+        config.indexer_lr = 0.013;
+        for (const Stage& stage : stages_of(config)) check_stage(config, stage);
+    }
+}
+
+// The main model's steps are the same bits whatever the indexer's rate and weight: the two share nothing. The
+// weight 0 leaves the indexer's matrices where they are.
+TEST_CASE("training step: what indexer_lr and indexer_loss_weight change") {
+    const auto trained = [](double rate, double weight) {
+        ExperimentConfig config = tiny(AttentionKind::sparse);
+        config.indexer_lr = rate, config.indexer_loss_weight = weight;
+        auto model = std::make_unique<Transformer>(config.model, ParameterInit{.std = 0.2});
+        StageRunner runner(config, *model, stages_of(config).back());
+        runner.step(0, batch_of(config, 0));  // the selections of later steps differ
+        return model;
+    };
+    const auto usual = trained(0, 1), faster = trained(0.05, 1), heavier = trained(0, 9), off = trained(0, 0);
+    const Transformer start(tiny(AttentionKind::sparse).model, ParameterInit{.std = 0.2});
+    const auto moved = [](const Transformer& a, const Transformer& b, bool indexer) {
+        double most = 0;
+        const NamedTensors x = indexer ? a.indexer_parameters() : a.main_parameters(),
+                           y = indexer ? b.indexer_parameters() : b.main_parameters();
+        for (size_t i = 0; i < x.size(); ++i)
+            most = std::max(most, norm_of(difference(x[i].tensor, y[i].tensor)));
+        return most;
+    };
+    for (const Transformer* other : {faster.get(), heavier.get(), off.get()})
+        CHECK(moved(*usual, *other, false) == 0);
+    CHECK(moved(*faster, start, true) > 2 * moved(*usual, start, true));
+    CHECK(moved(*heavier, start, true) == doctest::Approx(moved(*usual, start, true)).epsilon(1e-3));
+    CHECK(moved(*off, start, true) == 0);
+}
+
+// A matrix made orthogonal has min(rows, cols) singular values of about 1, so Muon's update of one has a norm of
+// about rate sqrt(rows), its factor sqrt(max(1, rows / cols)) included. Taken as one matrix, queries and keys, whose gradients are small at the
+// start, hardly move.
+TEST_CASE("training step: with muon_matrices queries, keys and values move alike") {
+    for (const AttentionType type : {AttentionType::mha, AttentionType::gqa, AttentionType::mla}) {
+        double least_as_whole = 1;
+        for (const PackedMatrices packed :
+             {PackedMatrices::whole, PackedMatrices::qkv, PackedMatrices::heads}) {
+            INFO(name_of(type) << ", " << name_of(packed));
+            ExperimentConfig config = tiny(AttentionKind::classic);
+            config.model.attention_type = type, config.model.n_kv_heads = 1;
+            config.model.kv_lora_rank = 8, config.model.qk_nope_head_dim = 6;
+            config.model.qk_rope_head_dim = 4, config.model.v_head_dim = 5;
+            config.muon_matrices = packed, config.batch_size = 8;
+            const Transformer model(config.model, {}), start(config.model, {});
+            StageRunner runner(config, model, stages_of(config).front());
+            const double rate = runner.step(0, batch_of(config, 0)).learning_rate;
+            double least = 1;
+            int64_t parts = 0;
+            const NamedTensors before = start.parameters(), after = model.parameters();
+            for (size_t i = 0; i < after.size(); ++i) {
+                const std::vector<int64_t> counted =
+                    packed_rows(config.model, packed == PackedMatrices::heads ? packed : PackedMatrices::qkv,
+                                after[i].name);
+                for (int64_t first = 0; const int64_t rows : counted) {
+                    const double norm = norm_of(difference(after[i].tensor.rows(first, first + rows),
+                                                           before[i].tensor.rows(first, first + rows)));
+                    least = std::min(least, norm / (rate * std::sqrt(static_cast<double>(rows))));
+                    first += rows, ++parts;
+                }
+            }
+            REQUIRE(parts >= 2 * config.model.n_layers);
+            if (packed == PackedMatrices::whole) least_as_whole = least;
+            if (packed == PackedMatrices::whole) continue;
+            CHECK(least > 0.5);
+            CHECK(least > 1.3 * least_as_whole);
+        }
+    }
+}
+
 // What the comparison above rests on: were one of these not so, a wrong factor would change nothing.
 TEST_CASE("training step: what is clipped in the comparison, and that the norms change") {
     const ExperimentConfig config = tiny(AttentionKind::sparse);
@@ -212,6 +295,11 @@ TEST_CASE("training step: the stages, their lengths and peak learning rates") {
     frozen.indexer_frozen = true;
     REQUIRE(stages_of(frozen).size() == 1);
     CHECK(stages_of(frozen)[0].kind == StageKind::sparse);
+    CHECK(!stages_of(config).back().indexer_learning_rate);
+    config.indexer_lr = 0.013;
+    CHECK(stages_of(config)[0].peak_learning_rate == 0.013);
+    CHECK(stages_of(config).back().indexer_learning_rate == 0.013);
+    CHECK(sparse_rate() == 0.007);
     config.warmup_steps = 0;
     REQUIRE(stages_of(config).size() == 1);
     CHECK(stages_of(config)[0].kind == StageKind::sparse);

@@ -14,6 +14,7 @@ struct MoeRoutingForward {
     T* probabilities;   // [tokens, experts]
     T* shares;          // [experts], f above
     T* load_balancing;  // [1]
+    T factor;           // 0: weights are the softmax over the selected; else the probabilities times this
     int64_t tokens, experts, top_k;
 };
 
@@ -26,6 +27,7 @@ struct MoeRoutingBackward {
     const T* probabilities;    // [tokens, experts]
     const T* shares;           // [experts]
     T* dlogits;                // [tokens, experts]
+    bool through_all;          // whether the weights' gradient is that of the probabilities
     int64_t tokens, experts, top_k;
 };
 

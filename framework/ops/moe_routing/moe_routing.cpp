@@ -12,6 +12,7 @@ constexpr const char* op = "moe_routing";
 struct Saved {
     Tensor weights, experts;       // [N,K]
     Tensor probabilities, shares;  // [N,E], [E]
+    RouterWeights kind;
 };
 
 void check(const Tensor& logits, int64_t top_k) {
@@ -33,15 +34,22 @@ std::vector<Tensor> backward_of(const std::vector<Tensor>& grads, const Saved& s
                                  .probabilities = p.data<T>(),
                                  .shares = s.shares.data<T>(),
                                  .dlogits = dlogits.data<T>(),
+                                 .through_all = s.kind != RouterWeights::selected,
                                  .tokens = p.dim(0),
                                  .experts = p.dim(1),
                                  .top_k = s.weights.dim(1)});
     return {dlogits};
 }
 
+// See MoeRoutingForward.
+double factor_of(RouterWeights kind, int64_t experts) {
+    if (kind == RouterWeights::all) return 1;
+    return kind == RouterWeights::scaled ? static_cast<double>(experts) : 0;
+}
+
 }  // namespace
 
-Routing moe_routing(const Tensor& logits, int64_t top_k) {
+Routing moe_routing(const Tensor& logits, int64_t top_k, RouterWeights weights) {
     check(logits, top_k);
     const int64_t tokens = logits.dim(0), experts = logits.dim(1);
     const DType dtype = logits.dtype();
@@ -59,11 +67,12 @@ Routing moe_routing(const Tensor& logits, int64_t top_k) {
                                     .probabilities = probabilities.data<T>(),
                                     .shares = shares.data<T>(),
                                     .load_balancing = out.load_balancing.data<T>(),
+                                    .factor = static_cast<T>(factor_of(weights, experts)),
                                     .tokens = tokens,
                                     .experts = experts,
                                     .top_k = top_k});
     });
-    const Saved saved{out.weights.detach(), out.experts, probabilities, shares};
+    const Saved saved{out.weights.detach(), out.experts, probabilities, shares, weights};
     record(op, {logits}, {out.weights, out.load_balancing}, [saved](const std::vector<Tensor>& grads) {
         return dispatch_float(op, saved.weights.dtype(),
                               [&]<class T>() { return backward_of<T>(grads, saved); });

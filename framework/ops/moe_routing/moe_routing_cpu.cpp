@@ -9,13 +9,15 @@ namespace {
 
 // Both softmaxes share the exponentials: the largest logit of the row is also the largest selected one.
 template <class T>
-void softmaxes(const T* logits, int64_t experts, int64_t k, const int32_t* selected, T* p, T* weights) {
+void softmaxes(const T* logits, int64_t experts, int64_t k, const int32_t* selected, T factor, T* p,
+               T* weights) {
     const T largest = logits[selected[0]];
     T sum = 0, selected_sum = 0;
     for (int64_t e = 0; e < experts; ++e) sum += p[e] = std::exp(logits[e] - largest);
     for (int64_t j = 0; j < k; ++j) selected_sum += weights[j] = p[selected[j]];
     for (int64_t e = 0; e < experts; ++e) p[e] /= sum;
-    for (int64_t j = 0; j < k; ++j) weights[j] /= selected_sum;
+    for (int64_t j = 0; j < k; ++j)
+        weights[j] = factor == T(0) ? weights[j] / selected_sum : factor * p[selected[j]];
 }
 
 // Fills the rows [begin, end) and adds their probabilities and assignments to sums[E], counts[E].
@@ -26,7 +28,7 @@ void forward_rows(const MoeRoutingForward<T>& a, int64_t begin, int64_t end, dou
         int32_t* selected = a.selected + n * a.top_k;
         T* p = a.probabilities + n * a.experts;
         select_largest(logits, a.experts, a.top_k, selected);
-        softmaxes(logits, a.experts, a.top_k, selected, p, a.weights + n * a.top_k);
+        softmaxes(logits, a.experts, a.top_k, selected, a.factor, p, a.weights + n * a.top_k);
         for (int64_t e = 0; e < a.experts; ++e) sums[e] += static_cast<double>(p[e]);
         for (int64_t j = 0; j < a.top_k; ++j) ++counts[selected[j]];
     }
@@ -46,7 +48,11 @@ void backward_row(const MoeRoutingBackward<T>& a, int64_t n, T balancing_scale) 
     const T* dw = a.dweights + n * a.top_k;
     T dot = 0;
     for (int64_t j = 0; j < a.top_k; ++j) dot += w[j] * dw[j];
-    for (int64_t j = 0; j < a.top_k; ++j) dlogits[a.selected[n * a.top_k + j]] += w[j] * (dw[j] - dot);
+    const T in_selected = a.through_all ? T(0) : dot;
+    for (int64_t j = 0; j < a.top_k; ++j)
+        dlogits[a.selected[n * a.top_k + j]] += w[j] * (dw[j] - in_selected);
+    if (!a.through_all) return;
+    for (int64_t e = 0; e < a.experts; ++e) dlogits[e] -= p[e] * dot;
 }
 
 }  // namespace

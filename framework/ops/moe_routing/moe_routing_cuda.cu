@@ -20,7 +20,8 @@ __device__ void route_token(const MoeRoutingForward<T>& a, int64_t n) {
     for (int64_t e = 0; e < a.experts; ++e) sum += p[e] = exp(logits[e] - largest);
     for (int64_t j = 0; j < a.top_k; ++j) selected_sum += weights[j] = p[selected[j]];
     for (int64_t e = 0; e < a.experts; ++e) p[e] /= sum;
-    for (int64_t j = 0; j < a.top_k; ++j) weights[j] /= selected_sum;
+    for (int64_t j = 0; j < a.top_k; ++j)
+        weights[j] = a.factor == T(0) ? weights[j] / selected_sum : a.factor * p[selected[j]];
 }
 
 }  // namespace
@@ -54,7 +55,11 @@ void moe_routing_backward(const MoeRoutingBackward<T>& a) {
         const T* dw = a.dweights + n * a.top_k;
         T dot = 0;
         for (int64_t j = 0; j < a.top_k; ++j) dot += w[j] * dw[j];
-        for (int64_t j = 0; j < a.top_k; ++j) dlogits[a.selected[n * a.top_k + j]] += w[j] * (dw[j] - dot);
+        const T in_selected = a.through_all ? T(0) : dot;
+        for (int64_t j = 0; j < a.top_k; ++j)
+            dlogits[a.selected[n * a.top_k + j]] += w[j] * (dw[j] - in_selected);
+        if (!a.through_all) return;
+        for (int64_t e = 0; e < a.experts; ++e) dlogits[e] -= p[e] * dot;
     });
 }
 

@@ -3,7 +3,6 @@
 
 #include <filesystem>
 
-#include "framework/data/corpus.h"
 #include "tests/fuzz/format.h"
 
 namespace sieve::fuzz {
@@ -12,17 +11,17 @@ namespace {
 constexpr const char* text = "the cat and the hat and the bat sat on the mat";
 
 struct Cache {
-    Corpus corpus{.name = "text", .documents = {text, "the end"}};
+    std::vector<TextPiece> pieces{{.text = text, .ends_document = false}, {.text = "the end"}};
     Tokenizer tokenizer = Tokenizer::train(text, 270);
-    std::vector<int32_t> tokens = encode_corpus(corpus, tokenizer, 0);
+    EncodedText tokens = encode_pieces(pieces, tokenizer, 0, "text");
     std::string folder = scratch_folder() + "/cache", file;
 
     Cache() {
         load();
         for (const auto& entry : std::filesystem::directory_iterator(folder)) file = entry.path().filename();
     }
-    std::vector<int32_t> load() const {
-        return cached_tokens(folder, corpus, tokenizer, 0, [](const std::string&) {});
+    EncodedText load() const {
+        return cached_pieces(folder, pieces, tokenizer, 0, "text", [](const std::string&) {});
     }
 };
 
