@@ -114,7 +114,7 @@ std::vector<std::string> source_names(const Corpus& corpus) {
         return std::unique(sorted.begin(), sorted.end()) - sorted.begin() > most_sources;
     };
     if (too_many())
-        for (std::string& name : names) name = name.substr(0, name.find('/'));
+        for (std::string& name : names) name.resize(std::min(name.find('/'), name.size()));
     if (names.empty() || too_many()) names.assign(std::max<size_t>(1, names.size()), corpus.name);
     return names;
 }

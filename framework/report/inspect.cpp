@@ -227,10 +227,13 @@ void add_repetition(const AttentionTrace& t, const Selection& selection, LayerSe
 void add_overlaps(const std::vector<Selection>& selections, SelectionStatistics& into) {
     const size_t layers = selections.size();
     into.layer_overlap.resize(layers, std::vector<double>(layers, 0.0));
-    for (size_t a = 0; a < layers; ++a)
-        for (size_t b = 0; b < layers; ++b)
-            into.layer_overlap[a][b] +=
-                selection_recall(selections[b], selections[a]) / static_cast<double>(into.windows);
+    size_t a = 0;
+    for (const Selection& selection : selections) {
+        std::vector<double>& row = into.layer_overlap[a++];
+        size_t b = 0;
+        for (const Selection& reference : selections)
+            row[b++] += selection_recall(reference, selection) / static_cast<double>(into.windows);
+    }
 }
 
 void add_losses(const Transformer& model, const Batch& window, SelectionStatistics& into) {

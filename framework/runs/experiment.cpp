@@ -228,10 +228,10 @@ std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultP
 }
 
 // The most that the process will hold, when trial steps have run: that, and what comes after. Pictures and
-// files take about 20 MiB; the comparison holds a second model, with its gradients and its optimiser's
+// files take about 28 MiB; the comparison holds a second model, with its gradients and its optimiser's
 // moments.
 int64_t expected_process_bytes(const std::vector<PlannedVariant>& variants) {
-    constexpr int64_t pictures_and_files = 20 << 20;
+    constexpr int64_t pictures_and_files = 28 << 20;
     int64_t second_model = 0;
     for (const PlannedVariant& v : variants)
         if (v.device.is_cpu() && runs(v.config, ExperimentStage::compare))

@@ -45,6 +45,7 @@ double random_at(uint64_t n) {
 // The steps that the unfinished run logged, and those that its checkpoint has.
 void check_at_most_one_interval_lost(const std::string& variant) {
     const std::string work = variant + "/unfinished";
+    if (fs::exists(work + "/complete.json")) return;  // nothing is: its files are on the way to their places
     if (!fs::exists(work + "/checkpoint.pt") && !fs::exists(work + "/checkpoint_previous.pt")) {
         CHECK(read_metrics(work).size() <= checkpoint_every + 1);
         return;
