@@ -36,7 +36,7 @@ CMAKE_FLAGS = -DSIEVE_WERROR=$(WERROR) -DSIEVE_CUDA=$(or $(SIEVE_CUDA_$(CUDA)),$
               $(or $(CUDA_ARCHITECTURES:%=-DCMAKE_CUDA_ARCHITECTURES='%'),-UCMAKE_CUDA_ARCHITECTURES) \
               -DCMAKE_CUDA_FLAGS='$(CUDA_FLAGS)' --no-warn-unused-cli
 
-.PHONY: all programs test test-full test-gpu bundle sanitize fuzz tsan coverage mutants cppcheck corpus packages clean format \
+.PHONY: all programs test test-full test-gpu bundle sanitize fuzz fuzz-build tsan coverage mutants cppcheck corpus packages clean format \
     format-check tidy
 
 all: programs corpus
@@ -95,9 +95,12 @@ cppcheck:
 	@./tests/cppcheck.sh
 
 SECONDS ?= 20
-fuzz: packages
+TARGETS ?= fuzz_targets
+fuzz-build: packages
 	@cmake -S . -B build/fuzz -G Ninja -DSIEVE_CUDA=OFF -DSIEVE_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ > /dev/null
-	@cmake --build build/fuzz -j $(JOBS) --target fuzz_targets
+	@cmake --build build/fuzz -j $(JOBS) --target $(TARGETS)
+
+fuzz: fuzz-build
 	@./tests/fuzz/run.sh build/fuzz/tests/fuzz $(SECONDS)
 
 format:

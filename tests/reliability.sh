@@ -17,7 +17,7 @@ declare -A command=(
     [saves]="$full -sf='*/train/save_faults_test.cpp'"
     [crashes]="$full -sf='*/runs/crash_test.cpp'"
     [memory]="$full -sf='*/train/memory_test.cpp,*/runs/process_memory_test.cpp'"
-    [mutations]="SIEVE_FULL=1 ./tests/sanitize.sh mutations"
+    [mutations]="make --no-print-directory fuzz-build TARGETS=mutation_tests && SIEVE_FULL=1 ./build/fuzz/tests/fuzz/mutation_tests"
     [sanitize]=./tests/sanitize.sh
     [tsan]=./tests/tsan.sh
     [cppcheck]=./tests/cppcheck.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The CPU tests under the address, leak and undefined-behaviour sanitizers.
-# Usage: tests/sanitize.sh [FILTER]   (of test cases, as doctest's -tc wants it; "mutations": damaged files alone)
+# Usage: tests/sanitize.sh [FILTER]   (of test cases, as doctest's -tc wants it)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=build/sanitize
@@ -22,6 +22,5 @@ if ((status == 0)) || ! grep -q 'detected memory leaks' $build/log; then
 fi
 cmake -S . -B $build -G Ninja -DSIEVE_CUDA=OFF -DSIEVE_SANITIZE=ON -DCMAKE_CXX_FLAGS_RELEASE=-O1 > /dev/null
 cmake --build $build -j "$jobs" --target sieve_tests mutation_tests > $build/log 2>&1 || { grep -m 20 error: $build/log; exit 1; }
-[[ ${1:-} != mutations ]] || exec $build/tests/fuzz/mutation_tests
 [[ -z ${1:-} ]] || exec $build/sieve_tests -tc="$1"
 exec ./tests/run.sh ./$build/sieve_tests ./$build/tests/fuzz/mutation_tests

@@ -27,15 +27,35 @@ void release(void* pointer) {
 
 }  // namespace
 
-// The array and nothrow forms call these.
+// The array forms call these. Under a sanitizer, whose own forms call nothing of ours, all that is freed here must
+// have been made here.
 void* operator new(size_t size) {
     return count(std::malloc(size ? size : 1));
+}
+void* operator new[](size_t size) {
+    return operator new(size);
+}
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
+    try {
+        return operator new(size);
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+void* operator new[](size_t size, const std::nothrow_t& none) noexcept {
+    return operator new(size, none);
 }
 void* operator new(size_t size, std::align_val_t alignment) {
     const auto whole = static_cast<size_t>(alignment);
     return count(std::aligned_alloc(whole, (size + whole - 1) / whole * whole));
 }
 void operator delete(void* pointer) noexcept {
+    release(pointer);
+}
+void operator delete[](void* pointer) noexcept {
+    release(pointer);
+}
+void operator delete[](void* pointer, size_t) noexcept {
     release(pointer);
 }
 void operator delete(void* pointer, size_t) noexcept {

@@ -22,7 +22,18 @@
 namespace sieve::fuzz {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__)
+#define SIEVE_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SIEVE_SANITIZED 1
+#endif
+#endif
+#ifdef SIEVE_SANITIZED
+constexpr double most_seconds = 5;  // sanitizers take a multiple of the time
+#else
 constexpr double most_seconds = 1;
+#endif
 constexpr int64_t allowance = 64'000'000;
 constexpr unsigned hang_seconds = 30;  // of the clock, where others may use the processor too
 
