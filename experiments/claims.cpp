@@ -1,6 +1,8 @@
 // The claims that were made about sparse attention, each put to the test by trainings.
 #include "framework/runs/claims.h"
 
+#include <fmt/format.h>
+
 #include "framework/core/error.h"
 #include "framework/program/command_line.h"
 
@@ -35,7 +37,7 @@ int main_of(int argc, char** argv) {
     command.option("device", a.device, "auto, cpu or cuda");
     command.option("threads", a.threads, "0: all cores");
     if (!command.parse(argc, argv)) return 0;
-    if (a.seeds < 1 || a.seeds > 1000) fail_usage("seeds: want 1 to 1000");
+    if (a.seeds < 1 || a.seeds > 1000) fail_usage(fmt::format("seeds: {}, want 1 to 1000", a.seeds));
     const auto set = [](std::string& text, const std::string& value) {
         if (text.empty()) text = value;
     };

@@ -31,14 +31,15 @@ void make_tiny(ExperimentConfig& c, bool steps_in_turns) {
     ModelConfig& m = c.model;
     m.d_model = 32, m.n_heads = 2, m.d_ff = 32, m.indexer_dim = 8, m.vocab_size = 300;
     m.n_layers = std::min<int64_t>(m.n_layers, 4);
-    c.classic_steps = c.sparse_steps = 60, c.warmup_steps = std::min<int64_t>(c.warmup_steps, 20);
-    c.eval_every = 30, c.eval_batches = 2;
+    c.learning_rate = 1e-2;
+    c.classic_steps = c.sparse_steps = 600, c.warmup_steps = std::min<int64_t>(c.warmup_steps, 100);
+    c.eval_every = 200, c.eval_batches = 4;
     if (steps_in_turns) {
         m.max_seq_len = std::max<int64_t>(m.max_seq_len / 8, 16), m.sparse_top_k = 8;
         return;
     }
-    c.batch_size = 4, m.max_seq_len = std::min<int64_t>(m.max_seq_len, 64);
-    m.sparse_top_k = std::min<int64_t>(m.sparse_top_k.of(0), 16);
+    c.batch_size = 4, m.max_seq_len = std::min<int64_t>(m.max_seq_len, 256);
+    m.sparse_top_k = std::min<int64_t>(m.sparse_top_k.of(0), m.max_seq_len / (m.max_seq_len > 128 ? 32 : 4));
 }
 
 // The run, and before it the classic one that it goes on from.
@@ -138,8 +139,8 @@ void check(const ClaimsCommand& command) {
     if (!command.only.empty()) fail_usage(fmt::format("only: '{}', want one of {}", command.only, names));
 }
 
-// What there is to run, each run once: seed by seed, and within a seed claim by claim, so that every claim has a
-// first number early.
+// What there is to run, each run once: seed by seed, and within a seed claim by claim, so that every claim
+// has a first number early.
 class ClaimsRunner {
   public:
     explicit ClaimsRunner(const ClaimsCommand& command)
@@ -262,6 +263,7 @@ int check_signs(const ClaimsCommand& command, const RunRecords& records) {
 
 std::vector<double> numbers(const ClaimRow& row, const std::vector<std::pair<double, double>>& pairs) {
     std::vector<double> values;
+    values.reserve(pairs.size());
     for (const auto& [run, reference] : pairs)
         values.push_back(row.comparison == Comparison::value        ? run
                          : row.comparison == Comparison::difference ? run - reference
@@ -271,6 +273,7 @@ std::vector<double> numbers(const ClaimRow& row, const std::vector<std::pair<dou
 
 Interval gap_of(const std::vector<std::pair<double, double>>& pairs) {
     std::vector<double> runs, references;
+    runs.reserve(pairs.size()), references.reserve(pairs.size());
     for (const auto& [run, reference] : pairs) runs.push_back(run), references.push_back(reference);
     Interval gap{.mean = gap_in_deviations(runs, references)};
     if (!std::isnan(gap.mean)) gap.n = static_cast<int64_t>(pairs.size());
@@ -290,7 +293,8 @@ ExperimentConfig config_of(const ClaimRun& run, const ClaimsCommand& command, in
     apply_preset(config, run.preset);
     for (const auto& [key, value] : run.keys) set_config_value(config, key, value);
     if (command.quick) make_tiny(config, run.steps_in_turns);
-    config.seed = seed, config.data = command.data;
+    config.seed = seed;
+    if (config.task == Task::text) config.data = command.data;  // the recall task makes its own
     config.cache_dir = command.cache_dir, config.device = command.device, config.threads = command.threads;
     return config;
 }

@@ -65,7 +65,8 @@ const std::vector<Claim>& claims();
 //   undecided  it holds a bound, or fewer than 2 seeds gave no interval. A gap has none: it is decided by the
 //              number itself, from 3 seeds on
 // Of a claim: holds or does not when each of its judged rows says so; depends when one row holds and another
-// does not; undecided in all other cases but these: not run (no row has a number), not built (it has no rows).
+// does not; undecided in all other cases but these: not run (no row has a number), not built (it has no
+// rows).
 enum class ClaimVerdict { holds, does_not, depends, undecided, not_run, not_built };
 template <>
 inline constexpr auto enum_names<ClaimVerdict> =
@@ -100,8 +101,8 @@ Interval number_of(const ClaimRow& row, const ClaimsCommand& command, const RunR
 std::string claims_page(const ClaimsCommand& command, const RunRecords& records);
 std::string claims_summary(const ClaimsCommand& command, const RunRecords& records);
 
-// The whole program. Throws a usage error for an unknown claim. Returns the exit code: 1 when a run failed, or with
-// --quick when a number lies outside what is asked of it.
+// The whole program. Throws a usage error for an unknown claim. Returns the exit code: 1 when a run failed,
+// or with --quick when a number lies outside what is asked of it.
 int run_claims(const ClaimsCommand& command);
 
 }  // namespace sieve

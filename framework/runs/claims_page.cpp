@@ -118,7 +118,8 @@ std::string provenance(const RunRecords& records) {
     std::set<std::string> commits, machines, data;
     double seconds = 0;
     for (const auto& [name, record] : records.all()) {
-        commits.insert(record.commit), machines.insert(record.machine), data.insert(record.data);
+        commits.insert(record.commit), machines.insert(record.machine);
+        data.insert(record.data.substr(0, record.data.find(';')));  // without how it was cut into tokens
         seconds += record.seconds;
     }
     return fmt::format("* runs: {}, {} in all\n* commits: {}\n* machines: {}\n* data: {}\n",
@@ -162,7 +163,7 @@ std::string claims_summary(const ClaimsCommand& command, const RunRecords& recor
         if (verdict != ClaimVerdict::not_run && verdict != ClaimVerdict::not_built)
             text += fmt::format("| {} | {} |\n", claim.text, name_of(verdict));
     }
-    return text + fmt::format("\nNot run: {} claims; not built yet: {}.\n\n", not_run, not_built);
+    return text + fmt::format("\nNot run: {}; not built yet: {}.\n\n", not_run, not_built);
 }
 
 }  // namespace sieve

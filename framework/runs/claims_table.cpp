@@ -91,9 +91,9 @@ Claim quality() {
 
 Claim selection_matters() {
     const auto row = [](const char* worse, const char* better, const char* metric, Comparison comparison,
-                        std::optional<Range> claimed) {
+                        std::optional<Range> claimed, std::optional<Range> quick = {}) {
         return compared(std::string(worse) + " against " + better, metric, comparison, by_selector(worse),
-                        by_selector(better), claimed);
+                        by_selector(better), claimed, quick);
     };
     return {
         .name = "selection_matters",
@@ -101,7 +101,7 @@ Claim selection_matters() {
             "At 1024 tokens and 32 keys the choice of keys decides the loss: random keys are worse than the "
             "best ones by at least five times the deviation between seeds (this project)",
         .rows = {row("random", "oracle", "val_loss", Comparison::gap, Range{.least = 5}),
-                 row("random", "oracle", "val_loss", Comparison::difference, above_zero),
+                 row("random", "oracle", "val_loss", Comparison::difference, above_zero, above_zero),
                  row("random", "indexer", "val_loss", Comparison::difference, above_zero),
                  row("recent", "oracle", "val_loss", Comparison::difference, {}),
                  row("recent", "indexer", "val_loss", Comparison::difference, {}),
@@ -116,7 +116,10 @@ Claim recall_task() {
         .text =
             "Where one key holds the answer, the indexer's keys give nearly (within 5 points) as many "
             "right answers as all keys do (this project; chance is 10 %)",
-        .rows = {{.setting = "classic: the ceiling", .metric = "answer_accuracy", .run = recall(classic)}}};
+        .rows = {{.setting = "classic, the ceiling; below 90 % the task was not learned",
+                  .metric = "answer_accuracy",
+                  .run = recall(classic),
+                  .claimed = Range{.least = 0.9}}}};
     for (const char* k : {"4", "8", "16"})
         for (const char* selector : {"indexer", "oracle", "recent", "random"}) {
             const bool judged = std::string(selector) == "indexer";

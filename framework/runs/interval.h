@@ -24,7 +24,8 @@ struct Interval {
 // difference or ratio a seed, so that what a seed does to both does not count as noise. NaN is left out.
 Interval interval_of(const std::vector<double>& values);
 
-// How many times the deviation between seeds two settings lie apart: (mean a - mean b) / sqrt((s_a² + s_b²) / 2).
+// How many times the deviation between seeds two settings lie apart:
+//     (mean a - mean b) / sqrt((s_a^2 + s_b^2) / 2)
 // NaN for fewer than two numbers of either.
 double gap_in_deviations(const std::vector<double>& a, const std::vector<double>& b);
 

@@ -30,8 +30,8 @@ std::string line_of(const RunRecord& record);
 
 class RunRecords {
   public:
-    // Reads the file; one that is not there holds no run. Throws a bad_file error that names the line for what is
-    // no record, and for a run that stands there twice.
+    // Reads the file; one that is not there holds no run. Throws a bad_file error that names the line for
+    // what is no record, and for a run that stands there twice.
     explicit RunRecords(std::string path);
 
     const RunRecord* find(const std::string& run) const;  // null: it has not been run
