@@ -344,6 +344,7 @@ ClaimVerdict judge_claim(const std::vector<ClaimVerdict>& rows) {
 
 int run_claims(const ClaimsCommand& command) {
     check(command);
+    if (!command.readme.empty()) marked_section(command.readme, "claims");  // refused before hours are spent
     make_folder(command.out + "/results");
     if (command.report) {
         write_pages(command, RunRecords(command.out + "/results/runs.jsonl"));

@@ -238,6 +238,7 @@ TEST_CASE("claims: as a user meets it: interrupted, gone on with, not repeated")
     run(program + "--only lost", 2, "only: 'lost', want one of loss, accuracy");
     run(program + "--only leak", 2, "only: leak is not built yet; missing: that selector");
     run(program + "--seeds 0", 2, "seeds: 0, want 1 to 1000");
-    run(program + "--data /nowhere --out " + out + " --results_dir " + out, 3,
+    run(program + "--readme /nowhere/README.md", 3, "claims: /nowhere/README.md: cannot read");
+    run(program + "--data /nowhere --readme " + readme + " --out " + out + " --results_dir " + out, 3,
         "/nowhere: not found; make corpus fetches the text, or give another one with --data");
 }
