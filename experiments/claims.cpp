@@ -21,7 +21,8 @@ int main_of(int argc, char** argv) {
     command.option("seeds", a.seeds, "of each run: 42, 43, ...");
     command.option(
         "quick", a.quick,
-        "tiny models in a folder of their own, and a check of the main signs: the program's own test");
+        "tiny models in a folder of their own, and a check of the main signs: the program's own test; "
+        "remove the folder to run it anew");
     command.option("report", a.report, "train nothing: write the page again from the runs that are there");
     command.group("Files");
     command.option("out", a.out,
