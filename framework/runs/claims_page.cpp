@@ -133,6 +133,8 @@ with the same initial weights, batches and text. A row *holds* when its interval
 when it lies outside, and is *undecided* when the interval holds a bound or there are fewer than 2 seeds; a gap in
 deviations has no interval and is decided from 3 seeds on. Rows without a verdict are there to be read. A claim *holds* or
 *does not* when all of its judged rows say so, *depends* when one holds and another does not, and is *undecided* otherwise.
+The models are the presets small, medium and long, which two cores can train: nothing here speaks of large ones. Speed-ups are
+those of the machines named above.
 )";
 
 }  // namespace
