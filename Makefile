@@ -113,5 +113,5 @@ tidy:
 	@./tests/tidy.sh
 
 clean:
-	@rm -rf build experiments/exp3 experiments/exp4
+	@rm -rf build $(patsubst %.cpp,%,$(wildcard experiments/*.cpp))
 	@rm -f $(patsubst %.cpp,%,$(wildcard tools/*.cpp))

@@ -307,7 +307,7 @@ int main_of(int argc, char** argv) {
                         "Times training steps (bench step), matrix products (bench gemm), how a step grows "
                         "(bench scaling) or the precisions of the indexer (bench indexer).");
     command.positional("what", a.what, "step, gemm, scaling or indexer");
-    command.option("preset", a.preset, "small, medium or large");
+    command.option("preset", a.preset, "small, medium, large or long");
     command.option("attention", a.attention, "classic, sparse or both");
     command.option("seq_len", a.seq_len, "tokens in a window; 0: the preset's");
     command.option("top_k", a.top_k, "selected tokens; 0: the preset's");

@@ -100,7 +100,8 @@ std::optional<EfficiencyPlan> parse_efficiency(int argc, char** argv) {
 
     ToolCommand command("profile_efficiency", description);
     command.group("Start here");
-    command.option("preset", config.preset, "small, medium or large: sets the defaults of the other flags");
+    command.option("preset", config.preset,
+                   "small, medium, large or long: sets the defaults of the other flags");
     command.option("seq_lengths", lengths, "tokens in a window, separated by commas");
     command.option("top_k", plan.top_k, "selected tokens of each query");
     command.option("top_k_ratio", plan.top_k_ratio,

@@ -189,7 +189,7 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
     };
     std::string config_file;
     const char* const first_group = "Start here";
-    add_last("preset", &config.preset, "small, medium or large: sets the defaults of the other flags",
+    add_last("preset", &config.preset, "small, medium, large or long: sets the defaults of the other flags",
              first_group);
     add_last("config", &config_file,
              "a TOML file of these keys, or the config.json of a run; flags win over it", first_group);

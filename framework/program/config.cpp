@@ -371,8 +371,15 @@ void apply_preset(ExperimentConfig& c, const std::string& name) {
         m.indexer_heads = 8, m.indexer_dim = 128, m.sparse_top_k = 128;
         c.warmup_steps = 300, c.sparse_steps = 5000, c.classic_steps = 5000;
         c.learning_rate = 1e-3;
+    } else if (name == "long") {  // small's model where a query reads a thirty-second of its keys
+        m.d_model = 128, m.n_heads = 4, m.n_layers = 4, m.d_ff = 256;
+        m.max_seq_len = 1024, c.batch_size = 4, m.num_experts = 2, m.expert_top_k = 1;
+        m.indexer_heads = 2, m.indexer_dim = 32, m.sparse_top_k = 32;
+        c.warmup_steps = 100, c.sparse_steps = 1500, c.classic_steps = 1500;
+        c.learning_rate = 3e-3;
+        m.router_weights = RouterWeights::straight_through;  // as small
     } else {
-        fail_usage(fmt::format("preset: '{}', want small, medium or large", name));
+        fail_usage(fmt::format("preset: '{}', want small, medium, large or long", name));
     }
     c.held_out = HeldOut::blocks;
     c.muon_matrices = PackedMatrices::qkv;

@@ -183,7 +183,7 @@ ConfigKey config_key(ExperimentConfig& config, const std::string& name);
 void set_config_value(ExperimentConfig& config, const std::string& key, const std::string& text);
 std::string config_value(const ExperimentConfig& config, const std::string& key);
 
-// small, medium, large. Throws a usage error that lists them.
+// small, medium, large, long. Throws a usage error that lists them.
 void apply_preset(ExperimentConfig& config, const std::string& name);
 // What a key says of its own values, whatever the other keys are: numbers are finite and not above `most`,
 // texts are UTF-8. Throws a usage error naming the key and its value.

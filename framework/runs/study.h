@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "framework/program/config.h"
+#include "framework/runs/run_trainer.h"
 #include "framework/train/metrics.h"
 
 namespace sieve::plot {
@@ -44,22 +45,6 @@ struct StudyPlan {
     int64_t seeds = 1;         // base.seed, base.seed + 1, ...
     bool reuse = true;         // keep finished runs and go on with interrupted ones
     double seconds_after = 0;  // estimate of what follows the study, for the ETA
-};
-
-enum class RunStatus { pending, finished, failed };
-template <>
-inline constexpr auto enum_names<RunStatus> = std::to_array<NamedValue<RunStatus>>(
-    {{RunStatus::pending, "not finished"}, {RunStatus::finished, "finished"}, {RunStatus::failed, "failed"}});
-
-struct StudyRun {
-    AttentionKind variant = AttentionKind::classic;
-    std::vector<std::string> values;  // one for each varied key; empty when the variant does not have the key
-    ExperimentConfig config;
-    std::string folder, classic_model;
-    RunStatus status = RunStatus::pending;
-    std::string error;  // of a failed run: "diverged", "out of memory", "bad combination", ...
-    std::string message;
-    Measurement metrics;  // of a finished run: its run_metrics()
 };
 
 // "indexer_heads = 4, seed 42"

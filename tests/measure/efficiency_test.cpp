@@ -496,7 +496,7 @@ TEST_CASE("efficiency: the command line") {
     refused("--stages backward", "stages: 'backward', want a list of forward and train");
     refused("--steps 0", "steps: 0, want at least 1");
     refused("--memory_limit 8Q", "memory_limit: '8Q', want a size such as 512M or 8G");
-    refused("--preset huge", "preset: 'huge', want small, medium or large");
+    refused("--preset huge", "preset: 'huge', want small, medium, large or long");
     refused("--n_heads 3",
             "d_model: 256 is not divisible by n_heads 3; choose d_model = 258 or another n_heads");
     refused("--topk 3", "unknown argument --topk, did you mean --top_k? (--help lists all)");

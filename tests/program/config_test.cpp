@@ -192,7 +192,7 @@ TEST_CASE("config: every key says what it is about") {
 }
 
 TEST_CASE("config: an older config.json, without the newer keys, means what it did") {
-    for (const char* preset : {"small", "medium", "large"}) {
+    for (const char* preset : {"small", "medium", "large", "long"}) {
         auto json = config_to_json(parse({"--preset", preset}).config);
         for (const char* key : {"muon_matrices", "muon_gates", "router_weights", "indexer_lr", "held_out"})
             CHECK(json.erase(key) == 1);
@@ -223,6 +223,14 @@ TEST_CASE("command line: --config takes an older config.json as it was meant, wh
     CHECK(parse({"--config", folder / "mine.json"}).config.held_out == HeldOut::blocks);
 }
 
+TEST_CASE("config: the long preset leaves most keys out") {
+    const ExperimentConfig c = parse({"--preset", "long"}).config;
+    CHECK(c.model.max_seq_len >= 1024);
+    for (int64_t layer = 0; layer < c.model.n_layers; ++layer)
+        CHECK(16 * c.model.sparse_top_k.of(layer) <= c.model.max_seq_len);
+    validate(c);
+}
+
 TEST_CASE("config: which routers are trained by the language model") {
     const auto trained = [](const std::vector<std::string>& arguments) {
         return parse(arguments).config.model.trains_router();
@@ -234,7 +242,7 @@ TEST_CASE("config: which routers are trained by the language model") {
         words.emplace_back(weights);
         return trained(words);
     };
-    for (const char* preset : {"small", "medium", "large"}) CHECK(trained({"--preset", preset}));
+    for (const char* preset : {"small", "medium", "large", "long"}) CHECK(trained({"--preset", preset}));
     CHECK(!with("selected"));
     for (const char* weights : {"all", "scaled", "straight_through"}) CHECK(with(weights));
     CHECK(trained({"--num_experts", "4", "--expert_top_k", "2", "--router_weights", "selected"}));
@@ -399,7 +407,7 @@ TEST_CASE("command line: mistakes get one clear line") {
     check_error("unknown argument --sparse_topk, did you mean --sparse_top_k? (--help lists all)", [] {
         parse({"--sparse_topk", "3"});
     });
-    check_error("preset: 'tiny', want small, medium or large", [] { parse({"--preset", "tiny"}); });
+    check_error("preset: 'tiny', want small, medium, large or long", [] { parse({"--preset", "tiny"}); });
     check_error("d_model: 250 is not divisible by n_heads 8; choose d_model = 256 or another n_heads", [] {
         parse({"--d_model", "250"});
     });

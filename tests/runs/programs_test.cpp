@@ -28,9 +28,9 @@ namespace {
 
 const std::string root = testing::source_dir();
 const std::vector<const char*> programs{
-    "/experiments/exp4",    "/experiments/exp3",        "/tools/visualize",    "/tools/parity",
-    "/tools/bench",         "/tools/generate",          "/tools/export_model", "/tools/ablation_study",
-    "/tools/bench_kernels", "/tools/profile_efficiency"};
+    "/experiments/exp4",     "/experiments/claims",  "/experiments/exp3",        "/tools/visualize",
+    "/tools/parity",         "/tools/bench",         "/tools/generate",          "/tools/export_model",
+    "/tools/ablation_study", "/tools/bench_kernels", "/tools/profile_efficiency"};
 const std::string tiny =
     " --preset small --d_model 32 --n_heads 2 --n_layers 2 --d_ff 32 --max_seq_len 24 --batch_size 4 "
     "--indexer_dim 8 "

@@ -1,0 +1,349 @@
+// The table of claims. The original is the experiment that this project re-creates (docs/method.md).
+#include "framework/runs/claims.h"
+
+namespace sieve {
+namespace {
+
+constexpr AttentionKind classic = AttentionKind::classic, sparse = AttentionKind::sparse;
+using Keys = std::vector<std::pair<std::string, std::string>>;
+
+// The original's data: 50,000 tokens in overlapping windows, split at random, for the steps of its earlier
+// experiment.
+const Keys leaking_split{{"protocol", "overlap"},
+                         {"max_tokens", "50000"},
+                         {"classic_steps", "10000"},
+                         {"sparse_steps", "10000"},
+                         {"eval_every", "500"}};
+
+ClaimRun small(AttentionKind variant, Keys keys = {}) {
+    return {.preset = "small", .keys = std::move(keys), .variant = variant};
+}
+
+ClaimRun by_selector(const char* selector) {
+    return {.preset = "long", .keys = {{"selector", selector}}, .variant = sparse};
+}
+const ClaimRun long_classic{.preset = "long", .variant = classic};
+
+// Sequences of 64 with 4 pairs of a letter and a digit; the sparse models go on from the trained classic one.
+ClaimRun recall(AttentionKind variant, const char* selector = "indexer", const char* k = "8") {
+    return small(variant, {{"task", "recall"},
+                           {"recall_pairs", "4"},
+                           {"dropout", "0"},
+                           {"classic_steps", "1200"},
+                           {"sparse_steps", "300"},
+                           {"sparse_init", "classic"},
+                           {"selector", selector},
+                           {"sparse_top_k", k}});
+}
+
+// Windows of `length` tokens, 8192 tokens a step.
+ClaimRun steps_at(const char* length, const char* batch) {
+    return {
+        .preset = "medium", .keys = {{"max_seq_len", length}, {"batch_size", batch}}, .steps_in_turns = true};
+}
+const ClaimRun steps_512 = steps_at("512", "16"), steps_2048 = steps_at("2048", "4"),
+               steps_8192 = steps_at("8192", "1");
+
+ClaimRun steps_of(const char* preset) {
+    return {.preset = preset, .steps_in_turns = true};
+}
+
+// A row for each data protocol and variant.
+std::vector<ClaimRow> under_both_protocols(const char* metric, Range claimed) {
+    std::vector<ClaimRow> rows;
+    for (const AttentionKind variant : {classic, sparse})
+        for (const bool overlap : {false, true})
+            rows.push_back({.setting = std::string(name_of(variant)) +
+                                       (overlap ? ", overlap, 50,000 tokens, 10,000 steps" : ", heldout"),
+                            .metric = metric,
+                            .run = small(variant, overlap ? leaking_split : Keys{}),
+                            .claimed = claimed});
+    return rows;
+}
+
+ClaimRow compared(std::string setting, const char* metric, Comparison comparison, ClaimRun run,
+                  ClaimRun reference, std::optional<Range> claimed = {}, std::optional<Range> quick = {}) {
+    return {.setting = std::move(setting),
+            .metric = metric,
+            .comparison = comparison,
+            .run = std::move(run),
+            .reference = std::move(reference),
+            .claimed = claimed,
+            .quick = quick};
+}
+
+const Range above_zero{.least = 0};
+
+Claim quality() {
+    const Range claimed{.most = 0.05}, quick{.most = 0.05};
+    return {.name = "within_5_percent",
+            .text = "The sparse model's validation loss is within 5 % of the classic one's (the original)",
+            .rows = {compared("small, heldout", "val_loss", Comparison::relative, small(sparse),
+                              small(classic), claimed, quick),
+                     compared("small, overlap, 50,000 tokens", "val_loss", Comparison::relative,
+                              small(sparse, leaking_split), small(classic, leaking_split), claimed),
+                     compared("medium, heldout", "val_loss", Comparison::relative,
+                              {.preset = "medium", .variant = sparse},
+                              {.preset = "medium", .variant = classic}, claimed),
+                     compared("long, heldout, 32 of 1024 keys", "val_loss", Comparison::relative,
+                              by_selector("indexer"), long_classic, claimed)}};
+}
+
+Claim selection_matters() {
+    const auto row = [](const char* worse, const char* better, const char* metric, Comparison comparison,
+                        std::optional<Range> claimed, std::optional<Range> quick = {}) {
+        return compared(std::string(worse) + " against " + better, metric, comparison, by_selector(worse),
+                        by_selector(better), claimed, quick);
+    };
+    return {
+        .name = "selection_matters",
+        .text =
+            "At 1024 tokens and 32 keys the choice of keys decides the loss: random keys are worse than the "
+            "best ones by at least five times the deviation between seeds (this project)",
+        .rows = {row("random", "oracle", "val_loss", Comparison::gap, Range{.least = 5}),
+                 row("random", "oracle", "val_loss", Comparison::difference, above_zero, above_zero),
+                 row("random", "indexer", "val_loss", Comparison::difference, above_zero),
+                 row("recent", "oracle", "val_loss", Comparison::difference, {}),
+                 row("recent", "indexer", "val_loss", Comparison::difference, {}),
+                 row("indexer", "oracle", "val_loss", Comparison::difference, {}),
+                 compared("oracle against classic", "val_loss", Comparison::difference, by_selector("oracle"),
+                          long_classic)}};
+}
+
+Claim recall_task() {
+    Claim claim{
+        .name = "recall",
+        .text =
+            "Where one key holds the answer, the indexer's keys give nearly (within 5 points) as many "
+            "right answers as all keys do (this project; chance is 10 %)",
+        .rows = {{.setting = "classic, the ceiling; below 90 % the task was not learned",
+                  .metric = "answer_accuracy",
+                  .run = recall(classic),
+                  .claimed = Range{.least = 0.9}}}};
+    for (const char* k : {"4", "8", "16"})
+        for (const char* selector : {"indexer", "oracle", "recent", "random"}) {
+            const bool judged = std::string(selector) == "indexer";
+            claim.rows.push_back(compared(std::string(selector) + ", k = " + k + ", less classic",
+                                          "answer_accuracy", Comparison::difference,
+                                          recall(sparse, selector, k), recall(classic),
+                                          judged ? std::optional(Range{.least = -0.05}) : std::nullopt));
+        }
+    return claim;
+}
+
+Claim learnable() {
+    const auto row = [](std::string setting, const char* metric, ClaimRun run,
+                        std::optional<Range> quick = {}) {
+        return ClaimRow{.setting = std::move(setting),
+                        .metric = metric,
+                        .run = std::move(run),
+                        .claimed = above_zero,
+                        .quick = quick};
+    };
+    return {
+        .name = "indexer_learnable",
+        .text =
+            "Warm-up and joint training teach the indexer which keys attention reads (the original): recall "
+            "above chance, 0 for random keys and 1 for the best ones, is above 0",
+        .rows = {row("small, heldout", "indexer_recall_above_chance", small(sparse), above_zero),
+                 row("small, overlap", "indexer_recall_above_chance", small(sparse, leaking_split)),
+                 row("long, heldout", "indexer_recall_above_chance", by_selector("indexer")),
+                 row("long, heldout: covered mass above chance", "indexer_mass_above_chance",
+                     by_selector("indexer"))}};
+}
+
+Claim speed() {
+    const Range claimed{.least = 1.4};
+    const auto row = [&](const char* setting, ClaimRun run) {
+        return ClaimRow{.setting = setting, .metric = "speedup", .run = std::move(run), .claimed = claimed};
+    };
+    return {.name = "faster",
+            .text =
+                "A sparse step is 1.4 to 1.7 times as fast (the original, a projection): classic seconds "
+                "over sparse "
+                "seconds, at least 1.4",
+            .rows = {row("small: 64 tokens, k = 32", steps_of("small")),
+                     row("medium: 128 tokens, k = 64", steps_of("medium")),
+                     row("long: 1024 tokens, k = 32", steps_of("long")),
+                     row("medium's model, 8192 tokens, k = 64", steps_8192)}};
+}
+
+Claim memory() {
+    const Range claimed{.most = -0.2};
+    const auto row = [&](const char* setting, ClaimRun run) {
+        return ClaimRow{
+            .setting = setting, .metric = "memory_change", .run = std::move(run), .claimed = claimed};
+    };
+    return {.name = "less_memory",
+            .text =
+                "A sparse step needs 20 to 30 % less memory (the original, a projection): the tensors' peak "
+                "against "
+                "classic attention in tiles, at least 20 % less",
+            .rows = {row("small: 64 tokens, k = 32", steps_of("small")),
+                     row("medium: 128 tokens, k = 64", steps_of("medium")),
+                     row("long: 1024 tokens, k = 32", steps_of("long")),
+                     row("medium's model, 8192 tokens, k = 64", steps_8192)}};
+}
+
+Claim grows_with_length() {
+    return {.name = "grows_with_length",
+            .text =
+                "The benefit grows with the length (the original): the speed-up at one length less that at a "
+                "shorter "
+                "one, k = 64, is above 0",
+            .rows = {compared("2048 less 512 tokens", "speedup", Comparison::difference, steps_2048,
+                              steps_512, above_zero),
+                     compared("8192 less 2048 tokens", "speedup", Comparison::difference, steps_8192,
+                              steps_2048, above_zero),
+                     compared("8192 less 512 tokens", "speedup", Comparison::difference, steps_8192,
+                              steps_512, above_zero, above_zero)}};
+}
+
+Claim sparsity() {
+    const Range claimed{.least = 0.4, .most = 0.6};
+    const auto row = [&](std::string setting, const char* metric, const char* preset,
+                         std::optional<Range> judged) {
+        return ClaimRow{.setting = std::move(setting),
+                        .metric = metric,
+                        .run = {.preset = preset, .variant = sparse},
+                        .claimed = judged,
+                        .quick = judged ? std::optional(Range{.least = 0.3, .most = 0.99}) : std::nullopt};
+    };
+    return {.name = "sparsity",
+            .text =
+                "40 to 60 % of the attention matrix is not read (the original, which counted the square, "
+                "future keys "
+                "included); length and k alone decide it",
+            .rows = {row("small, of the square", "sparsity_square", "small", claimed),
+                     row("small, of the causal triangle", "sparsity_causal", "small", {}),
+                     row("medium, of the square", "sparsity_square", "medium", claimed),
+                     row("medium, of the causal triangle", "sparsity_causal", "medium", {})}};
+}
+
+Claim stable() {
+    const Range finished{.least = 1}, near_best{.most = 0.02};
+    const auto row = [](std::string setting, const char* metric, ClaimRun run, Range claimed,
+                        std::optional<Range> quick = {}) {
+        return ClaimRow{.setting = std::move(setting),
+                        .metric = metric,
+                        .run = std::move(run),
+                        .claimed = claimed,
+                        .quick = quick};
+    };
+    return {
+        .name = "stable",
+        .text =
+            "Sparse training is stable (the original): every training reaches its last step, and ends within "
+            "2 % "
+            "of its lowest validation loss",
+        .rows = {row("small: share that ended", "finished", small(sparse), finished, finished),
+                 row("long: share that ended", "finished", by_selector("indexer"), finished),
+                 row("small: last loss over lowest", "loss_above_best", small(sparse), near_best),
+                 row("small, overlap: last loss over lowest", "loss_above_best", small(sparse, leaking_split),
+                     near_best),
+                 row("long: last loss over lowest", "loss_above_best", by_selector("indexer"), near_best)}};
+}
+
+Claim few_heads() {
+    const auto row = [](const char* heads, const char* metric, Comparison comparison,
+                        std::optional<Range> claimed) {
+        return compared(std::string(heads) + " against 8 heads", metric, comparison,
+                        small(sparse, {{"indexer_heads", heads}}), small(sparse, {{"indexer_heads", "8"}}),
+                        claimed);
+    };
+    const Range claimed{.most = 0.01};
+    return {.name = "few_heads",
+            .text =
+                "Few heads of the indexer suffice (the original): the validation loss is within 1 % of that "
+                "with 8",
+            .rows = {row("1", "val_loss", Comparison::relative, claimed),
+                     row("2", "val_loss", Comparison::relative, claimed),
+                     row("1", "indexer_recall_above_chance", Comparison::difference, {}),
+                     row("2", "indexer_recall_above_chance", Comparison::difference, {})}};
+}
+
+Claim warmup() {
+    const Keys none{{"warmup_steps", "0"}};
+    return {.name = "warmup",
+            .text =
+                "The indexer's warm-up by the alignment loss pays (the original, DeepSeek): with it less "
+                "loss, and "
+                "more recall, than without",
+            .rows = {compared("small: loss without less loss with", "val_loss", Comparison::difference,
+                              small(sparse, none), small(sparse), above_zero),
+                     compared("small: recall above chance with less without", "indexer_recall_above_chance",
+                              Comparison::difference, small(sparse), small(sparse, none), above_zero)}};
+}
+
+Claim from_scratch() {
+    const Keys continued{{"sparse_init", "classic"}, {"classic_steps", "750"}, {"sparse_steps", "750"}};
+    return {.name = "not_from_scratch",
+            .text =
+                "Sparse attention cannot be trained from scratch (claimed elsewhere): at equal tokens (1500 "
+                "steps, "
+                "against 750 classic and 750 sparse ones) its loss is more than 5 % higher",
+            .rows = {compared("small, heldout: scratch against continued", "val_loss", Comparison::relative,
+                              small(sparse), small(sparse, continued), Range{.least = 0.05})}};
+}
+
+Claim shared_selection() {
+    const Keys shared{{"index_share", "FSFS"}};
+    return {.name = "shared_selection",
+            .text =
+                "Every second layer can read the keys that the layer before chose (IndexCache): the loss "
+                "rises by "
+                "at most 1 %",
+            .rows = {compared("small, FSFS against FFFF", "val_loss", Comparison::relative,
+                              small(sparse, shared), small(sparse), Range{.most = 0.01}),
+                     compared("long, FSFS against FFFF", "val_loss", Comparison::relative,
+                              {.preset = "long", .keys = shared, .variant = sparse}, by_selector("indexer"),
+                              Range{.most = 0.01})}};
+}
+
+std::vector<Claim> table() {
+    return {{.name = "loss",
+             .text = "Validation loss about 0.06 for both models (the original): at most 0.07",
+             .rows = under_both_protocols("val_loss", {.most = 0.07})},
+            {.name = "accuracy",
+             .text = "Accuracy 98.5 to 98.7 % for both models (the original): at least 98.5 %",
+             .rows = under_both_protocols("val_accuracy", {.least = 0.985})},
+            {.name = "perplexity",
+             .text = "Perplexity 1.06 for both models (the original): at most 1.07",
+             .rows = under_both_protocols("val_perplexity", {.most = 1.07})},
+            quality(),
+            speed(),
+            memory(),
+            sparsity(),
+            stable(),
+            learnable(),
+            {.name = "heads_differ",
+             .text = "The indexer's heads learn different patterns (the original)",
+             .not_built = "a number for how much the scores of the heads of one indexer differ"},
+            few_heads(),
+            grows_with_length(),
+            selection_matters(),
+            recall_task(),
+            warmup(),
+            from_scratch(),
+            shared_selection(),
+            {.name = "leak",
+             .text = "What the original's selector, which reads keys of the future, does to the loss at 64, "
+                     "128 and 256 "
+                     "tokens",
+             .not_built = "that selector"},
+            {.name = "entropy_warmup",
+             .text = "The original's warm-up, by entropy, against the one by the alignment loss",
+             .not_built = "the loss by entropy"},
+            {.name = "full_row_loss",
+             .text = "The alignment loss over the selected keys against the one over the full row",
+             .not_built = "the loss over the full row in the sparse stage"}};
+}
+
+}  // namespace
+
+const std::vector<Claim>& claims() {
+    static const std::vector<Claim> all = table();
+    return all;
+}
+
+}  // namespace sieve
