@@ -257,7 +257,7 @@ int check_signs(const ClaimsCommand& command, const RunRecords& records) {
                        row.setting, number.mean, row.quick->least, row.quick->most);
             ++checked, failed += !right;
         }
-    fmt::print("{} signs checked, {} failed\n", checked, failed);
+    fmt::print("signs of the main claims:\n{} passed, {} failed\n", checked - failed, failed);
     return failed ? static_cast<int>(ErrorKind::failure) : 0;
 }
 
