@@ -27,6 +27,10 @@ std::vector<std::string> nearest_within(size_t distance, const std::string& mist
                                         const std::vector<std::string>& known) {
     std::vector<std::string> nearest;
     for (const std::string& name : known) {
+        // At least that many letters are wrong, and a name may be as long as a file.
+        const size_t difference =
+            std::max(mistyped.size(), name.size()) - std::min(mistyped.size(), name.size());
+        if (difference > distance) continue;
         const size_t here = edit_distance(mistyped, name);
         if (here > distance) continue;
         if (here < distance) nearest.clear();

@@ -34,7 +34,7 @@ std::vector<std::string> flag_names(const CLI::App& app) {
     const std::string given = extras.empty() ? "?" : extras.front();
     const std::string bare = given.substr(std::min(given.find_first_not_of('-'), given.size()));
     const std::string nearest = nearest_name(bare.substr(0, bare.find('=')), flag_names(app));
-    fail_usage(fmt::format("unknown argument {}{} (--help lists all)", given,
+    fail_usage(fmt::format("unknown argument {}{} (--help lists all)", shortened(given),
                            nearest.empty() ? "" : fmt::format(", did you mean --{}?", nearest)));
 }
 

@@ -240,7 +240,7 @@ ConfigKey config_key(ExperimentConfig& config, const std::string& name) {
         known.emplace_back(key.name);
     }
     const std::string nearest = nearest_name(name, known);
-    fail_usage(fmt::format("unknown key '{}'{} (--help lists all)", name,
+    fail_usage(fmt::format("unknown key '{}'{} (--help lists all)", shortened(name),
                            nearest.empty() ? "" : fmt::format(", did you mean {}?", nearest)));
 }
 

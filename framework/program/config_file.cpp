@@ -215,7 +215,7 @@ void set_texts(const Entry& entry, std::vector<std::string>* to) {
     std::vector<std::string> known{"preset"};
     for (const FileKey& key : keys) known.push_back(key.name);
     const std::string nearest = nearest_name(entry.name, known);
-    fail_bad_file(fmt::format("{}: unknown key '{}'{}", entry.place, entry.name,
+    fail_bad_file(fmt::format("{}: unknown key '{}'{}", entry.place, shortened(entry.name),
                               nearest.empty() ? "" : fmt::format(", did you mean {}?", nearest)));
 }
 

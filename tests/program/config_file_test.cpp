@@ -170,6 +170,21 @@ TEST_CASE("config file: every whole number has a largest value, and the next one
     CHECK(keys >= 30);
 }
 
+TEST_CASE("config file: an unknown key of any length is named in one short line") {
+    const TemporaryFolder folder;
+    const std::string path = folder / "long.toml";
+    write_file_atomic(path, std::string(200'000, 'k') + " = 1\n");
+    std::string message;
+    try {
+        read(path);
+    } catch (const Error& e) {
+        CHECK(e.kind() == ErrorKind::bad_file);
+        message = e.what();
+    }
+    CHECK(message.find("unknown key 'kkk") != std::string::npos);
+    CHECK(message.size() < 300 + path.size());
+}
+
 TEST_CASE("config file: mistakes are named with file, line and column") {
     const TemporaryFolder folder;
     const std::string path = folder / "x.toml";

@@ -18,6 +18,7 @@ std::vector<std::string> attacks() {
     const std::string x(many, 'x');
     return {x,
             x + " = 1",
+            x.substr(0, 200'000) + " = 1",  // a name that is compared with every key
             "data = \"" + x + "\"",
             "selector = '" + x + "'",
             "n_layers = " + std::string(many, '1'),
