@@ -228,14 +228,16 @@ std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultP
 }
 
 // The most that the process will hold, when trial steps have run: that, and what comes after. Pictures and
-// files take about 28 MiB; the comparison holds a second model, with its gradients and its optimiser's
-// moments.
+// files take about 28 MiB; the comparison holds a second model, with its optimiser's moments. The gradients of
+// the two lie in the same memory, in turns.
 int64_t expected_process_bytes(const std::vector<PlannedVariant>& variants) {
     constexpr int64_t pictures_and_files = 28 << 20;
     int64_t second_model = 0;
-    for (const PlannedVariant& v : variants)
+    for (const PlannedVariant& v : variants) {
+        const int64_t moments = v.config.optimizer == OptimizerKind::muon ? 1 : 2;
         if (v.device.is_cpu() && runs(v.config, ExperimentStage::compare))
-            second_model = 3 * 4 * parameter_count(v.config.model).total();
+            second_model = (1 + moments) * 4 * parameter_count(v.config.model).total();
+    }
     return peak_process_bytes() + pictures_and_files + second_model;
 }
 
