@@ -228,10 +228,10 @@ std::vector<PlannedVariant> plan(const ExperimentCommand& command, const ResultP
 }
 
 // The most that the process will hold, when trial steps have run: that, and what comes after. Pictures and
-// files take about 28 MiB; the comparison holds a second model, with its optimiser's moments. The gradients of
+// files take about 32 MiB; the comparison holds a second model, with its optimiser's moments. The gradients of
 // the two lie in the same memory, in turns.
 int64_t expected_process_bytes(const std::vector<PlannedVariant>& variants) {
-    constexpr int64_t pictures_and_files = 28 << 20;
+    constexpr int64_t pictures_and_files = 32 << 20;
     int64_t second_model = 0;
     for (const PlannedVariant& v : variants) {
         const int64_t moments = v.config.optimizer == OptimizerKind::muon ? 1 : 2;
