@@ -10,6 +10,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #include "framework/core/simd.h"
@@ -122,11 +123,23 @@ SIEVE_INLINE bool select_into(const T* scores, int64_t count, int64_t slots, con
     return true;
 }
 
-// Keeps the lowest of the bad rows, whichever thread meets them.
-inline void note_bad_row(std::atomic<int64_t>& lowest, int64_t row) {
-    int64_t seen = lowest.load();
-    while (row < seen && !lowest.compare_exchange_weak(seen, row)) {
+// The lowest of the rows that threads note, whichever of them comes first.
+class LowestRow {
+  public:
+    void note(int64_t row) {
+        int64_t seen = lowest_.load();
+        while (row < seen && !lowest_.compare_exchange_weak(seen, row)) {
+        }
     }
-}
+    // -1: none was noted.
+    int64_t get() const {
+        const int64_t lowest = lowest_.load();
+        return lowest == none ? -1 : lowest;
+    }
+
+  private:
+    static constexpr int64_t none = std::numeric_limits<int64_t>::max();
+    std::atomic<int64_t> lowest_{none};
+};
 
 }  // namespace sieve::cpu

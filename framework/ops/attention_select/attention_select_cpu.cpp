@@ -1,8 +1,6 @@
 // Blocks of queries, whose probabilities are made by attention/target/target_block.h and then ranked row by
 // row. A new token is a block of one query, and goes the same way: so its bits are those of the whole text's.
-#include <limits>
-
-#include "framework/attention/selection/select_row.h"
+#include "framework/attention/selection/select_room.h"
 #include "framework/attention/target/target_block.h"
 #include "framework/core/simd.h"
 #include "framework/ops/attention_select/kernels.h"
@@ -11,7 +9,6 @@ namespace sieve::cpu {
 namespace {
 
 constexpr int64_t block_queries = 32;
-constexpr int64_t none = std::numeric_limits<int64_t>::max();
 
 // The rows of one batch row, from the block's first query on.
 struct ChosenRows {
@@ -29,12 +26,12 @@ struct ChoiceScratch {
 };
 
 struct ChooseBlock {
-    // The first query with a NaN, or `none`.
+    // The first query with a NaN, or -1.
     template <class T, int width>
     static SIEVE_INLINE void run(const TargetBlock<T>& a, const ChosenRows& rows, const ChoiceScratch<T>& s,
                                  int64_t* bad_query) {
         if (a.end > rows.slots) target_rows<T, width>(a, s.target, s.p, s.row_stride);
-        *bad_query = none;
+        *bad_query = -1;
         for (int64_t t = a.end - 1; t >= a.begin; --t) {
             const int64_t row = t - a.begin;
             if (!select_into(s.p + row * s.row_stride, t + 1, rows.slots, s.select,
@@ -49,15 +46,11 @@ int64_t choose_block(const TargetBlock<T>& a, const ChosenRows& rows) {
     const int64_t queries = a.end - a.begin, row_stride = score_stride<T>(a.end);
     const TargetRoom<T> room(queries, a.end, false);
     const Tensor p = Tensor::empty({queries, row_stride}, dtype_of<T>);
-    const Tensor keys = Tensor::empty({row_stride}, dtype_of<T>),
-                 marks = Tensor::empty({row_stride}, DType::uint8);
-    int64_t bad_query = none;
-    run_best<ChooseBlock, T>(a, rows,
-                             ChoiceScratch<T>{room.scratch(),
-                                              p.template data<T>(),
-                                              row_stride,
-                                              {static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()}},
-                             &bad_query);
+    const SelectRoom<T> select(row_stride);
+    int64_t bad_query = -1;
+    run_best<ChooseBlock, T>(
+        a, rows, ChoiceScratch<T>{room.scratch(), p.template data<T>(), row_stride, select.scratch()},
+        &bad_query);
     return bad_query;
 }
 
@@ -68,15 +61,15 @@ void attention_select(const AttentionSelect<T>& a) {
     const int64_t blocks = (a.length + block_queries - 1) / block_queries;
     const AttentionTarget<T>& n = a.attention;
     const Tensor panels = all_panels(n.k, a.batch * n.key_heads, a.length, n.width);
-    std::atomic<int64_t> lowest_bad{none};
+    LowestRow lowest_bad;
     parallel_tasks(a.batch * blocks, [&](int64_t task) {
         const int64_t b = task % a.batch, begin = (blocks - 1 - task / a.batch) * block_queries;
         const int64_t end = std::min(a.length, begin + block_queries), row = b * a.length + begin;
         const int64_t bad = choose_block(target_block(n, panels, SelectedKeys{}, a.length, b, begin, end),
                                          {a.indices + row * a.slots, a.counts + row, a.slots});
-        if (bad != none) note_bad_row(lowest_bad, b * a.length + bad);
+        if (bad >= 0) lowest_bad.note(b * a.length + bad);
     });
-    *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
+    *a.bad_row = lowest_bad.get();
 }
 
 template <class T>
@@ -98,7 +91,7 @@ void attention_select_next(const AttentionSelectNext<T>& a) {
                                                         .begin = a.length - 1,
                                                         .end = a.length},
                                          {a.indices + b * a.slots, a.counts + b, a.slots});
-        if (bad != none) *a.bad_row = b;
+        if (bad >= 0) *a.bad_row = b;
     }
 }
 

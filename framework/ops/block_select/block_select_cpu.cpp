@@ -1,7 +1,5 @@
-#include <limits>
-
 #include "framework/attention/scores/query_row_cpu.h"
-#include "framework/attention/selection/select_row.h"
+#include "framework/attention/selection/select_room.h"
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
 #include "framework/ops/block_select/kernels.h"
@@ -9,7 +7,6 @@
 namespace sieve::cpu {
 namespace {
 
-constexpr int64_t none = std::numeric_limits<int64_t>::max();
 constexpr int64_t products_a_thread = 1 << 16;
 
 // One thread's room for a row.
@@ -37,14 +34,14 @@ SIEVE_INLINE bool choose_blocks(const BlockSelect<T>& a, int64_t b, int64_t i, c
 
 template <class T>
 SIEVE_INLINE void select_rows(const BlockSelect<T>& a, const RowScratch<T>& s, int64_t begin, int64_t end,
-                              std::atomic<int64_t>& lowest_bad) {
+                              LowestRow& lowest_bad) {
     for (int64_t r = begin; r < end; ++r) {
         const int64_t i = r % a.rows.queries;
         const BlockRow row(a.length - a.rows.queries + i, a.block, a.slots);
         int32_t* indices = a.indices + r * a.slots;
         a.counts[r] = static_cast<int32_t>(row.count);
         if (!choose_blocks(a, r / a.rows.queries, i, row, s)) {
-            note_bad_row(lowest_bad, r);
+            lowest_bad.note(r);
             continue;
         }
         for (int64_t slot = 0; slot < a.slots; ++slot)
@@ -53,11 +50,11 @@ SIEVE_INLINE void select_rows(const BlockSelect<T>& a, const RowScratch<T>& s, i
 }
 
 SIEVE_CLONES void select(const BlockSelect<float>& a, const RowScratch<float>& s, int64_t begin, int64_t end,
-                         std::atomic<int64_t>& lowest_bad) {
+                         LowestRow& lowest_bad) {
     select_rows(a, s, begin, end, lowest_bad);
 }
 SIEVE_CLONES void select(const BlockSelect<double>& a, const RowScratch<double>& s, int64_t begin,
-                         int64_t end, std::atomic<int64_t>& lowest_bad) {
+                         int64_t end, LowestRow& lowest_bad) {
     select_rows(a, s, begin, end, lowest_bad);
 }
 
@@ -66,20 +63,16 @@ SIEVE_CLONES void select(const BlockSelect<double>& a, const RowScratch<double>&
 template <class T>
 void block_select(const BlockSelect<T>& a) {
     const int64_t past = a.length / a.block, row_products = past * a.rows.heads * a.rows.width;
-    std::atomic<int64_t> lowest_bad{none};
-    parallel_for(a.rows.batch * a.rows.queries, products_a_thread / (row_products + 1) + 1,
-                 [&](int64_t begin, int64_t end) {
-                     const Tensor scores = Tensor::empty({past}, dtype_of<T>),
-                                  keys = Tensor::empty({past}, dtype_of<T>);
-                     const Tensor chosen = Tensor::empty({past}, DType::int32),
-                                  marks = Tensor::empty({past + 8}, DType::uint8);
-                     select(a,
-                            {scores.data<T>(),
-                             chosen.data<int32_t>(),
-                             {static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()}},
-                            begin, end, lowest_bad);
-                 });
-    *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
+    LowestRow lowest_bad;
+    parallel_for(
+        a.rows.batch * a.rows.queries, products_a_thread / (row_products + 1) + 1,
+        [&](int64_t begin, int64_t end) {
+            const Tensor scores = Tensor::empty({past}, dtype_of<T>),
+                         chosen = Tensor::empty({past}, DType::int32);
+            const SelectRoom<T> room(past);
+            select(a, {scores.data<T>(), chosen.data<int32_t>(), room.scratch()}, begin, end, lowest_bad);
+        });
+    *a.bad_row = lowest_bad.get();
 }
 
 template void block_select(const BlockSelect<float>&);

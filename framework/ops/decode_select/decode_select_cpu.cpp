@@ -1,7 +1,7 @@
 // The heads of one query are the rows of a score block; it meets the panels one after the other, as a block
 // of indexer_scores does.
 #include "framework/attention/scores/score_block.h"
-#include "framework/attention/selection/select_row.h"
+#include "framework/attention/selection/select_room.h"
 #include "framework/core/simd.h"
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
@@ -71,13 +71,13 @@ void store_indexer_keys(const StoreIndexerKeys<T>& a) {
 template <class T>
 void decode_select(const DecodeSelect<T>& a) {
     const int64_t padded = panel_count<T>(a.length) * panel_width<T>;
-    const Tensor scores = Tensor::empty({padded}, dtype_of<T>), keys = Tensor::empty({padded}, dtype_of<T>);
-    const Tensor marks = Tensor::empty({padded}, DType::uint8);
-    const SelectScratch<T> scratch{static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()};
+    const Tensor scores = Tensor::empty({padded}, dtype_of<T>);
+    const SelectRoom<T> room(padded);
     *a.bad_row = -1;
     for (int64_t b = a.batch - 1; b >= 0; --b) {
         if (a.length > a.slots) score_row(a, b, scores.data<T>());
-        if (!select(scores.data<T>(), a.length, a.slots, scratch, a.indices + b * a.slots, a.counts + b))
+        if (!select(scores.data<T>(), a.length, a.slots, room.scratch(), a.indices + b * a.slots,
+                    a.counts + b))
             *a.bad_row = b;
     }
 }

@@ -2,7 +2,7 @@
 #include <limits>
 
 #include "framework/attention/selection/common_keys.h"
-#include "framework/attention/selection/select_row.h"
+#include "framework/attention/selection/select_room.h"
 #include "framework/attention/target/target_block.h"
 #include "framework/core/simd.h"
 #include "framework/core/vector_math.h"
@@ -12,7 +12,6 @@ namespace sieve::cpu {
 namespace {
 
 constexpr int64_t block_queries = 32;
-constexpr int64_t none = std::numeric_limits<int64_t>::max();
 
 template <class T>
 struct QualityScratch {
@@ -69,11 +68,11 @@ SIEVE_INLINE bool judge_row(const T* p, int64_t heads, int64_t t, const QualityR
 struct JudgeBlock {
     template <class T, int width>
     static SIEVE_INLINE void run(const TargetBlock<T>& target, const QualityRows& a,
-                                 const QualityScratch<T>& s, std::atomic<int64_t>* lowest_bad) {
+                                 const QualityScratch<T>& s, LowestRow* lowest_bad) {
         target_rows<T, width>(target, s.target, s.p, s.row_stride);
         for (int64_t t = target.begin; t < target.end; ++t)
             if (!judge_row(s.p + (t - target.begin) * s.row_stride, target.heads, t, a, s))
-                note_bad_row(*lowest_bad, a.first_row + t);
+                lowest_bad->note(a.first_row + t);
     }
 };
 
@@ -89,26 +88,23 @@ template <class T>
 void indexer_quality(const IndexerQualityRows<T>& a) {
     const int64_t blocks = (a.length + block_queries - 1) / block_queries;
     const Tensor panels = all_panels(a.target.k, a.batch * a.target.key_heads, a.length, a.target.width);
-    std::atomic<int64_t> lowest_bad{none};
+    LowestRow lowest_bad;
     parallel_tasks(a.batch * blocks, [&](int64_t task) {
         const int64_t b = task % a.batch, begin = (blocks - 1 - task / a.batch) * block_queries;
         const int64_t end = std::min(a.length, begin + block_queries), row_stride = score_stride<T>(end);
         const TargetRoom<T> room(block_queries, end, false);
         const Tensor p = Tensor::empty({block_queries, row_stride}, dtype_of<T>);
-        const Tensor keys = Tensor::empty({end}, dtype_of<T>), marks = Tensor::empty({end + 8}, DType::uint8);
+        const SelectRoom<T> select(end);
         const Tensor best = Tensor::empty({a.keys.slots}, DType::int32);
         run_best<JudgeBlock, T>(
             target_block(a.target, panels, SelectedKeys{}, a.length, b, begin, end),
             QualityRows{a.keys.from_row(b * a.length), a.recall + b * a.length, a.covered + b * a.length,
                         a.oracle + b * a.length, a.entropy + b * a.length, b * a.length},
-            QualityScratch<T>{room.scratch(),
-                              p.template data<T>(),
-                              row_stride,
-                              {static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()},
+            QualityScratch<T>{room.scratch(), p.template data<T>(), row_stride, select.scratch(),
                               best.data<int32_t>()},
             &lowest_bad);
     });
-    *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
+    *a.bad_row = lowest_bad.get();
     sum_rows(a);
 }
 

@@ -3,7 +3,7 @@
 #include "framework/attention/scores/indexer_panels.h"
 #include "framework/attention/scores/int8_scores.h"
 #include "framework/attention/scores/key_gradients.h"
-#include "framework/attention/selection/select_row.h"
+#include "framework/attention/selection/select_room.h"
 #include "framework/core/simd.h"
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
@@ -11,8 +11,6 @@
 
 namespace sieve::cpu {
 namespace {
-
-constexpr int64_t none = std::numeric_limits<int64_t>::max();
 
 struct WriteScores {
     template <class T, int width>
@@ -52,12 +50,12 @@ struct ChooseBlock {
     template <class T, int width>
     static SIEVE_INLINE void run(const ScoreBlock<T>& a, T* x, T* scores, int64_t row_stride,
                                  const SelectScratch<T>& scratch, const ChosenRows& out,
-                                 std::atomic<int64_t>* lowest_bad) {
+                                 LowestRow* lowest_bad) {
         if (a.end > out.slots) score_rows<T, width>(a, x, false, scores, row_stride);
         for (int64_t t = a.begin; t < a.end; ++t)
             if (!select_into(scores + (t - a.begin) * row_stride, t + 1, out.slots, scratch,
                              out.indices + t * out.slots, out.counts + t))
-                note_bad_row(*lowest_bad, out.first_row + t);
+                lowest_bad->note(out.first_row + t);
     }
 };
 
@@ -104,18 +102,17 @@ template <class T>
 void indexer_select(const IndexerSelect<T>& a) {
     const IndexerSizes& n = a.sizes;
     const Tensor panels = all_panels(a.k, n.batch, n.length, n.width);
-    std::atomic<int64_t> lowest_bad{none};
+    LowestRow lowest_bad;
     for_query_blocks(n, [&](int64_t b, int64_t begin, int64_t end) {
         const ScoreBlock<T> block = score_block(a.q, a.w, panels, n, a.scale, b, begin, end);
         const ScoreScratch<T> scratch(block, false);
-        const Tensor keys = Tensor::empty({end}, dtype_of<T>), marks = Tensor::empty({end + 8}, DType::uint8);
+        const SelectRoom<T> room(end);
         run_best<ChooseBlock, T>(
-            block, scratch.x(), scratch.scores(), scratch.row_stride,
-            SelectScratch<T>{static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()},
+            block, scratch.x(), scratch.scores(), scratch.row_stride, room.scratch(),
             ChosenRows{a.indices + b * n.length * a.slots, a.counts + b * n.length, a.slots, b * n.length},
             &lowest_bad);
     });
-    *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
+    *a.bad_row = lowest_bad.get();
 }
 
 // On int8 codes (attention/scores/int8_scores.h).
@@ -128,22 +125,20 @@ void indexer_select_int8(const IndexerSelectInt8& a) {
                                 .sizes = n,
                                 .scale = static_cast<float>(a.scale)};
     const Int8Keys packed = pack_int8_keys(operands);
-    std::atomic<int64_t> lowest_bad{none};
+    LowestRow lowest_bad;
     for_query_blocks(n, [&](int64_t b, int64_t begin, int64_t end) {
         const int64_t stride = int8_score_stride(end);
         const Tensor scores = Tensor::empty({end - begin, stride}, DType::float32);
-        const Tensor order = Tensor::empty({stride}, DType::int32),
-                     marks = Tensor::empty({stride}, DType::uint8);
-        const SelectScratch<float> scratch{static_cast<uint32_t*>(order.raw()), marks.data<uint8_t>()};
+        const SelectRoom<float> room(stride);
         if (end > a.slots) int8_scores(operands, packed, b, begin, end, scores);
         for (int64_t t = begin; t < end; ++t) {
             const int64_t row = b * n.length + t;
-            if (!choose_row(scores.data<float>() + (t - begin) * stride, t + 1, a.slots, scratch,
+            if (!choose_row(scores.data<float>() + (t - begin) * stride, t + 1, a.slots, room.scratch(),
                             a.indices + row * a.slots, a.counts + row))
-                note_bad_row(lowest_bad, row);
+                lowest_bad.note(row);
         }
     });
-    *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
+    *a.bad_row = lowest_bad.get();
 }
 
 template void indexer_scores_forward(const IndexerScoresForward<float>&);

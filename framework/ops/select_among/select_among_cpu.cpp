@@ -1,7 +1,5 @@
-#include <limits>
-
 #include "framework/attention/scores/query_row_cpu.h"
-#include "framework/attention/selection/select_row.h"
+#include "framework/attention/selection/select_room.h"
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
 #include "framework/ops/select_among/kernels.h"
@@ -9,7 +7,6 @@
 namespace sieve::cpu {
 namespace {
 
-constexpr int64_t none = std::numeric_limits<int64_t>::max();
 constexpr int64_t products_a_thread = 1 << 16;
 
 // One thread's room for a row of candidates.
@@ -33,14 +30,14 @@ SIEVE_INLINE bool choose(const SelectAmong<T>& a, int64_t r, int64_t count, cons
 
 template <class T>
 SIEVE_INLINE void select_rows(const SelectAmong<T>& a, const RowScratch<T>& s, int64_t begin, int64_t end,
-                              std::atomic<int64_t>& lowest_bad) {
+                              LowestRow& lowest_bad) {
     for (int64_t r = begin; r < end; ++r) {
         const int64_t count = a.candidates.counts[r], kept = std::min(count, a.slots);
         const int32_t* candidates = a.candidates.indices + r * a.candidates.slots;
         int32_t* indices = a.indices + r * a.slots;
         a.counts[r] = static_cast<int32_t>(kept);
         if (count > a.slots && !choose(a, r, count, s, indices)) {
-            note_bad_row(lowest_bad, r);
+            lowest_bad.note(r);
             continue;
         }
         for (int64_t i = 0; i < a.slots; ++i)
@@ -49,11 +46,11 @@ SIEVE_INLINE void select_rows(const SelectAmong<T>& a, const RowScratch<T>& s, i
 }
 
 SIEVE_CLONES void select(const SelectAmong<float>& a, const RowScratch<float>& s, int64_t begin, int64_t end,
-                         std::atomic<int64_t>& lowest_bad) {
+                         LowestRow& lowest_bad) {
     select_rows(a, s, begin, end, lowest_bad);
 }
 SIEVE_CLONES void select(const SelectAmong<double>& a, const RowScratch<double>& s, int64_t begin,
-                         int64_t end, std::atomic<int64_t>& lowest_bad) {
+                         int64_t end, LowestRow& lowest_bad) {
     select_rows(a, s, begin, end, lowest_bad);
 }
 
@@ -62,17 +59,14 @@ SIEVE_CLONES void select(const SelectAmong<double>& a, const RowScratch<double>&
 template <class T>
 void select_among(const SelectAmong<T>& a) {
     const int64_t most = a.candidates.slots, row_products = most * a.rows.heads * a.rows.width;
-    std::atomic<int64_t> lowest_bad{none};
-    parallel_for(
-        a.rows.batch * a.rows.queries, products_a_thread / (row_products + 1) + 1,
-        [&](int64_t begin, int64_t end) {
-            const Tensor scores = Tensor::empty({most}, dtype_of<T>),
-                         keys = Tensor::empty({most}, dtype_of<T>);
-            const Tensor marks = Tensor::empty({most + 8}, DType::uint8);
-            select(a, {scores.data<T>(), {static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()}},
-                   begin, end, lowest_bad);
-        });
-    *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
+    LowestRow lowest_bad;
+    parallel_for(a.rows.batch * a.rows.queries, products_a_thread / (row_products + 1) + 1,
+                 [&](int64_t begin, int64_t end) {
+                     const Tensor scores = Tensor::empty({most}, dtype_of<T>);
+                     const SelectRoom<T> room(most);
+                     select(a, {scores.data<T>(), room.scratch()}, begin, end, lowest_bad);
+                 });
+    *a.bad_row = lowest_bad.get();
 }
 
 template void select_among(const SelectAmong<float>&);

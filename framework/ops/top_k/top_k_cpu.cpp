@@ -1,6 +1,4 @@
-#include <limits>
-
-#include "framework/attention/selection/select_row.h"
+#include "framework/attention/selection/select_room.h"
 #include "framework/core/simd.h"
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
@@ -10,24 +8,23 @@ namespace sieve::cpu {
 namespace {
 
 constexpr int64_t grain_rows = 16;
-constexpr int64_t none = std::numeric_limits<int64_t>::max();
 
 template <class T>
 SIEVE_INLINE void select_rows(const TopKSelect<T>& a, const SelectScratch<T>& scratch, int64_t begin,
-                              int64_t end, std::atomic<int64_t>& lowest_bad) {
+                              int64_t end, LowestRow& lowest_bad) {
     for (int64_t row = begin; row < end; ++row) {
         const bool ordered = select_into(a.scores + row * a.length, row % a.length + 1, a.slots, scratch,
                                          a.indices + row * a.slots, a.counts + row);
-        if (!ordered) note_bad_row(lowest_bad, row);
+        if (!ordered) lowest_bad.note(row);
     }
 }
 
 SIEVE_CLONES void select(const TopKSelect<float>& a, const SelectScratch<float>& scratch, int64_t begin,
-                         int64_t end, std::atomic<int64_t>& lowest_bad) {
+                         int64_t end, LowestRow& lowest_bad) {
     select_rows(a, scratch, begin, end, lowest_bad);
 }
 SIEVE_CLONES void select(const TopKSelect<double>& a, const SelectScratch<double>& scratch, int64_t begin,
-                         int64_t end, std::atomic<int64_t>& lowest_bad) {
+                         int64_t end, LowestRow& lowest_bad) {
     select_rows(a, scratch, begin, end, lowest_bad);
 }
 
@@ -35,13 +32,12 @@ SIEVE_CLONES void select(const TopKSelect<double>& a, const SelectScratch<double
 
 template <class T>
 void top_k_select(const TopKSelect<T>& a) {
-    std::atomic<int64_t> lowest_bad{none};
+    LowestRow lowest_bad;
     parallel_for(a.batch * a.length, grain_rows, [&](int64_t begin, int64_t end) {
-        const Tensor keys = Tensor::empty({a.length}, dtype_of<T>);
-        const Tensor marks = Tensor::empty({a.length + 8}, DType::uint8);
-        select(a, {static_cast<OrderKey<T>*>(keys.raw()), marks.data<uint8_t>()}, begin, end, lowest_bad);
+        const SelectRoom<T> room(a.length);
+        select(a, room.scratch(), begin, end, lowest_bad);
     });
-    *a.bad_row = lowest_bad == none ? -1 : lowest_bad.load();
+    *a.bad_row = lowest_bad.get();
 }
 
 template void top_k_select(const TopKSelect<float>&);
