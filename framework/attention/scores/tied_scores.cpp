@@ -3,33 +3,21 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <type_traits>
 #include <vector>
 
 #include "framework/attention/scores/indexer_tensors.h"
+#include "framework/attention/scores/lightning_rows.h"
+#include "framework/attention/scores/query_row_cpu.h"
+#include "framework/attention/selection/select_row.h"
 #include "framework/core/threads.h"
 
 namespace sieve {
 namespace {
 
-template <class T>
-T score_of(const T* q, const T* w, const T* key, const IndexerSizes& n) {
-    T score = 0;
-    for (int64_t j = 0; j < n.heads; ++j) {
-        T dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int64_t i = 0; i < n.width; ++i) dot += q[j * n.width + i] * key[i];
-        score += w[j] * (dot > T(0) ? dot : T(0));
-    }
-    return score;
-}
-
 // Equal numbers have equal bits (0 and -0 too), and bits have an order where NaN has none.
 template <class T>
-using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
-template <class T>
-Bits<T> bits_of_score(T score) {
-    return std::bit_cast<Bits<T>>(score + T(0));
+cpu::OrderKey<T> bits_of_score(T score) {
+    return std::bit_cast<cpu::OrderKey<T>>(score + T(0));
 }
 
 // How many of the scores another one equals.
@@ -44,27 +32,28 @@ int64_t count_tied(std::vector<Bits>& scores) {
 }
 
 template <class T>
-double tied_share(const IndexerOperands& indexer, const Selection& selection) {
+double tied_share(const char* op, const IndexerOperands& indexer, const Selection& selection) {
     const Tensor q = indexer.q.to(Device{}), k = indexer.k.to(Device{}), w = indexer.w.to(Device{});
     const Tensor indices = selection.indices.to(Device{}), counts = selection.counts.to(Device{});
-    const IndexerSizes n = indexer_sizes(q);
-    const int64_t rows = n.batch * n.length, slots = indices.dim(2);
+    // Without the scale: it is every score's, and may only round unequal ones together.
+    const QueryRows<T> queries = lightning_rows<T>(op, q, w, 1);
+    const int64_t length = queries.queries, rows = queries.batch * length, slots = indices.dim(2);
     const int32_t* count = counts.data<int32_t>();
     std::vector<int64_t> tied(static_cast<size_t>(rows), 0);
     parallel_tasks(rows, [&](int64_t row) {
-        if (count[row] > row % n.length) return;
-        std::vector<Bits<T>> scores;
+        if (count[row] > row % length) return;
+        const int64_t b = row / length;
+        const QueryRow<T> query = queries.row(b, row % length, 0);
+        std::vector<cpu::OrderKey<T>> scores;
         for (int64_t i = 0; i < count[row]; ++i) {
-            const int64_t key = row / n.length * n.length + indices.data<int32_t>()[row * slots + i];
-            scores.push_back(
-                bits_of_score(score_of(q.data<T>() + row * n.heads * n.width, w.data<T>() + row * n.heads,
-                                       k.data<T>() + key * n.width, n)));
+            const int64_t key = b * length + indices.data<int32_t>()[row * slots + i];
+            scores.push_back(bits_of_score(cpu::score_key(query, k.data<T>() + key * queries.width)));
         }
         tied[static_cast<size_t>(row)] = count_tied(scores);
     });
     int64_t ties = 0, selected = 0;
     for (int64_t row = 0; row < rows; ++row) {
-        if (count[row] > row % n.length) continue;
+        if (count[row] > row % length) continue;
         ties += tied[static_cast<size_t>(row)];
         selected += count[row];
     }
@@ -79,7 +68,7 @@ double tied_share(const IndexerOperands& indexer, const Selection& selection) {
     check_shape(op, "counts", selection.counts, Shape{indexer.q.dim(0), indexer.q.dim(1)},
                 "indexer q is " + to_string(indexer.q.shape()));
     double share = NAN;
-    dispatch_float(op, indexer.q.dtype(), [&]<class T>() { share = tied_share<T>(indexer, selection); });
+    dispatch_float(op, indexer.q.dtype(), [&]<class T>() { share = tied_share<T>(op, indexer, selection); });
     return share;
 }
 
