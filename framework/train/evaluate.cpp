@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 #include <span>
 
 #include "framework/attention/scores/tied_scores.h"
@@ -108,12 +109,11 @@ struct LossByPosition {
     explicit LossByPosition(const PerLayer& top_k)
         : k(*std::min_element(top_k.values().begin(), top_k.values().end())) {}
 
-    // losses [B T]
-    void add(const Tensor& losses, int64_t length) {
-        const std::vector<double> values = losses.to(Device{}).to(DType::float64).to_vector<double>();
-        for (size_t i = 0; i < values.size(); ++i) {
-            const bool above = static_cast<int64_t>(i) % length >= k;
-            loss[above] += values[i];
+    // Of one window.
+    void add(std::span<const double> losses) {
+        for (size_t t = 0; t < losses.size(); ++t) {
+            const bool above = static_cast<int64_t>(t) >= k;
+            loss[above] += losses[t];
             tokens[above] += 1;
         }
     }
@@ -123,10 +123,6 @@ struct LossByPosition {
     int64_t k;
     double loss[2] = {}, tokens[2] = {};
 };
-
-}  // namespace
-
-namespace {
 
 // Throws Error(diverged): what failed, and which number of the forward on this batch was the first that is
 // not finite.
@@ -162,17 +158,20 @@ struct Scores {
     double mean_loss() const { return loss / static_cast<double>(targets); }  // NaN without targets
 };
 
-// Scores the windows of a batch one by one, and adds each to `all`, to its source's and to their positions'.
-void score_windows(const Tensor& logits, const Tensor& targets, std::span<const int64_t> sources, Scores& all,
-                   std::vector<Scores>& by_source, LossByPosition& by_position) {
-    const int64_t length = targets.dim(1);
-    for (int64_t b = 0; b < targets.dim(0); ++b) {
-        const TokenPredictions scored = score_predictions(logits.rows(b * length, (b + 1) * length),
-                                                          targets.rows(b, b + 1).alias({length}));
-        all.add(scored, length);
-        by_position.add(scored.losses, length);
-        if (!sources.empty())
-            by_source[static_cast<size_t>(sources[static_cast<size_t>(b)])].add(scored, length);
+// Scores a batch, and adds its windows to their sources and all tokens to their positions.
+void score_batch(const Tensor& logits, const Tensor& targets, std::span<const int64_t> sources, Scores& all,
+                 std::vector<Scores>& by_source, LossByPosition& by_position) {
+    const auto length = static_cast<size_t>(targets.dim(1));
+    const TokenPredictions scored = score_predictions(logits, targets.alias({targets.numel()}));
+    all.add(scored, targets.numel());
+    const std::vector<double> losses = scored.losses.to(Device{}).to(DType::float64).to_vector<double>();
+    for (size_t b = 0; b * length < losses.size(); ++b) {
+        const std::span<const double> window = std::span(losses).subspan(b * length, length);
+        by_position.add(window);
+        if (sources.empty()) continue;
+        Scores& source = by_source[static_cast<size_t>(sources[b])];
+        source.loss += std::accumulate(window.begin(), window.end(), 0.0);
+        source.targets += std::ssize(window);
     }
 }
 
@@ -211,8 +210,8 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
         const Batch batch = data.validation(i);
         const Tensor tokens = batch.tokens.to(device);
         const ModelOutput out = forward(model, tokens, options);
-        score_windows(out.logits, batch.targets.to(device), data.validation_sources(i), all, by_source,
-                      by_position);
+        score_batch(out.logits, batch.targets.to(device), data.validation_sources(i), all, by_source,
+                    by_position);
         score_answers(out.logits, batch, data, answers);
         if (!std::isfinite(all.loss))
             fail_diverged(model, options, tokens,
