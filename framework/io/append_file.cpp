@@ -38,4 +38,8 @@ void AppendFile::append(std::string_view record) {
     fail_with_errno(path_);
 }
 
+void AppendFile::sync() {
+    if (!file_steps::fsync(fd_)) fail_with_errno(path_);
+}
+
 }  // namespace sieve

@@ -1,5 +1,5 @@
 // A log file that grows record by record. Each record is handed to the system in one write: whoever reads
-// along, or looks after the program was killed, finds whole records (but for a full disk or a power cut).
+// along, or looks after the program was killed, finds whole records (but for a full disk, or a power cut before sync).
 #pragma once
 
 #include <filesystem>
@@ -16,6 +16,8 @@ class AppendFile {
     AppendFile& operator=(const AppendFile&) = delete;
 
     void append(std::string_view record);
+    // Waits until every record lies on the disk: after a power cut they are there. Throws Error(bad_file).
+    void sync();
 
   private:
     std::filesystem::path path_;

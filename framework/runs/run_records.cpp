@@ -77,7 +77,9 @@ const RunRecord* RunRecords::find(const std::string& run) const {
 }
 
 void RunRecords::add(const RunRecord& record) {
-    AppendFile(path_).append(line_of(record));
+    AppendFile file(path_);
+    file.append(line_of(record));
+    file.sync();
     records_.emplace(record.run, record);
 }
 

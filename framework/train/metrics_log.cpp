@@ -143,4 +143,9 @@ void MetricsLog::append(MetricsRow row) {
     if (events_) events_->append(event_of(row));
 }
 
+void MetricsLog::sync() {
+    for (const auto* file : {&jsonl_, &csv_, &events_})
+        if (*file) (*file)->sync();
+}
+
 }  // namespace sieve

@@ -43,6 +43,7 @@ class MetricsLog {
     // Begins the files of `folder` anew, with the rows `kept` of an earlier part of the run.
     MetricsLog(const std::string& folder, bool tensorboard, const std::vector<MetricsRow>& kept);
     void append(MetricsRow row);
+    void sync();  // what a checkpoint counts as done is in these files even after a power cut
 
   private:
     std::unique_ptr<AppendFile> jsonl_, csv_, events_;  // events_: null without TensorBoard

@@ -394,6 +394,7 @@ class TrainingSession {
         checkpoint.history.total_seconds += seconds_since(started_);
         checkpoint.model = run_.model.state();
         checkpoint.optimizer = runner_->optimizer_state();
+        log_->sync();
         save_checkpoint(run_.folder, checkpoint, run_.config);
     }
 

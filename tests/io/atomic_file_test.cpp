@@ -123,6 +123,9 @@ TEST_CASE("append_file: a record that did not fit leaves nothing before the next
         CHECK(writes == 1);
         file.append("three\n");
         CHECK(read_file(path) == "one\ntwo\nthree\n");
+        CHECK(fail_each_step(
+                  {.step = FileStep::fsync, .error = ENOSPC}, message, [&] { file.sync(); }, [] {}) == 1);
+        CHECK(read_file(path) == "one\ntwo\nthree\n");
     }
     CHECK(fail_each_step(
               {.step = FileStep::open, .error = ENOSPC}, message, [&] { AppendFile file(path); }, [] {}) ==

@@ -43,9 +43,9 @@ bool has_checkpoint(const std::string& folder) {
     return fs::exists(folder + "/checkpoint.pt") || fs::exists(folder + "/checkpoint_previous.pt");
 }
 
-// Lets step n of the files fail; false when the run has fewer.
-bool check_fault(const FileFault& fault, int64_t n, const ExperimentConfig& config,
-                 const NamedTensors& want) {
+// Lets step n of the files fail; false when the run has fewer. What the error said is added to `messages`.
+bool check_fault(const FileFault& fault, int64_t n, const ExperimentConfig& config, const NamedTensors& want,
+                 std::string& messages) {
     const TemporaryFolder place;
     const std::string folder = place.path().string();
     bool failed = false;
@@ -54,6 +54,7 @@ bool check_fault(const FileFault& fault, int64_t n, const ExperimentConfig& conf
         train_in(folder, config, false);
     } catch (const Error& e) {
         failed = true;
+        messages += std::string(e.what()) + "\n";
         CHECK(e.kind() == ErrorKind::bad_file);
         CHECK(std::string(e.what()).find(folder) == 0);
         CHECK(std::string(e.what()).find(std::strerror(fault.error)) != std::string::npos);
@@ -92,12 +93,19 @@ TEST_CASE(
     for (const auto& [name, fault] : faults) {
         int64_t failures = 0;
         const std::string what = name;
-        const int64_t step = full_tests() ? 1 : fault.step == FileStep::write ? 17 : 4;
-        for (int64_t n = 1; check_fault(fault, n, config, want); n += step) {
+        std::string messages;
+        const int64_t step = full_tests() || fault.step == FileStep::fsync ? 1
+                             : fault.step == FileStep::write               ? 17
+                                                                           : 4;
+        for (int64_t n = 1; check_fault(fault, n, config, want, messages); n += step) {
             INFO(what << ", number " << n);
             ++failures;
         }
         CHECK(failures > 0);
+        // Steps that a checkpoint counts as done are on the disk before it is.
+        if (fault.step == FileStep::fsync)
+            for (const char* log : {"/metrics.jsonl: ", "/metrics.csv: "})
+                CHECK_MESSAGE(messages.find(log) != std::string::npos, messages);
         MESSAGE(what << ": " << failures << " failures");
     }
 }
