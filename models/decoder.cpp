@@ -1,6 +1,7 @@
 #include "models/decoder.h"
 
 #include "framework/autograd/autograd.h"
+#include "framework/core/core_share.h"
 #include "framework/core/error.h"
 
 namespace sieve {
@@ -20,6 +21,7 @@ Tensor Decoder::read(std::span<const int32_t> tokens) {
 }
 
 Tensor Decoder::forward(std::span<const int32_t> tokens, bool logits) {
+    share_cores();
     const NoGrad guard;
     const Tensor batch = Tensor::from(tokens, {1, static_cast<int64_t>(tokens.size())});
     const ModelOutput out = model_.forward(batch, {.logits = logits, .cache = &cache_, .observe = observe_});

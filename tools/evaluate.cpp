@@ -111,7 +111,7 @@ int main_of(int argc, char** argv) {
     command.option("output", a.output, "a .json file for the numbers; empty: none");
     command.option("cache_dir", a.cache_dir, "where tokenised text is kept");
     command.option("device", a.device, "auto, cpu or cuda");
-    command.option("threads", a.threads, "0: all cores");
+    command.option("threads", a.threads, "0: the cores that other programs leave free");
     if (!command.parse(argc, argv)) return 0;
     check(a);
     return run(a);

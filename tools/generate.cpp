@@ -112,7 +112,7 @@ int main_of(int argc, char** argv) {
                    "draw from the fewest most likely tokens of this share of the probability; 1: from all");
     command.option("seed", a.seed, "of the draws");
     command.group("Running");
-    command.option("threads", a.threads, "0: all cores");
+    command.option("threads", a.threads, "0: the cores that other programs leave free");
     if (!command.parse(argc, argv)) return 0;
     check(a);
     a.sampling.seed = static_cast<uint64_t>(a.seed);

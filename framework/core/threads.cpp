@@ -1,23 +1,34 @@
 #include "framework/core/threads.h"
 
+#include <atomic>
 #include <string>
 
+#include "framework/core/core_share.h"
 #include "framework/core/error.h"
 
 namespace sieve {
 namespace {
-int configured_threads = 0;  // 0: as many as OpenMP offers
-}
+std::atomic<int> configured_threads = 0;  // 0: not set
+std::atomic<int> team = 0;                // 0: as many as there are available cores
+}  // namespace
 
 void set_thread_count(int64_t threads) {
     if (threads < 1 || threads > most_threads)
         fail_usage("threads: " + std::to_string(threads) + "; want 1 to " + std::to_string(most_threads));
     configured_threads = static_cast<int>(threads);
-    omp_set_num_threads(configured_threads);
+}
+
+bool thread_count_is_set() {
+    return configured_threads > 0;
 }
 
 int thread_count() {
-    return configured_threads ? configured_threads : omp_get_max_threads();
+    if (configured_threads > 0) return configured_threads;
+    return team > 0 ? team.load() : available_cores();
+}
+
+void set_team(int threads) {
+    team = threads;
 }
 
 }  // namespace sieve

@@ -1,4 +1,4 @@
-// Threads: OpenMP with static partitions, so that the same thread count gives the same bits.
+// Threads, by OpenMP. No bits depend on their number.
 #pragma once
 
 #include <omp.h>
@@ -11,7 +11,10 @@ namespace sieve {
 
 inline constexpr int64_t most_threads = 1024;
 void set_thread_count(int64_t threads);  // 1 to most_threads; throws a usage error otherwise
+bool thread_count_is_set();
+// The number of threads set, otherwise the team's: at first one for each available core.
 int thread_count();
+void set_team(int threads);  // for core_share.h
 
 // Calls body(begin, end) on disjoint contiguous parts of [0, n), at most one part a thread, none shorter than
 // `grain` unless n is. Runs in the caller when one part suffices or when already inside a parallel region.

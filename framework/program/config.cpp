@@ -213,7 +213,7 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"device", "Running", "auto, cpu or cuda", &c.device, running},
         {"precision", "Running", "of matrix products and attention on a GPU: fp32, tf32 or bf16",
          &c.precision, training},
-        {"threads", "Running", "0: all cores", &c.threads, running, most_threads},
+        {"threads", "Running", "0: the cores that other programs leave free", &c.threads, running, most_threads},
         {"memory_limit_mb", "Running", "refuse to use more tensor memory than this; 0: no limit",
          &c.memory_limit_mb, running, largest_count},
         {"checkpoint_every", "Running", "steps between checkpoints for --resume", &c.checkpoint_every,

@@ -87,7 +87,7 @@ struct ExperimentConfig {
                                            ExperimentStage::compare};
     DeviceChoice device = DeviceChoice::automatic;
     cuda::Precision precision = cuda::Precision::fp32;  // on a CUDA device
-    int64_t threads = 0;                                // 0: all cores
+    int64_t threads = 0;                                // 0: the cores that others leave free
     int64_t memory_limit_mb = 0;                        // 0: none
     int64_t checkpoint_every = 100;
     bool tensorboard = false;

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <fstream>
 
 #include "framework/blas/gemm.h"
+#include "framework/core/core_share.h"
 #include "framework/core/cuda/runtime.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
@@ -53,9 +55,20 @@ MachineUsed machine_used(Device device) {
     return machine;
 }
 
+namespace {
+
+// A quota is the reason why there are fewer threads than cores.
+std::string quota_text() {
+    const double quota = cpu_quota();
+    return std::isinf(quota) ? "" : fmt::format(" (a CPU quota of {:.3g} cores)", quota);
+}
+
+}  // namespace
+
 std::string describe(Device device) {
     if (device.is_cpu())
-        return fmt::format("cpu, {} threads, matrix products by {}", thread_count(), cpu::gemm_backend());
+        return fmt::format("cpu, {} threads{}, matrix products by {}", thread_count(), quota_text(),
+                           cpu::gemm_backend());
     const cuda::DeviceInfo info = cuda::device_info();
     return fmt::format("{}, compute capability {}.{}, {}, precision {}", info.name, info.major, info.minor,
                        human_bytes(info.total_bytes), name_of(cuda::precision()));

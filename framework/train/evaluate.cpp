@@ -11,6 +11,7 @@
 #include "framework/attention/scores/tied_scores.h"
 #include "framework/attention/selection/selection_recall.h"
 #include "framework/autograd/autograd.h"
+#include "framework/core/core_share.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
 #include "framework/ops/indexer_kl/indexer_kl.h"
 #include "framework/ops/indexer_quality/indexer_quality.h"
@@ -207,6 +208,7 @@ Measurement evaluate(const Transformer& model, const Dataset& data, int64_t batc
     int64_t bytes = 0;
     double indexer_kl = 0;
     for (int64_t i = 0; i < count; ++i) {
+        share_cores();
         const Batch batch = data.validation(i);
         const Tensor tokens = batch.tokens.to(device);
         const ModelOutput out = forward(model, tokens, options);

@@ -10,6 +10,7 @@
 
 #include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
+#include "framework/core/core_share.h"
 #include "framework/core/error.h"
 #include "framework/core/timed_part.h"
 #include "framework/nn/step_parts.h"
@@ -406,6 +407,7 @@ class TrainingSession {
         while (true) {
             if (due_) note_evaluation(progress);
             if (step_ == stage.steps) break;
+            share_cores();
             const auto start = Clock::now();
             const StageRunner::StepResult result = runner_->step(step_, run_.data.batch(step_));
             ++step_;
