@@ -63,6 +63,15 @@ template <>
 inline constexpr auto enum_names<IndexShareLoss> = std::to_array<NamedValue<IndexShareLoss>>(
     {{IndexShareLoss::own, "own"}, {IndexShareLoss::served, "served"}});
 
+// What the alignment loss of the sparse stage runs over.
+enum class IndexerLoss {
+    selected,  // the keys that attention reads
+    full_row,  // all earlier keys, towards dense attention
+};
+template <>
+inline constexpr auto enum_names<IndexerLoss> = std::to_array<NamedValue<IndexerLoss>>(
+    {{IndexerLoss::selected, "selected"}, {IndexerLoss::full_row, "full_row"}});
+
 struct ModelConfig {
     AttentionKind attention = AttentionKind::classic;
     // Classic attention by the T x T tensors that the original experiment computed: what tools measure beside
@@ -92,6 +101,7 @@ struct ModelConfig {
     // A letter a layer: F has a selector of its own, S reads the keys of the last F before it. Empty: all F.
     std::string index_share;
     IndexShareLoss index_share_loss = IndexShareLoss::own;
+    IndexerLoss indexer_loss = IndexerLoss::selected;  // of training alone: an evaluation's is `selected`
     PerLayer sparse_top_k = 64;
     IndexerPrecision indexer_precision = IndexerPrecision::fp32;  // of the scores that select
     double indexer_scale = 0;  // 0: 1 for plain, indexer_heads^-0.5 * indexer_dim^-0.5 for deepseek

@@ -154,7 +154,7 @@ Tensor sum_of(const Tensor& total, const Tensor& term) {
 }
 
 // The mean over the indexers of the mean over the layers that each learns from.
-class IndexerLoss {
+class MeanIndexerLoss {
   public:
     // Of a layer; `begins`: it has an indexer of its own.
     void add(const Tensor& loss, bool begins) {
@@ -214,8 +214,9 @@ Tensor Transformer::attend(int64_t layer, const Tensor& h, const ForwardOptions&
     const Block& block = *blocks_[static_cast<size_t>(layer)];
     AttentionCache* cache = options.cache ? &(*options.cache)[static_cast<size_t>(layer)] : nullptr;
     try {
-        const bool loss = options.indexer_loss && (!config_.shares_index(layer) ||
-                                                   config_.index_share_loss == IndexShareLoss::served);
+        const bool has_loss = options.indexer_loss && (!config_.shares_index(layer) ||
+                                                       config_.index_share_loss == IndexShareLoss::served);
+        const std::optional<SelectorLoss> loss = has_loss ? std::optional(options.which_loss) : std::nullopt;
         const Tensor attended = block.attention(block.norm1(h), options.stage, loss, trace, cache);
         if (options.observe) options.observe(layer, trace);
         return attended;
@@ -237,7 +238,7 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
     };
     Tensor h = embed_(tokens);
     if (options.watch) options.watch("embed", h);
-    IndexerLoss indexer_loss;
+    MeanIndexerLoss indexer_loss;
     LayerSelection shared;
     int64_t layer = 0;
     for (const auto& block : blocks_) {

@@ -25,10 +25,11 @@ class Block : public Module {
 };
 
 struct ForwardOptions {
-    AttentionStage stage = AttentionStage::sparse;  // a classic model attends densely whatever this says
-    Generator* rng = nullptr;                       // set: training (dropout and router noise)
-    bool indexer_loss = false;                      // sparse model: also compute the alignment loss
-    bool logits = true;                             // false: stop before the output head
+    AttentionStage stage = AttentionStage::sparse;      // a classic model attends densely whatever this says
+    Generator* rng = nullptr;                           // set: training (dropout and router noise)
+    bool indexer_loss = false;                          // sparse model: also compute the indexers' loss
+    SelectorLoss which_loss = SelectorLoss::alignment;  // which of them that is
+    bool logits = true;                                 // false: stop before the output head
     // Set: the tokens follow those that it holds, and are added to it. One AttentionCache a layer; T is 1
     // unless they are empty. Not in training, and not with indexer_loss. See models/decoder.h.
     std::vector<AttentionCache>* cache = nullptr;

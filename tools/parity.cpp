@@ -65,6 +65,7 @@ void run(const Arguments& a) {
     make_folder(a.out);
 
     ForwardOptions options{.stage = parse_stage(a.stage), .indexer_loss = sparse};
+    options.which_loss = selector_loss(config, options.stage);
     options.observe = [&](int64_t layer, const AttentionTrace& trace) {
         if (trace.selection.indices.defined())
             write_npy(fmt::format("{}/selected_{}.npy", a.out, layer), mask_of(trace.selection),

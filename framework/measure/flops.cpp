@@ -85,9 +85,10 @@ struct Passes {
     double detached_matmul;  // the same without a gradient of its input
     double score_products;   // q k, and in the backward again; the products that make dq and dk
     double value_products;   // a v; dout v, and the product that makes dv
-    double loss_scores;      // of the alignment loss: the scores of the selected pairs; dq and dk
+    double loss_scores;      // of the alignment loss: the scores of its pairs; dq and dk
+    bool trains;             // whether the alignment loss is that of training
 };
-constexpr Passes forward_pass{1, 1, 1, 1, 1}, training_passes{3, 2, 4, 3, 3};
+constexpr Passes forward_pass{1, 1, 1, 1, 1, false}, training_passes{3, 2, 4, 3, 3, true};
 
 StepFlops model_flops(const ModelConfig& c, int64_t batch_size, int64_t seq_len, const Passes& passes) {
     const auto tokens = static_cast<double>(batch_size * seq_len), T = static_cast<double>(seq_len);
@@ -116,13 +117,14 @@ StepFlops model_flops(const ModelConfig& c, int64_t batch_size, int64_t seq_len,
         if (!c.has_indexer()) continue;
         const auto indexer_width = static_cast<double>(c.indexer_heads * c.indexer_dim);
         // The indexer's input is detached: projections have a forward and a weight gradient. The loss and its
-        // gradient only read the selected pairs, whose main scores are computed once more.
+        // gradient only read the selected pairs (full_row: all), whose main scores are computed once more.
         if (!shares)
             flops.indexer_projections +=
                 2 * passes.detached_matmul * tokens * elements_of(indexer_weights(c));
         if (shares && c.index_share_loss == IndexShareLoss::own) continue;
+        const double loss_keys = passes.trains && c.indexer_loss == IndexerLoss::full_row ? triangle : keys;
         flops.alignment_loss +=
-            tokens * 2 * keys * (passes.loss_scores * indexer_width + attention.heads * attention.dim);
+            tokens * 2 * loss_keys * (passes.loss_scores * indexer_width + attention.heads * attention.dim);
     }
     return flops;
 }

@@ -43,7 +43,7 @@ SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_
     add_child("indexer", *selector_);
 }
 
-Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss,
+Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, std::optional<SelectorLoss> loss,
                                  AttentionTrace& trace, AttentionCache* cache) const {
     const int64_t position = cache ? cache->length() : 0;
     const TimedPart part(step_part::projections);
@@ -63,7 +63,7 @@ Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, bool wit
         if (cache) cache->append(*selector_, *trace.selector_state);
     }
     return w_o_(projections_->values(position > 0 ? attend_to_cache(stage, trace, *cache)
-                                                  : attend(stage, with_indexer_loss, trace)));
+                                                  : attend(stage, loss, trace)));
 }
 
 Tensor SelfAttention::attend_to_cache(AttentionStage stage, AttentionTrace& t,
@@ -80,7 +80,20 @@ Tensor SelfAttention::attend_densely(const AttentionTrace& t) const {
                          : dense_attention(t.q, t.k, t.v, t.scale).out;
 }
 
-Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& t) const {
+namespace {
+
+// `read`: the keys that attention reads; null: all earlier ones.
+Tensor selector_loss(SelectorLoss loss, const AttentionTrace& t, const Selection* read,
+                     const SelectedWeights& weights) {
+    if (loss == SelectorLoss::entropy) return t.selector->entropy_loss(*t.selector_state);
+    if (loss == SelectorLoss::full_alignment) read = nullptr;
+    return t.selector->alignment_loss(*t.selector_state, t.main_attention(), read, weights);
+}
+
+}  // namespace
+
+Tensor SelfAttention::attend(AttentionStage stage, std::optional<SelectorLoss> loss,
+                             AttentionTrace& t) const {
     const bool select = t.selector && stage == AttentionStage::sparse;
     if (select && selector_) {
         const TimedPart part(step_part::selection);
@@ -89,13 +102,12 @@ Tensor SelfAttention::attend(AttentionStage stage, bool with_indexer_loss, Atten
     const TimedPart part(step_part::attention);
     SelectedWeights weights;
     const Tensor out = select ? sparse_attention(t.q, t.k, t.v, t.selection, t.scale, SparseMethod::automatic,
-                                                 with_indexer_loss ? &weights : nullptr)
+                                                 loss == SelectorLoss::alignment ? &weights : nullptr)
                                     .out
                               : attend_densely(t);
-    if (t.selector && with_indexer_loss) {
+    if (t.selector && loss) {
         const TimedPart loss_part(step_part::alignment_loss);
-        t.indexer_loss = t.selector->alignment_loss(*t.selector_state, t.main_attention(),
-                                                    select ? &t.selection : nullptr, weights);
+        t.indexer_loss = selector_loss(*loss, t, select ? &t.selection : nullptr, weights);
     }
     return out;
 }

@@ -27,10 +27,17 @@ struct AttentionConfig {
     }
 };
 
-// Which keys attention reads where there is a selector, and what that is trained on.
+// Which keys attention reads where there is a selector.
 enum class AttentionStage {
-    dense,   // all earlier tokens; the alignment loss runs over all of them (warm-up)
-    sparse,  // the selected tokens; the alignment loss runs over those
+    dense,   // all earlier tokens (warm-up)
+    sparse,  // the selected tokens
+};
+
+// What trains a selector that learns.
+enum class SelectorLoss {
+    alignment,       // towards attention over the keys that it reads
+    full_alignment,  // towards dense attention over all earlier keys, whichever of them attention reads
+    entropy,         // towards nothing: its own distribution over all earlier keys is made uniform
 };
 
 // What chooses the keys of a layer, and what it chose. A layer without a selector of its own may be given
@@ -59,14 +66,14 @@ class SelfAttention : public Module {
   public:
     SelfAttention(const ParameterInit& init, const std::string& full_name, const AttentionConfig& config);
     // x [B,T,d] -> [B,T,d]. Fills `trace`, but for another layer's selection that it holds already: this
-    // layer then reads those keys. Computes the alignment loss when `with_indexer_loss`. With a `cache`, x
-    // follows the tokens that it holds (T is 1 unless it is empty) and is added to it; the trace then has the
-    // new tokens alone.
-    Tensor operator()(const Tensor& x, AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace,
-                      AttentionCache* cache = nullptr) const;
+    // layer then reads those keys. Computes the loss of the selector that is asked for. With a `cache`,
+    // x follows the tokens that it holds (T is 1 unless it is empty) and is added to it; the trace then has
+    // the new tokens alone.
+    Tensor operator()(const Tensor& x, AttentionStage stage, std::optional<SelectorLoss> loss,
+                      AttentionTrace& trace, AttentionCache* cache = nullptr) const;
 
   private:
-    Tensor attend(AttentionStage stage, bool with_indexer_loss, AttentionTrace& trace) const;
+    Tensor attend(AttentionStage stage, std::optional<SelectorLoss> loss, AttentionTrace& trace) const;
     Tensor attend_densely(const AttentionTrace& trace) const;
     Tensor attend_to_cache(AttentionStage stage, AttentionTrace& trace, const AttentionCache& cache) const;
 

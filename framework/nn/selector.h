@@ -6,7 +6,8 @@
 //   selection = select(state)                min(k, t + 1) keys s <= t of each query t; no gradient flows through it
 //   append(state, cache)                     decoding: remembers new tokens
 //   selection = select_next(state, cache, n) the keys of the last of n tokens: the row that select() gives
-//   loss      = alignment_loss(state, ...)   what trains a selector that learns
+//   loss      = alignment_loss(state, ...)   what trains a selector that learns, or
+//   loss      = entropy_loss(state)          the same without a target
 //
 // Row t of select() depends on the tokens 0..t alone, to the bit. A selector is one file in nn/selectors/ and
 // one line in the table there (docs/adding.md).
@@ -89,6 +90,9 @@ class Selector : public Module {
     // `attention`.
     virtual Tensor alignment_loss(const SelectorState& state, const MainAttention& attention,
                                   const Selection* selection, const SelectedWeights& weights) const;
+    // A scalar whose gradient reaches the selector alone and makes its own distribution over all earlier keys
+    // more uniform; undefined for a selector that learns nothing.
+    virtual Tensor entropy_loss(const SelectorState& state) const;
     // The selection without the rounding that select() has; nothing when it has none.
     virtual std::optional<Selection> select_unrounded(const SelectorState& state) const;
     // The operands of its lightning indexer, for pictures and reports; null when it has none.

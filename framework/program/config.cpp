@@ -133,6 +133,14 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"index_share_loss", "Sparse attention",
          "what trains a shared indexer: own (its own layer) or served (the mean over the layers it serves)",
          &m.index_share_loss, model | sparse_only},
+        {"indexer_loss", "Sparse attention",
+         "what the alignment loss of the sparse stage runs over: selected (the keys that attention reads) or "
+         "full_row (all earlier keys, towards dense attention: the cost of the warm-up's loss in every step)",
+         &m.indexer_loss, model | sparse_only | younger},
+        {"indexer_warmup", "Sparse attention",
+         "what trains the indexer in its warm-up: kl (the alignment loss) or entropy (that of its own scores "
+         "is maximised, as in the original experiment)",
+         &c.indexer_warmup, training | sparse_only | younger},
         {"indexer_lr", "Sparse attention",
          "learning rate of the indexer, constant in the warm-up and the peak afterwards; 0: warmup_lr, then "
          "the "
@@ -439,6 +447,39 @@ void check_value(const ConfigKey& key) {
     }
 }
 
+namespace {
+
+// How an indexer is trained, where none is.
+void check_indexer_training(const ExperimentConfig& c) {
+    const bool entropy = c.indexer_warmup == IndexerWarmup::entropy,
+               full_row = c.model.indexer_loss == IndexerLoss::full_row;
+    const auto refuse = [&](const std::string& with, bool warmup, bool sparse_stage) {
+        if (entropy && warmup)
+            fail_usage(
+                fmt::format("indexer_warmup: entropy with {}, so that no warm-up trains an indexer; "
+                            "want kl, the default",
+                            with));
+        if (full_row && sparse_stage)
+            fail_usage(
+                fmt::format("indexer_loss: full_row with {}, so that the sparse stage trains no "
+                            "indexer; want selected, the default",
+                            with));
+    };
+    if (!selector_kind(c.model.selector).has_indexer) refuse("selector " + c.model.selector, true, true);
+    if (c.indexer_frozen) refuse("indexer_frozen true", true, true);
+    if (c.warmup_steps == 0) refuse("warmup_steps 0", true, false);
+    if (c.indexer_loss_weight == 0) refuse("indexer_loss_weight 0", false, true);
+}
+
+}  // namespace
+
+SelectorLoss selector_loss(const ExperimentConfig& c, AttentionStage stage) {
+    if (stage == AttentionStage::dense)
+        return c.indexer_warmup == IndexerWarmup::entropy ? SelectorLoss::entropy : SelectorLoss::alignment;
+    return c.model.indexer_loss == IndexerLoss::full_row ? SelectorLoss::full_alignment
+                                                         : SelectorLoss::alignment;
+}
+
 void validate(const ExperimentConfig& c) {
     ExperimentConfig copy = c;
     for (const ConfigKey& key : config_keys(copy)) check_value(key);
@@ -467,6 +508,7 @@ void validate(const ExperimentConfig& c) {
     require_not_negative("bias_update_speed", c.bias_update_speed);
     require_not_negative("load_balancing_weight", c.load_balancing_weight);
     require_not_negative("indexer_loss_weight", c.indexer_loss_weight);
+    check_indexer_training(c);
     if (!(c.grad_clip > 0)) fail_usage(fmt::format("grad_clip: {}, want more than 0", c.grad_clip));
     if (!(c.val_fraction > 0 && c.val_fraction < 1))
         fail_usage(fmt::format("val_fraction: {}, want between 0 and 1", c.val_fraction));
@@ -492,6 +534,14 @@ nlohmann::ordered_json config_to_json(const ExperimentConfig& config) {
     nlohmann::ordered_json json;
     for (const ConfigKey& key : all_config_keys(copy))
         if (key.saved()) json[key.name] = json_of(key.value);
+    return json;
+}
+
+nlohmann::ordered_json naming_json(const ExperimentConfig& config) {
+    ExperimentConfig defaults;
+    nlohmann::ordered_json json = config_to_json(config);
+    for (const ConfigKey& key : all_config_keys(defaults))
+        if (key.is(KeyNature::younger) && json.at(key.name) == json_of(key.value)) json.erase(key.name);
     return json;
 }
 

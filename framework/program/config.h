@@ -32,6 +32,15 @@ template <>
 inline constexpr auto enum_names<SparseInit> = std::to_array<NamedValue<SparseInit>>(
     {{SparseInit::scratch, "scratch"}, {SparseInit::classic, "classic"}});
 
+// What trains the indexer in its warm-up.
+enum class IndexerWarmup {
+    kl,       // the alignment loss
+    entropy,  // the entropy of its own scores, which is maximised (the original experiment's)
+};
+template <>
+inline constexpr auto enum_names<IndexerWarmup> = std::to_array<NamedValue<IndexerWarmup>>(
+    {{IndexerWarmup::kl, "kl"}, {IndexerWarmup::entropy, "entropy"}});
+
 enum class DeviceChoice { automatic, cpu, cuda };
 template <>
 inline constexpr auto enum_names<DeviceChoice> = std::to_array<NamedValue<DeviceChoice>>(
@@ -64,6 +73,7 @@ struct ExperimentConfig {
     double sparse_learning_rate = 0;  // 0: learning_rate, or a tenth of it with sparse_init = classic
     double indexer_lr = 0;            // 0: warmup_lr in the warm-up, the main model's rate afterwards
     double load_balancing_weight = 0.01, indexer_loss_weight = 1;
+    IndexerWarmup indexer_warmup = IndexerWarmup::kl;
     bool indexer_frozen = false;       // the indexer keeps its initial weights
     double bias_update_speed = 0.001;  // of the routers' biases (router sigmoid_bias)
     double weight_decay = 0.1, grad_clip = 1;
@@ -144,6 +154,7 @@ enum class KeyNature : unsigned {
     running = 1 << 5,       // how a run happens; it shapes no result, so config.json does not hold it
     place = 1 << 6,         // what is written where; likewise, and no study can vary it
     label = 1 << 7,         // a name for the other keys' values
+    younger = 1 << 10,      // than recorded runs: one in which it has its default is named without it
     // Of its values:
     may_be_infinite = 1 << 8,  // inf: no limit
     may_be_empty = 1 << 9,     // one may ask for the empty text, also on a command line
@@ -192,10 +203,16 @@ void check_value(const ConfigKey& key);
 // remedy.
 void validate(const ExperimentConfig& config);
 
+// What trains the indexers in this stage: `dense` is the warm-up.
+SelectorLoss selector_loss(const ExperimentConfig& config, AttentionStage stage);
+
 // The same for a configuration from a file: a bad_file error that begins with `source`.
 void check_config(const ExperimentConfig& config, const std::string& source);
 
 nlohmann::ordered_json config_to_json(const ExperimentConfig& config);
+// The same without the younger keys that have the value which a file without them means: the name of a run
+// holds a hash of this, so that a new key leaves the names of recorded runs as they are.
+nlohmann::ordered_json naming_json(const ExperimentConfig& config);
 // Reads the keys that are present; unknown keys and wrong types are bad_file errors that begin with `source`.
 // With `ignore_unknown`, keys that this program does not know are left aside.
 ExperimentConfig config_from_json(const nlohmann::ordered_json& json, const std::string& source,

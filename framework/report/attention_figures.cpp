@@ -361,6 +361,8 @@ void draw_repetition(Figure& figure, const SelectionStatistics& s) {
         draw_means(repeated, s, &L::first_key, "queries that keep key 0");
         if (!s.layers.front().ties.empty() || !s.layers.back().ties.empty())
             draw_means(repeated, s, &L::ties, "selected keys with equal scores");
+        if (!s.layers.front().heads_overlap.empty() || !s.layers.back().heads_overlap.empty())
+            draw_means(repeated, s, &L::heads_overlap, "overlap of the indexer's heads, above chance");
         draw_levels(repeated, of_layers(s, [](const L& l) { return l.chance_of_choices; }),
                     "random keys (the first two)", chance_dashes);
     }
@@ -477,6 +479,7 @@ Json layer_json(const LayerSelections& layer) {
              {"mass_above_chance", &L::mass_above_chance},
              {"entropy", &L::entropy},
              {"ties", &L::ties},
+             {"heads_overlap", &L::heads_overlap},
              {"first_key", &L::first_key},
              {"query_overlap", &L::query_overlap},
              {"coverage", &L::coverage}})

@@ -128,11 +128,13 @@ void draw_layers(Axes& axes, const std::string& title, const TrainingHistory& h,
     draw_beside(axes, h, metric->oracle, {1.5, 2});
 }
 
-void draw_alignment(Axes& axes, const TrainingHistory& h) {
+void draw_alignment(Axes& axes, const TrainingHistory& h, IndexerWarmup warmup) {
     label(axes, "Alignment loss of the indexer", "step (warm-up before 0)", "KL, nats");
     Doubles warmup_steps = one_to(h["warmup_loss"].size());
     for (double& s : warmup_steps) s -= static_cast<double>(h["warmup_loss"].size());
-    axes.line({.x = warmup_steps, .y = h["warmup_loss"], .label = "warm-up (dense)"});
+    const char* warmup_label =
+        warmup == IndexerWarmup::entropy ? "warm-up (to the uniform distribution)" : "warm-up (dense)";
+    axes.line({.x = warmup_steps, .y = h["warmup_loss"], .label = warmup_label});
     axes.line(
         {.x = as_doubles(h.steps), .y = h["indexer_kl"], .label = "sparse stage (validation)", .marker = 4});
 }
@@ -151,7 +153,7 @@ void write_training_curves(const std::string& path, const TrainingHistory& h,
     figure.at(1, 0).y.scale = plot::Scale::log10;
     draw_series(figure.at(1, 1), "Learning rate", "", h, h["learning_rate"]);
     if (sparse) {
-        draw_alignment(figure.at(0, 2), h);
+        draw_alignment(figure.at(0, 2), h, config.indexer_warmup);
         const Sparsity s = sparsity_of(config.model);
         draw_layers(figure.at(1, 2),
                     fmt::format("Covered attention mass (sparsity {:.1f} %)", 100 * s.causal), h,

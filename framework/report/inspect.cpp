@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "framework/attention/scores/head_overlap.h"
 #include "framework/attention/scores/tied_scores.h"
 #include "framework/attention/selection/selection_recall.h"
 #include "framework/autograd/autograd.h"
@@ -217,8 +218,11 @@ void add_quality(const IndexerQuality& quality, LayerSelections& into) {
 
 // What a selection with choices repeats.
 void add_repetition(const AttentionTrace& t, const Selection& selection, LayerSelections& into) {
-    if (const IndexerOperands* indexer = t.indexer_operands())
+    if (const IndexerOperands* indexer = t.indexer_operands()) {
         into.ties.push_back(tied_share(*indexer, selection));
+        const double heads = head_overlap(*indexer, selection).above_chance;
+        if (!std::isnan(heads)) into.heads_overlap.push_back(heads);
+    }
     into.first_key.push_back(first_key_share(selection));
     into.query_overlap.push_back(successive_recall(selection));
 }

@@ -54,6 +54,7 @@ struct LayerSelections {
     std::vector<double> recall_above_chance, mass_above_chance;  // 0: random keys, 1: the true top k
     double chance_of_choices = NAN;
     std::vector<double> ties;              // share of selected keys with the score of another selected one
+    std::vector<double> heads_overlap;     // of the indexer's heads, above chance; empty: has none, or one
     std::vector<double> first_key;         // share of queries that select key 0
     std::vector<double> query_overlap;     // share of the keys of query t - 1 that query t selects
     std::vector<double> coverage;          // share of the T keys that some query selected

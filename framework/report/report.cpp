@@ -280,6 +280,7 @@ std::string statistics_table(const Json& statistics, const std::string& path) {
         {.title = "queries that keep key 0", .place = "first_key"},
         {.title = "random keys (the two before)", .place = "chance_of_choices", .plain = true},
         {.title = "selected keys with equal scores", .place = "ties"},
+        {.title = "overlap of the indexer's heads, above chance", .place = "heads_overlap"},
         {.title = "distance, tokens", .place = "distance", .format = "{:.1f}", .optional = false}};
     return html + layer_table(statistics, quality, path) + "<p>What the selections repeat:</p>\n" +
            layer_table(statistics, repetition, path);

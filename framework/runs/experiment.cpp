@@ -98,6 +98,8 @@ void print_selector(const ExperimentConfig& c) {
         line += fmt::format(" in blocks of {}", m.indexer_pool);
     if (m.indexer_weights == IndexerWeights::off) line += ", no weights of heads";
     if (c.indexer_frozen) line += ", frozen";
+    if (c.indexer_warmup == IndexerWarmup::entropy) line += ", warmed up by entropy";
+    if (m.indexer_loss == IndexerLoss::full_row) line += ", aligned over full rows";
     fmt::print("  indexer     {}\n", line);
 }
 

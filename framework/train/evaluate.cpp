@@ -8,6 +8,7 @@
 #include <numeric>
 #include <span>
 
+#include "framework/attention/scores/head_overlap.h"
 #include "framework/attention/scores/tied_scores.h"
 #include "framework/attention/selection/selection_recall.h"
 #include "framework/autograd/autograd.h"
@@ -75,8 +76,12 @@ void judge_selections(const Transformer& model, const Tensor& tokens, std::vecto
         m["indexer_chance_of_choices"] = quality.chance_of_choices;
         m["selection_first_key"] = first_key_share(selection);
         m["selection_query_overlap"] = successive_recall(selection);
-        if (const IndexerOperands* indexer = t.indexer_operands())
+        if (const IndexerOperands* indexer = t.indexer_operands()) {
             m["selection_ties"] = tied_share(*indexer, selection);
+            const HeadOverlap heads = head_overlap(*indexer, selection);
+            m["indexer_heads_overlap"] = heads.above_chance;
+            m["indexer_heads_decided"] = heads.decided;
+        }
         selections.push_back({selection.indices.to(Device{}), selection.counts.to(Device{})});
     };
     model.forward(tokens, options);

@@ -32,6 +32,9 @@ Sparsity sparsity_of(const ModelConfig& config);  // of max_seq_len tokens, over
 //   indexer_precision_recall  unless with fp32: share of float32's keys that the indexer_precision selects
 //   selection_ties            share of selected keys whose score another one has (scores/tied_scores.h);
 //                             chance says nothing of it
+//   indexer_heads_overlap     how much the heads of an indexer, each alone, would select alike, above chance
+//   indexer_heads_decided     how far their own scores decide what they would (scores/head_overlap.h); of one
+//                             head neither
 //   selection_first_key       share of queries that select key 0
 //   selection_query_overlap   share of query t - 1's keys that query t selects
 //   selection_layer_overlap   share of another layer's keys that this one selects, mean over the others

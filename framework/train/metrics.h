@@ -247,6 +247,26 @@ inline constexpr Metric metric_table[] = {
      .layers = "layer_ties",
      .sparse_only = true,
      .optional = true},
+    // 0: heads that have nothing to do with each other, 1: heads that would select the same keys.
+    {.name = "indexer_heads_overlap",
+     .title = "overlap of the indexer's heads",
+     .decimals = 3,
+     .tag = "indexer/heads_overlap",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_heads_overlap",
+     .of_run = OfRun::last,
+     .sparse_only = true,
+     .optional = true},
+    // 0: all keys tie for a head, 1: none that matters does.
+    {.name = "indexer_heads_decided",
+     .title = "what a head's scores decide",
+     .decimals = 3,
+     .tag = "indexer/heads_decided",
+     .kept = Kept::each_evaluation,
+     .layers = "layer_heads_decided",
+     .of_run = OfRun::last,
+     .sparse_only = true,
+     .optional = true},
     {.name = "selection_first_key",
      .title = "queries that keep key 0",
      .decimals = 3,
@@ -276,7 +296,7 @@ inline constexpr Metric metric_table[] = {
      .optional = true},
     // Of every step of the stage that trains the language model, and of the indexer's warm-up.
     {.name = "step_loss", .title = "loss", .unit = "nats", .kept = Kept::each_step},
-    {.name = "warmup_loss", .title = "alignment loss", .unit = "nats", .kept = Kept::each_step},
+    {.name = "warmup_loss", .title = "loss of the warm-up", .unit = "nats", .kept = Kept::each_step},
 };
 inline constexpr size_t metric_count = std::size(metric_table);
 

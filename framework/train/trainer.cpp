@@ -161,9 +161,11 @@ std::function<void()> StageRunner::plan_update(const Tensor& guard) {
 
 StageRunner::Losses StageRunner::losses_of(Generator& rng, const Tensor& tokens, const Tensor& targets,
                                            FiniteWatch* watch) const {
-    ForwardOptions options{.stage = warms_up() ? AttentionStage::dense : AttentionStage::sparse,
+    const AttentionStage stage = warms_up() ? AttentionStage::dense : AttentionStage::sparse;
+    ForwardOptions options{.stage = stage,
                            .rng = &rng,
                            .indexer_loss = model_.config().is_sparse() && !config_.indexer_frozen,
+                           .which_loss = selector_loss(config_, stage),
                            .logits = !warms_up()};
     if (watch) watch->watch(options);
     const ModelOutput out = model_.forward(tokens, options);
@@ -427,10 +429,11 @@ class TrainingSession {
         if (stage.kind == StageKind::warmup) {
             seconds_since_evaluation_ = 0;  // the next evaluation's time per step is the sparse stage's alone
             steps_since_evaluation_ = 0;
-            progress.line(fmt::format("warm-up done: alignment loss {} -> {} in {}",
-                                      number_text("{:.4f}", history_["warmup_loss"].front()),
-                                      number_text("{:.4f}", history_["warmup_loss"].back()),
-                                      human_time(history_.warmup_seconds)));
+            const bool entropy = run_.config.indexer_warmup == IndexerWarmup::entropy;
+            progress.line(fmt::format(
+                "warm-up done: {} loss {} -> {} in {}", entropy ? "entropy" : "alignment",
+                number_text("{:.4f}", history_["warmup_loss"].front()),
+                number_text("{:.4f}", history_["warmup_loss"].back()), human_time(history_.warmup_seconds)));
         }
         return TrainingOutcome::finished;
     }

@@ -108,6 +108,9 @@ TEST_CASE("flops: the parts of a small model by hand, in training and in a forwa
     check("alignment loss", 7 * 2 * (3 + 8),
           7 * 2 * (3 * 3 + 8));  // indexer's scores, main scores; dq and dk
     check("other", 0, 0);
+    c.indexer_loss = IndexerLoss::full_row;  // in training over all 10 pairs
+    CHECK(forward_flops(c, 1, 4).alignment_loss == forward.alignment_loss);
+    CHECK(training_step_flops(c, 1, 4).alignment_loss == doctest::Approx(10 * 2 * (3 * 3 + 8)));
     CHECK(forward.optimizer == 0);
     CHECK(training.total() == doctest::Approx(training.model() + flops_of_part(training, "optimizer")));
     double sum = 0;

@@ -141,25 +141,32 @@ TEST_CASE("selectors: token by token through a cache they choose what the full p
         }
 }
 
-TEST_CASE("selectors: who learns has an alignment loss, and parameters that it alone reaches") {
+namespace {
+constexpr SelectorLoss every_loss[] = {SelectorLoss::alignment, SelectorLoss::full_alignment,
+                                       SelectorLoss::entropy};
+}
+
+TEST_CASE("selectors: who learns has losses, and parameters that they alone reach") {
     for (const Case& each : every_case()) {
         INFO(each.name);
         const Transformer model(each.config, ParameterInit{});
         const bool learns = selector_kind(each.config.selector).has_indexer;
         CHECK(model.indexer_parameters().empty() == !learns);
         CHECK(model.config().has_indexer() == learns);
-        for (const AttentionStage stage : {AttentionStage::dense, AttentionStage::sparse}) {
-            for (const NamedTensor& p : model.parameters()) p.tensor.set_requires_grad(true);
-            const ModelOutput out =
-                model.forward(random_tokens({2, length}, 3, 13), {.stage = stage, .indexer_loss = true});
-            CHECK(out.indexer_loss.defined() == learns);
-            if (!out.indexer_loss.defined()) continue;
-            backward(out.indexer_loss);
-            for (const NamedTensor& p : model.parameters()) {
-                CHECK_MESSAGE(p.tensor.grad().defined() == is_indexer_parameter(p.name), p.name);
-                p.tensor.set_grad({});
+        for (const AttentionStage stage : {AttentionStage::dense, AttentionStage::sparse})
+            for (const SelectorLoss loss : every_loss) {
+                for (const NamedTensor& p : model.parameters()) p.tensor.set_requires_grad(true);
+                const ModelOutput out =
+                    model.forward(random_tokens({2, length}, 3, 13),
+                                  {.stage = stage, .indexer_loss = true, .which_loss = loss});
+                CHECK(out.indexer_loss.defined() == learns);
+                if (!out.indexer_loss.defined()) continue;
+                backward(out.indexer_loss);
+                for (const NamedTensor& p : model.parameters()) {
+                    CHECK_MESSAGE(p.tensor.grad().defined() == is_indexer_parameter(p.name), p.name);
+                    p.tensor.set_grad({});
+                }
             }
-        }
     }
 }
 
@@ -368,6 +375,34 @@ DEVICE_TEST_CASE(
                 loss == IndexShareLoss::own ? kl(0, 0) : (kl(0, 0) + kl(0, 1) + kl(0, 2)) / 3;
             CHECK(out.indexer_loss.item() == doctest::Approx((first + kl(3, 3)) / 2).epsilon(1e-5));
         }
+}
+
+// What attention reads does not depend on what the indexer learns from.
+DEVICE_TEST_CASE("indexer: each of its losses is that of its layer's operands and attention", device) {
+    const ModelConfig config = config_of(selector_kind("indexer"));
+    const Transformer model(config, {.std = 1, .device = device});
+    const Tensor tokens = random_tokens({2, length}, 3, 13).to(device);
+    const NoGrad guard;
+    for (const AttentionStage stage : {AttentionStage::dense, AttentionStage::sparse}) {
+        const ModelOutput plain = model.forward(tokens, {.stage = stage});
+        for (const SelectorLoss loss : every_loss) {
+            INFO("loss " << static_cast<int>(loss) << " stage " << static_cast<int>(stage));
+            double want = 0;
+            ForwardOptions options{.stage = stage, .indexer_loss = true, .which_loss = loss};
+            options.observe = [&](int64_t, const AttentionTrace& t) {
+                const IndexerOperands& operands = *t.indexer_operands();
+                const bool selected = loss == SelectorLoss::alignment && stage == AttentionStage::sparse;
+                const Tensor of_layer = loss == SelectorLoss::entropy ? indexer_negentropy(operands)
+                                        : selected
+                                            ? indexer_kl_sparse(operands, t.main_attention(), t.selection)
+                                            : indexer_kl_dense(operands, t.main_attention());
+                want += of_layer.item() / static_cast<double>(config.n_layers);
+            };
+            const ModelOutput out = model.forward(tokens, options);
+            CHECK(out.indexer_loss.item() == doctest::Approx(want).epsilon(1e-5));
+            CHECK(bit_identical(out.logits, plain.logits));
+        }
+    }
 }
 
 DEVICE_TEST_CASE("sink_recent: the first tokens and the last ones", device) {

@@ -177,30 +177,29 @@ TEST_CASE("config: every key says what it is about") {
     CHECK(names(place) == Names{"cache_dir", "results_dir", "stages", "tensorboard"});
     CHECK(names(running) == Names{"device", "threads", "memory_limit_mb", "checkpoint_every"});
     CHECK(names(classic_only) == Names{"classic_steps"});
-    CHECK(names(sparse_only) == Names{"selector",          "sink_tokens",
-                                      "selector_seed",     "selector_block",
-                                      "hisa_candidates",   "indexer",
-                                      "indexer_heads",     "indexer_dim",
-                                      "indexer_precision", "indexer_weights",
-                                      "indexer_pool",      "indexer_frozen",
-                                      "indexer_scale",     "sparse_top_k",
-                                      "index_share",       "index_share_loss",
-                                      "indexer_lr",        "indexer_loss_weight",
-                                      "warmup_steps",      "warmup_lr",
-                                      "sparse_steps",      "sparse_learning_rate",
-                                      "sparse_init"});
+    CHECK(names(sparse_only) ==
+          Names{"selector",          "sink_tokens",     "selector_seed", "selector_block",
+                "hisa_candidates",   "indexer",         "indexer_heads", "indexer_dim",
+                "indexer_precision", "indexer_weights", "indexer_pool",  "indexer_frozen",
+                "indexer_scale",     "sparse_top_k",    "index_share",   "index_share_loss",
+                "indexer_loss",      "indexer_warmup",  "indexer_lr",    "indexer_loss_weight",
+                "warmup_steps",      "warmup_lr",       "sparse_steps",  "sparse_learning_rate",
+                "sparse_init"});
 }
 
 TEST_CASE("config: an older config.json, without the newer keys, means what it did") {
     for (const char* preset : {"small", "medium", "large", "long"}) {
         auto json = config_to_json(parse({"--preset", preset}).config);
-        for (const char* key : {"muon_matrices", "muon_gates", "router_weights", "indexer_lr", "held_out"})
+        for (const char* key : {"muon_matrices", "muon_gates", "router_weights", "indexer_lr", "held_out",
+                                "indexer_loss", "indexer_warmup"})
             CHECK(json.erase(key) == 1);
         const ExperimentConfig old = config_from_json(json, "test");
         CHECK(old.muon_matrices == PackedMatrices::whole);
         CHECK(old.muon_gates);
         CHECK(old.model.router_weights == RouterWeights::selected);
         CHECK(old.indexer_lr == 0);
+        CHECK(old.model.indexer_loss == IndexerLoss::selected);
+        CHECK(old.indexer_warmup == IndexerWarmup::kl);
         CHECK(old.held_out == HeldOut::tail);
     }
 }
@@ -221,6 +220,54 @@ TEST_CASE("command line: --config takes an older config.json as it was meant, wh
     json.erase("attention");  // a person's own file: the preset's values hold where it says nothing
     write_json_atomic(folder / "mine.json", json);
     CHECK(parse({"--config", folder / "mine.json"}).config.held_out == HeldOut::blocks);
+}
+
+TEST_CASE("config: a run's name knows a younger key by its value alone") {
+    using Names = std::vector<std::string>;
+    for (ExperimentConfig c : {ExperimentConfig{}, parse({"--preset", "small"}).config}) {
+        Names younger;
+        for (const ConfigKey& key : config_keys(c))
+            if (key.is(KeyNature::younger)) younger.emplace_back(key.name);
+        CHECK(younger == Names{"indexer_loss", "indexer_warmup"});
+        auto older = config_to_json(c);
+        for (const std::string& name : younger) older.erase(name);
+        CHECK(naming_json(c) == older);
+        c.indexer_warmup = IndexerWarmup::entropy;
+        older = config_to_json(c);
+        older.erase("indexer_loss");
+        CHECK(naming_json(c) == older);
+    }
+}
+
+TEST_CASE("config: what trains an indexer is refused where none is trained") {
+    const auto refuse = [](const std::string& error, std::vector<std::string> words) {
+        check_error(error, [&] { validate(parse(std::move(words)).config); });
+    };
+    const std::string warmup = ", so that no warm-up trains an indexer; want kl, the default",
+                      sparse = ", so that the sparse stage trains no indexer; want selected, the default";
+    const std::string entropy = "indexer_warmup: entropy with ", full = "indexer_loss: full_row with ";
+    refuse(entropy + "selector recent" + warmup, {"--indexer_warmup", "entropy", "--selector", "recent"});
+    refuse(entropy + "indexer_frozen true" + warmup, {"--indexer_warmup", "entropy", "--indexer_frozen"});
+    refuse(entropy + "warmup_steps 0" + warmup, {"--indexer_warmup", "entropy", "--warmup_steps", "0"});
+    refuse(full + "selector block_mean" + sparse, {"--indexer_loss", "full_row", "--selector", "block_mean"});
+    refuse(full + "indexer_frozen true" + sparse, {"--indexer_loss", "full_row", "--indexer_frozen"});
+    refuse(full + "indexer_loss_weight 0" + sparse,
+           {"--indexer_loss", "full_row", "--indexer_loss_weight", "0"});
+    refuse("indexer_warmup: 'negentropy', want kl or entropy, did you mean entropy?",
+           {"--indexer_warmup", "negentropy"});
+    refuse("indexer_loss: 'full', want selected or full_row", {"--indexer_loss", "full"});
+    for (const char* selector : {"indexer", "hisa"}) {
+        const ExperimentConfig c = parse({"--selector", selector, "--indexer_warmup", "entropy",
+                                          "--indexer_loss", "full_row", "--index_share", "FFFSSS"})
+                                       .config;
+        validate(c);
+        CHECK(selector_loss(c, AttentionStage::dense) == SelectorLoss::entropy);
+        CHECK(selector_loss(c, AttentionStage::sparse) == SelectorLoss::full_alignment);
+    }
+    const ExperimentConfig none = parse({"--indexer_loss", "full_row", "--warmup_steps", "0"}).config;
+    CHECK(selector_loss(none, AttentionStage::sparse) == SelectorLoss::full_alignment);
+    CHECK(selector_loss(ExperimentConfig{}, AttentionStage::dense) == SelectorLoss::alignment);
+    CHECK(selector_loss(ExperimentConfig{}, AttentionStage::sparse) == SelectorLoss::alignment);
 }
 
 TEST_CASE("config: the long preset leaves most keys out") {

@@ -13,7 +13,7 @@ from torch import nn
 
 DEFAULTS = dict(vocab_size=4096, attention="classic", d_model=256, n_heads=8, n_layers=6, d_ff=512, max_seq_len=128,
                 num_experts=4, expert_top_k=2, indexer="plain", indexer_heads=4, indexer_dim=64, sparse_top_k=64,
-                indexer_weights="on", indexer_scale=0.0, load_balancing_weight=0.01, indexer_loss_weight=1.0,
+                indexer_weights="on", indexer_scale=0.0, indexer_warmup="kl", indexer_loss="selected", load_balancing_weight=0.01, indexer_loss_weight=1.0,
                 dropout=0.1, router_noise=0.1,
                 norm_eps=1.1920929e-07, rope_base=10000.0, attention_type="mha", n_kv_heads=2, shared_experts=0,
                 ffn="silu", router="softmax", router_weights="selected", routed_scaling_factor=1.0, q_lora_rank=0, kv_lora_rank=64, qk_nope_head_dim=32,
@@ -38,6 +38,7 @@ class Config:
             setattr(self, key, value)
         for key, known in (("attention", ("classic", "sparse")), ("indexer", ("plain", "deepseek")),
                            ("indexer_weights", ("on", "off")),
+                           ("indexer_warmup", ("kl", "entropy")), ("indexer_loss", ("selected", "full_row")),
                            ("attention_type", ("mha", "gqa", "mla")), ("ffn", ("silu", "swiglu")),
                            ("router", ("softmax", "sigmoid_bias")),
                            ("router_weights", ("selected", "all", "scaled", "straight_through"))):
@@ -156,6 +157,13 @@ def alignment_loss(scores, probabilities, allowed):
     return terms.sum(-1).mean()
 
 
+def entropy_loss(scores, allowed):
+    """mean over rows of log(number of allowed keys) - entropy of softmax of scores, over the allowed keys."""
+    log_q = F.log_softmax(scores.masked_fill(~allowed, float("-inf")), -1).masked_fill(~allowed, 0)
+    negative_entropy = (log_q.exp() * log_q).masked_fill(~allowed, 0).sum(-1)
+    return (allowed.sum(-1).to(scores.dtype).log() + negative_entropy).mean()
+
+
 class Attention(nn.Module):
     """What the attention types share; a subclass says how x becomes q, k and v."""
 
@@ -163,22 +171,30 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.base, self.top_k = config.n_heads, config.rope_base, config.top_k_of_layer(layer)
         self.indexer = Indexer(config) if config.is_sparse else None
+        self.warmup, self.loss_over = config.indexer_warmup, config.indexer_loss
 
     def query_latent(self, x):
         """What DeepSeek's indexer makes its queries from."""
         return x
 
     def forward(self, x, stage, exact_ties=True):
-        """-> y [B,T,d], alignment loss or None, selection mask [B,T,T] or None."""
+        """-> y [B,T,d], the indexer's loss or None, selection mask [B,T,T] or None."""
         q, k, v = self.project(x)
-        allowed = causal_mask(x.shape[1], x.device).expand(x.shape[0], -1, -1)
+        causal = allowed = causal_mask(x.shape[1], x.device).expand(x.shape[0], -1, -1)
         scores = self.indexer(x, self.query_latent(x), exact_ties) if self.indexer is not None else None
         selected = None
         if scores is not None and stage == "sparse":
             allowed = selected = select_causal(scores, self.top_k, exact_ties)
         z = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
         a = z.masked_fill(~allowed[:, None], float("-inf")).softmax(-1)
-        loss = alignment_loss(scores, a, allowed) if scores is not None else None
+        loss = None
+        if scores is not None:
+            if stage == "dense" and self.warmup == "entropy":
+                loss = entropy_loss(scores, causal)
+            elif stage == "sparse" and self.loss_over == "full_row":
+                loss = alignment_loss(scores, z.masked_fill(~causal[:, None], float("-inf")).softmax(-1), causal)
+            else:
+                loss = alignment_loss(scores, a, allowed)
         return self.w_o((a @ v).transpose(1, 2).flatten(2)), loss, selected
 
 

@@ -176,9 +176,9 @@ TEST_CASE("selection statistics: chance, oracle, repetition and loss, from selec
         for (size_t b = 0; b < 2; ++b)
             CHECK(s.layer_overlap[a][b] == doctest::Approx(overlap[2 * a + b]).epsilon(1e-12));
         CHECK(s.layer_overlap[a][a] == doctest::Approx(1));
-        for (const auto& values :
-             {layer.oracle_mass, layer.entropy, layer.recall_above_chance, layer.mass_above_chance,
-              layer.ties, layer.first_key, layer.query_overlap, layer.oracle_mass_of_choices})
+        for (const auto& values : {layer.oracle_mass, layer.entropy, layer.recall_above_chance,
+                                   layer.mass_above_chance, layer.ties, layer.heads_overlap, layer.first_key,
+                                   layer.query_overlap, layer.oracle_mass_of_choices})
             CHECK(values.size() == windows);
         for (size_t i = 0; i < windows; ++i) {
             CHECK(
@@ -215,7 +215,7 @@ TEST_CASE("attention figures: all files, and JSON with mean and spread") {
         for (const char* measure :
              {"sparsity", "recall", "covered_mass", "recall_of_choices", "covered_mass_of_choices",
               "oracle_mass", "oracle_mass_of_choices", "recall_above_chance", "mass_above_chance", "entropy",
-              "ties", "first_key", "query_overlap", "coverage", "distance"})
+              "ties", "heads_overlap", "first_key", "query_overlap", "coverage", "distance"})
             for (const char* key : {"count", "mean", "std", "min", "median", "max"})
                 CHECK_MESSAGE(layer.at(measure).contains(key), measure);
         CHECK(layer.at("sparsity").at("mean").get<double>() ==

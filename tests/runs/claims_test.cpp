@@ -130,6 +130,14 @@ TEST_CASE("claims: a run's name is its configuration and its seed") {
     CHECK(name_of_run(classic, quick, 42) != name(classic));
 }
 
+// A key that is added since, and has its default, must not rename them: they would be run again.
+TEST_CASE("claims: the runs that are on record are found by their names") {
+    const TemporaryFolder folder;
+    write_file_atomic(folder / "runs.jsonl", read_file(source_dir() + "/docs/results/runs.jsonl"));
+    const RunRecords records(folder / "runs.jsonl");
+    for (const ClaimRow& row : claim_named("faster").rows) CHECK(number_of(row, full, records).n >= 3);
+}
+
 TEST_CASE("claims: runs.jsonl holds what was added, and refuses what is no run") {
     const TemporaryFolder folder;
     const std::string path = folder / "runs.jsonl";

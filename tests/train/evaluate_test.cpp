@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "framework/attention/scores/head_overlap.h"
 #include "framework/autograd/autograd.h"
 #include "framework/io/atomic_file.h"
 #include "framework/train/metrics_log.h"
@@ -376,9 +377,11 @@ TEST_CASE("evaluate: what selections repeat, by layer, on the first batch") {
     const Transformer model(config.model, lively);
     std::vector<Selection> selections;
     std::vector<double> ties;
+    std::vector<HeadOverlap> heads;
     ForwardOptions options{.stage = AttentionStage::dense, .logits = false};
     options.observe = [&](int64_t, const AttentionTrace& t) {
         selections.push_back(t.select());
+        heads.push_back(head_overlap(*t.indexer_operands(), selections.back()));
         ties.push_back(tied_share_of_layer(t, selections.back()));
     };
     model.forward(short_text().validation(0).tokens, options);
@@ -395,6 +398,10 @@ TEST_CASE("evaluate: what selections repeat, by layer, on the first batch") {
             CHECK(e.layers(metric)[l] == doctest::Approx(want).epsilon(1e-9));
         };
         check("selection_ties", ties[l]);
+        CHECK(heads[l].above_chance < 0.9);
+        CHECK(heads[l].decided < 0.99);
+        check("indexer_heads_overlap", heads[l].above_chance);
+        check("indexer_heads_decided", heads[l].decided);
         check("selection_first_key",
               mean_over_choices([&](int64_t b, int64_t t) { return share_in({0}, keys(b, t)); }));
         check("selection_query_overlap",
@@ -453,6 +460,18 @@ TEST_CASE("evaluate: k of all keys in one layer, in every layer") {
     CHECK(none["val_loss_below_k"] == doctest::Approx(none["val_loss"]).epsilon(1e-6));
 }
 
+TEST_CASE("evaluate: one head has no overlap, and the KL is the selected keys' whatever training's is") {
+    const NoGrad guard;
+    ExperimentConfig config = tiny(AttentionKind::sparse);
+    const double kl = evaluate(Transformer(config.model, lively), short_text(), 1)["indexer_kl"];
+    config.model.indexer_loss = IndexerLoss::full_row;
+    CHECK(evaluate(Transformer(config.model, lively), short_text(), 1)["indexer_kl"] == kl);
+    config.model.indexer_heads = 1;
+    const Measurement one = evaluate(Transformer(config.model, lively), short_text(), 1);
+    CHECK((std::isnan(one["indexer_heads_overlap"]) && std::isnan(one["indexer_heads_decided"])));
+    CHECK(one.layers("indexer_heads_overlap").empty());
+}
+
 TEST_CASE("evaluate: a selector without an indexer is judged, but has no KL") {
     const NoGrad guard;
     ExperimentConfig config = tiny(AttentionKind::sparse);
@@ -460,6 +479,7 @@ TEST_CASE("evaluate: a selector without an indexer is judged, but has no KL") {
     const Measurement e = evaluate(Transformer(config.model, lively), short_text(), 1);
     CHECK(std::isnan(e["indexer_kl"]));
     CHECK(std::isnan(e["indexer_captured"]));
+    CHECK(std::isnan(e["indexer_heads_overlap"]));
     CHECK(std::isfinite(e["indexer_recall_above_chance"]));
     CHECK(e["indexer_chance"] < 1);
 }

@@ -318,6 +318,20 @@ TEST_CASE("training: a frozen indexer keeps its weights to the bit, and the main
     }
 }
 
+TEST_CASE("training: the indexer's other losses train it otherwise, and resume with the same bits") {
+    ExperimentConfig usual = tiny("sparse"), config = usual;
+    config.indexer_warmup = IndexerWarmup::entropy, config.model.indexer_loss = IndexerLoss::full_row;
+    const TemporaryFolder whole, folder, other;
+    const Trained reference = train_in(whole.path().string(), config, false),
+                  kl = train_in(other.path().string(), usual, false);
+    CHECK(reference.history["warmup_loss"].back() < reference.history["warmup_loss"].front());
+    CHECK(reference.history["step_loss"].front() != kl.history["step_loss"].front());
+    for (const int64_t stop : {3, 22}) {  // in the warm-up, and after it
+        train_in(folder.path().string(), config, false, stop);
+        check_same(reference, train_in(folder.path().string(), config, true));
+    }
+}
+
 TEST_CASE("training: a step moves every router's bias, the warm-up none") {
     const ExperimentConfig config = tiny_variant("sparse");
     const Transformer model(config.model, ParameterInit{});

@@ -87,9 +87,14 @@ class HandWrittenLoop {
 
   private:
     StageRunner::StepResult warm_up(Generator& rng, const Batch& batch) {
-        const ModelOutput out = model.forward(
-            batch.tokens,
-            {.stage = AttentionStage::dense, .rng = &rng, .indexer_loss = true, .logits = false});
+        const ModelOutput out =
+            model.forward(batch.tokens, {.stage = AttentionStage::dense,
+                                         .rng = &rng,
+                                         .indexer_loss = true,
+                                         .which_loss = c_.indexer_warmup == IndexerWarmup::entropy
+                                                           ? SelectorLoss::entropy
+                                                           : SelectorLoss::alignment,
+                                         .logits = false});
         backward(out.indexer_loss);
         for (const NamedTensor& p : model.main_parameters()) REQUIRE(!p.tensor.grad().defined());
         const double norm = clip_by_hand(model.indexer_parameters(), 0.3);
@@ -100,9 +105,13 @@ class HandWrittenLoop {
     }
 
     StageRunner::StepResult train(Generator& rng, int64_t index, const Batch& batch) {
-        const ModelOutput out = model.forward(
-            batch.tokens,
-            {.stage = AttentionStage::sparse, .rng = &rng, .indexer_loss = c_.model.is_sparse()});
+        const ModelOutput out =
+            model.forward(batch.tokens, {.stage = AttentionStage::sparse,
+                                         .rng = &rng,
+                                         .indexer_loss = c_.model.is_sparse(),
+                                         .which_loss = c_.model.indexer_loss == IndexerLoss::full_row
+                                                           ? SelectorLoss::full_alignment
+                                                           : SelectorLoss::alignment});
         const Tensor lm = cross_entropy(out.logits, batch.targets.alias({batch.targets.numel()}));
         Tensor loss = add(lm, scale(out.load_balancing, 0.5));
         if (c_.model.is_sparse()) loss = add(loss, scale(out.indexer_loss, c_.indexer_loss_weight));
@@ -181,6 +190,15 @@ TEST_CASE("training step: the indexer's own learning rate, in the warm-up and be
         ExperimentConfig config = tiny(AttentionKind::sparse);
         config.optimizer = optimizer;
         config.indexer_lr = 0.013;
+        for (const Stage& stage : stages_of(config)) check_stage(config, stage);
+    }
+}
+
+TEST_CASE("training step: what the indexer learns from in the warm-up, and in the sparse stage") {
+    for (const OptimizerKind optimizer : {OptimizerKind::muon, OptimizerKind::adamw}) {
+        ExperimentConfig config = tiny(AttentionKind::sparse);
+        config.optimizer = optimizer;
+        config.indexer_warmup = IndexerWarmup::entropy, config.model.indexer_loss = IndexerLoss::full_row;
         for (const Stage& stage : stages_of(config)) check_stage(config, stage);
     }
 }

@@ -52,6 +52,10 @@ Tensor LightningIndexer::alignment_loss(const SelectorState& state, const MainAt
                      : indexer_kl_dense(operands, attention);
 }
 
+Tensor LightningIndexer::entropy_loss(const SelectorState& state) const {
+    return indexer_negentropy(operands_of(state));
+}
+
 const IndexerOperands* LightningIndexer::indexer_operands(const SelectorState& state) const {
     return &operands_of(state);
 }

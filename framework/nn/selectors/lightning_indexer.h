@@ -17,6 +17,7 @@ class LightningIndexer : public Selector {
     std::shared_ptr<const SelectorState> project(const SelectorInput& input) const override;
     Tensor alignment_loss(const SelectorState& state, const MainAttention& attention,
                           const Selection* selection, const SelectedWeights& weights) const override;
+    Tensor entropy_loss(const SelectorState& state) const override;
     const IndexerOperands* indexer_operands(const SelectorState& state) const override;
 
   protected:

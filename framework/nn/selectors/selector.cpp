@@ -7,6 +7,10 @@ Tensor Selector::alignment_loss(const SelectorState&, const MainAttention&, cons
     return {};
 }
 
+Tensor Selector::entropy_loss(const SelectorState&) const {
+    return {};
+}
+
 std::optional<Selection> Selector::select_unrounded(const SelectorState&) const {
     return std::nullopt;
 }

@@ -33,10 +33,23 @@ T* data_or_null(const Tensor& t) {
     return t.defined() ? t.data<T>() : nullptr;
 }
 
+// The gradients that the forward computes together with the loss; undefined when nobody asks for them.
+struct Gradients {
+    explicit Gradients(const IndexerOperands& indexer) {
+        if (!grad_enabled() ||
+            !(indexer.q.requires_grad() || indexer.k.requires_grad() || indexer.w.requires_grad()))
+            return;
+        dq = Tensor::empty(indexer.q.shape(), indexer.q.dtype(), indexer.q.device());
+        dk = Tensor::empty(indexer.k.shape(), indexer.k.dtype(), indexer.k.device());
+        dw = Tensor::empty(indexer.w.shape(), indexer.w.dtype(), indexer.w.device());
+    }
+    Tensor dq, dk, dw;
+};
+
 // Multiplies the saved gradients where they lie: this node was their only owner and is not run again.
 template <class T>
-std::vector<Tensor> backward_of(const char* op, const Tensor& dloss, const Tensor& dq, const Tensor& dk,
-                                const Tensor& dw) {
+std::vector<Tensor> backward_of(const char* op, const Tensor& dloss, const Gradients& gradients) {
+    const Tensor &dq = gradients.dq, &dk = gradients.dk, &dw = gradients.dw;
     launch(op, dq.device(), cpu::indexer_kl_backward<T>, cuda::indexer_kl_backward<T>,
            IndexerKlBackward<T>{.dloss = dloss.data<T>(),
                                 .dq = dq.data<T>(),
@@ -48,16 +61,20 @@ std::vector<Tensor> backward_of(const char* op, const Tensor& dloss, const Tenso
     return {dq, dk, dw};
 }
 
-Tensor loss_of(const char* op, const IndexerOperands& indexer, const MainAttention& attention,
+void record_gradients(const char* op, const IndexerOperands& indexer, const Tensor& loss,
+                      const Gradients& gradients) {
+    if (!gradients.dq.defined()) return;
+    record(op, {indexer.q, indexer.k, indexer.w}, {loss}, [op, gradients](const std::vector<Tensor>& dloss) {
+        return dispatch_float(op, gradients.dq.dtype(),
+                              [&]<class T>() { return backward_of<T>(op, dloss[0], gradients); });
+    });
+}
+
+Tensor kl_loss(const char* op, const IndexerOperands& indexer, const MainAttention& attention,
                const Selected& selected) {
     check(op, indexer, attention, selected);
     const Selection* selection = selected.selection;
-    const bool wanted = grad_enabled() &&
-                        (indexer.q.requires_grad() || indexer.k.requires_grad() || indexer.w.requires_grad());
-    const auto gradient_of = [&](const Tensor& x) {
-        return wanted ? Tensor::empty(x.shape(), x.dtype(), x.device()) : Tensor();
-    };
-    const Tensor dq = gradient_of(indexer.q), dk = gradient_of(indexer.k), dw = gradient_of(indexer.w);
+    const Gradients gradients(indexer);
     const Tensor loss = Tensor::empty({}, indexer.q.dtype(), indexer.q.device());
     dispatch_float(op, indexer.q.dtype(), [&]<class T>() {
         launch(op, indexer.q.device(), cpu::indexer_kl_forward<T>, cuda::indexer_kl_forward<T>,
@@ -70,16 +87,12 @@ Tensor loss_of(const char* op, const IndexerOperands& indexer, const MainAttenti
                                    .weight_sums = data_or_null<T>(selected.weights.sums),
                                    .weights_from = selected.weights.first_row,
                                    .loss = loss.data<T>(),
-                                   .dq = data_or_null<T>(dq),
-                                   .dk = data_or_null<T>(dk),
-                                   .dw = data_or_null<T>(dw),
+                                   .dq = data_or_null<T>(gradients.dq),
+                                   .dk = data_or_null<T>(gradients.dk),
+                                   .dw = data_or_null<T>(gradients.dw),
                                    .sizes = indexer_sizes(indexer.q)});
     });
-    if (!wanted) return loss;
-    record(op, {indexer.q, indexer.k, indexer.w}, {loss}, [op, dq, dk, dw](const std::vector<Tensor>& dloss) {
-        return dispatch_float(op, dq.dtype(),
-                              [&]<class T>() { return backward_of<T>(op, dloss[0], dq, dk, dw); });
-    });
+    record_gradients(op, indexer, loss, gradients);
     return loss;
 }
 
@@ -87,11 +100,33 @@ Tensor loss_of(const char* op, const IndexerOperands& indexer, const MainAttenti
 
 Tensor indexer_kl_sparse(const IndexerOperands& indexer, const MainAttention& attention,
                          const Selection& selection, const SelectedWeights& weights) {
-    return loss_of("indexer_kl_sparse", indexer, attention, {&selection, weights});
+    return kl_loss("indexer_kl_sparse", indexer, attention, {&selection, weights});
 }
 
 Tensor indexer_kl_dense(const IndexerOperands& indexer, const MainAttention& attention) {
-    return loss_of("indexer_kl_dense", indexer, attention, {});
+    return kl_loss("indexer_kl_dense", indexer, attention, {});
+}
+
+Tensor indexer_negentropy(const IndexerOperands& indexer) {
+    constexpr const char* op = "indexer_negentropy";
+    check_indexer(op, indexer);
+    const Gradients gradients(indexer);
+    const Tensor loss = Tensor::empty({}, indexer.q.dtype(), indexer.q.device());
+    dispatch_float(op, indexer.q.dtype(), [&]<class T>() {
+        launch(op, indexer.q.device(), cpu::indexer_negentropy_forward<T>,
+               cuda::indexer_negentropy_forward<T>,
+               IndexerNegentropyForward<T>{.index_q = indexer.q.data<T>(),
+                                           .index_k = indexer.k.data<T>(),
+                                           .index_w = indexer.w.data<T>(),
+                                           .index_scale = indexer.scale,
+                                           .loss = loss.data<T>(),
+                                           .dq = data_or_null<T>(gradients.dq),
+                                           .dk = data_or_null<T>(gradients.dk),
+                                           .dw = data_or_null<T>(gradients.dw),
+                                           .sizes = indexer_sizes(indexer.q)});
+    });
+    record_gradients(op, indexer, loss, gradients);
+    return loss;
 }
 
 }  // namespace sieve

@@ -1,5 +1,5 @@
-// Training loss of the lightning indexer: KL divergence to the main attention (DeepSeek-V3.2-Exp,
-// section 2.1.1).
+// Training losses of the lightning indexer. KL divergence to the main attention (DeepSeek-V3.2-Exp,
+// section 2.1.1):
 //
 //   z[t,h,s] = attention_scale * q[t,h] . k[s,g(h)]              head h reads key head g(h) = h / (H / G)
 //   p[t,s]   = (1/H) sum_h softmax_s(z[t,h,s])                   the target, a constant
@@ -10,6 +10,12 @@
 //
 // The sums over s, those of the softmaxes too, run over S_t (sparse) or over all s <= t (dense); so p sums to
 // one, and the formula for dI holds.
+//
+// Negentropy: no target, but that r be as uniform as it can (docs/method.md says where that comes from):
+//
+//   H[t]     = -sum_s r[t,s] log r[t,s]                          over all s <= t
+//   loss     = (1/(B T)) sum_(b,t) (log(t + 1) - H[t])           at least 0, but for rounding
+//   dI[t,s]  = r[t,s] (log r[t,s] + H[t]) / (B T)
 //
 // Shapes: indexer q [B,T,HI,dI], k [B,T,dI], w [B,T,HI]; main q [B,H,T,dh], k [B,G,T,dh]; H a multiple of G;
 // all float32 or all float64. The loss is a scalar; 0 when there is no row.
@@ -32,5 +38,6 @@ namespace sieve {
 Tensor indexer_kl_sparse(const IndexerOperands& indexer, const MainAttention& attention,
                          const Selection& selection, const SelectedWeights& weights = {});
 Tensor indexer_kl_dense(const IndexerOperands& indexer, const MainAttention& attention);
+Tensor indexer_negentropy(const IndexerOperands& indexer);
 
 }  // namespace sieve

@@ -42,6 +42,26 @@ SIEVE_INLINE T kl_row(const T* __restrict scores, const T* __restrict p, int64_t
     return loss;
 }
 
+// log n - H of softmax(scores) of one row of n keys, and g = weight * r (log r + H). With d = score - largest
+// the latter is r (d - sum r d): nothing large cancels where the scores are nearly equal.
+template <class T>
+SIEVE_INLINE T negentropy_row(const T* __restrict scores, int64_t n, T weight, T* __restrict g) {
+    T largest = -std::numeric_limits<T>::infinity();
+#pragma omp simd reduction(max : largest)
+    for (int64_t s = 0; s < n; ++s) largest = scores[s] > largest ? scores[s] : largest;
+    T sum = 0, moment = 0;
+#pragma omp simd reduction(+ : sum, moment)
+    for (int64_t s = 0; s < n; ++s) {
+        g[s] = simd_exp(scores[s] - largest);
+        sum += g[s];
+        moment += g[s] * (scores[s] - largest);
+    }
+    const T over_sum = T(1) / sum, mean = moment * over_sum;
+#pragma omp simd
+    for (int64_t s = 0; s < n; ++s) g[s] = weight * (g[s] * over_sum * ((scores[s] - largest) - mean));
+    return mean - std::log(sum / static_cast<T>(n));
+}
+
 // ---- A block of queries by tiles over all keys s <= t: the dense loss, and selections that keep so many
 // keys that computing all scores is cheaper than gathering the chosen ones.
 
@@ -97,6 +117,32 @@ SIEVE_INLINE void kl_block(const ScoreBlock<T>& score, const TargetBlock<T>& tar
     kl_rows(rows, score.begin, score.end);
     if (wanted) score_gradients<T, width>(score, gradients);
 }
+
+// ---- The same without a target.
+
+template <class T>
+struct NegentropyRows {
+    int64_t row_stride;
+    T weight;
+    T* scores;  // [queries, row_stride]
+    T* g;       // [queries, row_stride]
+    T* loss;    // [T], this batch row's
+};
+
+struct NegentropyBlock {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const ScoreBlock<T>& score, const NegentropyRows<T>& a,
+                                 const ScoreGradients<T>& gradients) {
+        const bool wanted = gradients.dq != nullptr;
+        score_rows<T, width>(score, gradients.x, wanted, a.scores, a.row_stride);
+        for (int64_t t = score.begin; t < score.end; ++t) {
+            const int64_t at = (t - score.begin) * a.row_stride;
+            a.loss[t] = negentropy_row(a.scores + at, t + 1, a.weight, a.g + at);
+            std::fill(a.g + at + t + 1, a.g + at + a.row_stride, T(0));
+        }
+        if (wanted) score_gradients<T, width>(score, gradients);
+    }
+};
 
 // ---- One query by gathering its chosen keys: O(k) work, for sequences much longer than k. Keys lie as
 // padded rows; gradients are tile products whose key rows are found through the selected indices.
@@ -386,26 +432,54 @@ void run_queries(const IndexerKlForward<T>& a, const PreparedKeys<T>& keys, int6
     if (border < end) gather_range(a, keys, b, border, end, dk, row_loss);
 }
 
+// The mean over all rows of the losses that run(b, begin, end, dk, losses) writes for ranges of queries; what
+// it adds to its dk (null unless gradients are wanted) ends up in args.dk.
+template <class T, class Args, class F>
+T mean_loss(const Args& args, F&& run) {
+    const IndexerSizes& n = args.sizes;
+    const Tensor row_loss = Tensor::empty({n.batch, n.length}, dtype_of<T>);
+    T* losses = row_loss.template data<T>();
+    if (args.dq)
+        sum_key_gradients(
+            n.batch, n.length, n.width, queries_per_block(n.heads), args.dk,
+            [&](int64_t b, int64_t begin, int64_t end, T* dk) { run(b, begin, end, dk, losses); });
+    else
+        for_query_blocks(n, [&](int64_t b, int64_t begin, int64_t end) {
+            run(b, begin, end, static_cast<T*>(nullptr), losses);
+        });
+    double sum = 0;
+    for (int64_t i = 0; i < row_loss.numel(); ++i) sum += static_cast<double>(losses[i]);
+    return static_cast<T>(sum / static_cast<double>(std::max<int64_t>(row_loss.numel(), 1)));
+}
+
 }  // namespace
 
 template <class T>
 void indexer_kl_forward(const IndexerKlForward<T>& a) {
-    const IndexerSizes& n = a.sizes;
     const PreparedKeys<T> keys(a);
-    const Tensor row_loss = Tensor::empty({n.batch, n.length}, dtype_of<T>);
-    T* losses = row_loss.template data<T>();
-    if (a.dq)
-        sum_key_gradients(n.batch, n.length, n.width, queries_per_block(n.heads), a.dk,
-                          [&](int64_t b, int64_t begin, int64_t end, T* dk) {
-                              run_queries(a, keys, b, begin, end, dk, losses);
-                          });
-    else
-        for_query_blocks(n, [&](int64_t b, int64_t begin, int64_t end) {
-            run_queries(a, keys, b, begin, end, static_cast<T*>(nullptr), losses);
-        });
-    double sum = 0;
-    for (int64_t i = 0; i < row_loss.numel(); ++i) sum += static_cast<double>(losses[i]);
-    *a.loss = static_cast<T>(sum / static_cast<double>(std::max<int64_t>(row_loss.numel(), 1)));
+    *a.loss = mean_loss<T>(a, [&](int64_t b, int64_t begin, int64_t end, T* dk, T* losses) {
+        run_queries(a, keys, b, begin, end, dk, losses);
+    });
+}
+
+template <class T>
+void indexer_negentropy_forward(const IndexerNegentropyForward<T>& a) {
+    const IndexerSizes& n = a.sizes;
+    const int64_t step = queries_per_block(n.heads);
+    const Tensor panels = all_panels(a.index_k, n.batch, n.length, n.width);
+    const Tensor key_rows = all_padded_rows(a.index_k, a.dq ? n.batch : 0, n.length, n.width);
+    *a.loss = mean_loss<T>(a, [&](int64_t b, int64_t begin, int64_t end, T* dk, T* losses) {
+        const GradientScratch<T> scratch(n, end, a.dq != nullptr);
+        const NegentropyRows<T> rows{.row_stride = scratch.row_stride(),
+                                     .weight = T(1) / static_cast<T>(n.batch * n.length),
+                                     .scores = scratch.scores(),
+                                     .g = scratch.g(),
+                                     .loss = losses + b * n.length};
+        for (int64_t t = begin; t < end; t += step)
+            run_best<NegentropyBlock, T>(
+                score_block(a.index_q, a.index_w, panels, n, a.index_scale, b, t, std::min(end, t + step)),
+                rows, scratch.gradients(key_rows, n, b, a.dq, a.dw, dk));
+    });
 }
 
 template <class T>
@@ -422,6 +496,8 @@ void indexer_kl_backward(const IndexerKlBackward<T>& a) {
 
 template void indexer_kl_forward(const IndexerKlForward<float>&);
 template void indexer_kl_forward(const IndexerKlForward<double>&);
+template void indexer_negentropy_forward(const IndexerNegentropyForward<float>&);
+template void indexer_negentropy_forward(const IndexerNegentropyForward<double>&);
 template void indexer_kl_backward(const IndexerKlBackward<float>&);
 template void indexer_kl_backward(const IndexerKlBackward<double>&);
 

@@ -28,6 +28,20 @@ struct IndexerKlForward {
 };
 
 template <class T>
+struct IndexerNegentropyForward {
+    const T* index_q;  // [B,T,HI,dI]
+    const T* index_k;  // [B,T,dI]
+    const T* index_w;  // [B,T,HI]
+    double index_scale;
+    T* loss;  // []
+    T* dq;    // [B,T,HI,dI], or null: no gradients wanted
+    T* dk;    // [B,T,dI], or null
+    T* dw;    // [B,T,HI], or null
+    IndexerSizes sizes;
+};
+
+// Of both.
+template <class T>
 struct IndexerKlBackward {
     const T* dloss;  // []
     T* dq;           // [nq], multiplied by dloss in place
@@ -40,12 +54,16 @@ namespace cpu {
 template <class T>
 void indexer_kl_forward(const IndexerKlForward<T>& a);
 template <class T>
+void indexer_negentropy_forward(const IndexerNegentropyForward<T>& a);
+template <class T>
 void indexer_kl_backward(const IndexerKlBackward<T>& a);
 }  // namespace cpu
 
 namespace cuda {
 template <class T>
 SIEVE_CUDA_TWIN void indexer_kl_forward(const IndexerKlForward<T>& a);
+template <class T>
+SIEVE_CUDA_TWIN void indexer_negentropy_forward(const IndexerNegentropyForward<T>& a);
 template <class T>
 SIEVE_CUDA_TWIN void indexer_kl_backward(const IndexerKlBackward<T>& a);
 }  // namespace cuda
