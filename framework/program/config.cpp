@@ -126,6 +126,10 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"sparse_top_k", "Sparse attention",
          "tokens that each query may read: one number, or one per layer (64,64,32,...)", &m.sparse_top_k,
          model | sparse_only, largest_width},
+        {"i_know_this_leaks", "Sparse attention",
+         "each query reads exactly sparse_top_k keys, later ones too where it has fewer, as the original "
+         "experiment's did: only to measure what that leak does to a loss, which is no model's",
+         &m.leaks, model | sparse_only},
         {"index_share", "Sparse attention",
          "a letter a layer: F has an index of its own, S reads the keys of the last F (FSSS...); empty: all "
          "F",
