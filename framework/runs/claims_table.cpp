@@ -1,4 +1,6 @@
 // The table of claims. The original is the experiment that this project re-creates (docs/method.md).
+#include <tuple>
+
 #include "framework/runs/claims.h"
 
 namespace sieve {
@@ -34,6 +36,14 @@ ClaimRun recall(AttentionKind variant, const char* selector = "indexer", const c
                            {"sparse_init", "classic"},
                            {"selector", selector},
                            {"sparse_top_k", k}});
+}
+
+// Small's model at another length, half of whose keys a query reads; 2048 tokens a step.
+ClaimRun half_of_keys(AttentionKind variant, const char* length, const char* batch, const char* k,
+                      bool leaks) {
+    Keys keys{{"max_seq_len", length}, {"batch_size", batch}, {"sparse_top_k", k}};
+    if (leaks) keys.emplace_back("i_know_this_leaks", "true");
+    return small(variant, keys);
 }
 
 // Windows of `length` tokens, 8192 tokens a step.
@@ -300,6 +310,28 @@ Claim shared_selection() {
                               Range{.most = 0.01})}};
 }
 
+Claim leak() {
+    Claim claim{.name = "leak",
+                .text =
+                    "The original's selector, whose first k - 1 queries read later tokens, makes the loss "
+                    "seem lower than it is (this project): with it less without it is below 0, k half of "
+                    "the length"};
+    const Range seems_lower{.most = 0};
+    for (const auto& [length, batch, k] :
+         {std::tuple{"64", "32", "32"}, std::tuple{"128", "16", "64"}, std::tuple{"256", "8", "128"}}) {
+        const bool shortest = std::string(length) == "64";
+        const std::string tokens = std::string(length) + " tokens: ";
+        const ClaimRun leaking = half_of_keys(sparse, length, batch, k, true);
+        claim.rows.push_back(compared(tokens + "leaking less honest", "val_loss", Comparison::difference,
+                                      leaking, half_of_keys(sparse, length, batch, k, false), seems_lower,
+                                      shortest ? std::optional(seems_lower) : std::nullopt));
+        claim.rows.push_back(compared(tokens + "leaking against classic", "val_loss", Comparison::relative,
+                                      leaking, half_of_keys(classic, length, batch, k, false)));
+        for (ClaimRow* row : {&claim.rows.back() - 1, &claim.rows.back()}) row->long_only = !shortest;
+    }
+    return claim;
+}
+
 std::vector<Claim> table() {
     return {{.name = "loss",
              .text = "Validation loss about 0.06 for both models (the original): at most 0.07",
@@ -326,11 +358,7 @@ std::vector<Claim> table() {
             warmup(),
             from_scratch(),
             shared_selection(),
-            {.name = "leak",
-             .text = "What the original's selector, which reads keys of the future, does to the loss at 64, "
-                     "128 and 256 "
-                     "tokens",
-             .not_built = "that selector"},
+            leak(),
             {.name = "entropy_warmup",
              .text = "The original's warm-up, by entropy, against the one by the alignment loss",
              .not_built = "the loss by entropy"},
