@@ -121,6 +121,7 @@ void draw_answers(Axes& axes, const std::vector<const Point*>& points) {
     axes.y.label = "right answers, %";
     axes.y.low = 0, axes.y.high = 105;
     std::vector<std::string> names;
+    names.reserve(keys.size());
     for (const int64_t k : keys) names.push_back(std::to_string(k));
     name_places(axes, names);
     for (size_t i = 0; i < selectors.size(); ++i) {
