@@ -22,7 +22,7 @@ int main_of(int argc, char** argv) {
     command.option(
         "quick", a.quick,
         "tiny models in a folder of their own, and a check of the main signs: the program's own test; "
-        "remove the folder to run it anew");
+        "another build does it anew, and so does this one without the folder");
     command.option("report", a.report, "train nothing: write the page again from the runs that are there");
     command.group("Files");
     command.option("out", a.out,

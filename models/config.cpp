@@ -185,6 +185,13 @@ void validate(const ModelConfig& c) {
     check_size(c);
 }
 
+std::string leak_text(const ModelConfig& c) {
+    return fmt::format(
+        "this model leaks: by i_know_this_leaks its first k - 1 queries (sparse_top_k {}) read later tokens, "
+        "their own targets among them, so that its losses and accuracies are no measure of a model",
+        to_string(c.sparse_top_k));
+}
+
 bool ModelConfig::selects_all() const {
     const std::vector<int64_t>& k = sparse_top_k.values();
     return std::all_of(k.begin(), k.end(), [&](int64_t keys) { return keys >= max_seq_len; });

@@ -103,12 +103,16 @@ struct ModelConfig {
     IndexShareLoss index_share_loss = IndexShareLoss::own;
     IndexerLoss indexer_loss = IndexerLoss::selected;  // of training alone: an evaluation's is `selected`
     PerLayer sparse_top_k = 64;
+    // Every query reads exactly k keys, as the original experiment's did: the first k - 1 read later tokens as
+    // well, their own targets among them. To measure that leak; the key is i_know_this_leaks.
+    bool leaks = false;
     IndexerPrecision indexer_precision = IndexerPrecision::fp32;  // of the scores that select
     double indexer_scale = 0;  // 0: 1 for plain, indexer_heads^-0.5 * indexer_dim^-0.5 for deepseek
     double dropout = 0.1, router_noise = 0.1;
     double norm_eps = 1.1920929e-07, rope_base = 10000, init_std = 0.02;
 
     bool is_sparse() const { return attention == AttentionKind::sparse; }
+    bool reads_future() const { return is_sparse() && leaks; }
     // Whether every query reads all its keys, in every layer.
     bool selects_all() const;
     // Whether the loss of the language model reaches the routers: a single normalised weight is a constant.
@@ -130,6 +134,9 @@ struct ModelConfig {
     }
     int64_t kv_heads() const { return attention_type == AttentionType::gqa ? n_kv_heads : n_heads; }
 };
+
+// What every program says of a model that reads_future(), and what refuses one: "this model leaks: ...".
+std::string leak_text(const ModelConfig& config);
 
 // The most parameters that a model may have, with its indexers: 4 TiB in float32. So no product of sizes
 // overflows.

@@ -334,6 +334,7 @@ void refuse_variants(const ModelConfig& c) {
             fmt::format("onnx: {} {} has no ONNX graph yet; export to .safetensors or .pt", key, value));
     };
     if (c.attention_type != AttentionType::mha) refuse("attention_type", name_of(c.attention_type));
+    if (c.reads_future()) fail_usage("onnx: " + leak_text(c));
     if (c.is_sparse() && c.selector != "indexer") refuse("selector", c.selector);
     if (c.is_sparse() && !c.index_share.empty()) refuse("index_share", c.index_share);
     if (c.is_sparse() && c.indexer_pool > 1) refuse("indexer_pool", fmt::format("{}", c.indexer_pool));

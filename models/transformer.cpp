@@ -32,7 +32,8 @@ AttentionConfig attention_config(const ModelConfig& config, int64_t layer) {
                               .n_kv_heads = config.kv_heads(),
                               .rope_base = config.rope_base,
                               .norm_eps = config.norm_eps,
-                              .materialised = config.materialised};
+                              .materialised = config.materialised,
+                              .leaks = config.reads_future()};
     if (config.attention_type == AttentionType::mla)
         attention.latent = LatentAttentionConfig{.q_rank = config.q_lora_rank,
                                                  .kv_rank = config.kv_lora_rank,
@@ -68,8 +69,11 @@ Tensor add_residual(const Tensor& residual, const Tensor& update, double dropout
     return rng ? dropout_add(residual, update, dropout, rng->next_key()) : add(residual, update);
 }
 
-void check_cache(const ForwardOptions& options, int64_t layers, int64_t tokens) {
+void check_cache(const ForwardOptions& options, const ModelConfig& config, int64_t tokens) {
     if (!options.cache) return;
+    const int64_t layers = config.n_layers;
+    if (config.reads_future())
+        fail("forward: " + leak_text(config) + "; a text that is being written has no later tokens");
     if (static_cast<int64_t>(options.cache->size()) != layers)
         fail(fmt::format("forward: {} attention caches for {} layers", options.cache->size(), layers));
     if (options.rng || options.indexer_loss)
@@ -229,7 +233,7 @@ Tensor Transformer::attend(int64_t layer, const Tensor& h, const ForwardOptions&
 ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& options) const {
     if (tokens.rank() != 2) fail("forward: tokens are " + to_string(tokens.shape()) + ", want [B,T]");
     const int64_t B = tokens.dim(0), T = tokens.dim(1);
-    check_cache(options, config_.n_layers, T);
+    check_cache(options, config_, T);
     const Shape rows{B * T, config_.d_model}, cube{B, T, config_.d_model};
     ModelOutput output;
     const MemoryScope scope(activation_memory);

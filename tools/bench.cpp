@@ -259,6 +259,7 @@ void require_choices(const ModelConfig& m, int64_t tokens) {
 void bench_trained_indexer(const Arguments& a, std::vector<PrecisionComparison>& all) {
     if (a.text.empty()) fail_usage("--checkpoint: needs --text TEXT for the model to read");
     const FinalModel trained = read_model(a.checkpoint);
+    warn_of_leak(trained);
     ModelConfig m = trained.config.model;
     if (!m.has_indexer())
         fail_usage(fmt::format("checkpoint: {} is a {} model, it has no indexer", a.checkpoint,

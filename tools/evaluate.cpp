@@ -60,6 +60,7 @@ Json evaluate_reading(const Transformer& trained, const Dataset& data, const std
 
 int run(const Arguments& a) {
     FinalModel trained = read_model(a.checkpoint);
+    warn_of_leak(trained);
     trained.config.device = a.device, trained.config.threads = a.threads,
     trained.config.cache_dir = a.cache_dir;
     const Device device = prepare_machine(trained.config);

@@ -30,6 +30,7 @@ int main_of(int argc, char** argv) {
     if (output.empty()) fail_usage("output: empty; which file? for example --output model.onnx");
     check_model_format(output);
     const FinalModel trained = read_model(checkpoint);
+    refuse_leak(checkpoint + ": is not exported, since another program would not know it", trained);
     write_model(output, trained);
     const ModelConfig& model = trained.config.model;
     if (std::filesystem::path(output).extension() == ".onnx" && model.has_indexer() &&

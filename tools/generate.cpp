@@ -58,6 +58,7 @@ int64_t continue_text(const Arguments& a, const Tokenizer& tokenizer, Decoder& d
 
 int run(const Arguments& a) {
     const FinalModel trained = read_model(a.checkpoint);
+    refuse_leak(a.checkpoint + ": what it reads ahead is not there when a text is written", trained);
     const Tokenizer tokenizer = tokenizer_of(trained, a.checkpoint);
     const std::vector<int32_t> prompt = tokenizer.encode(a.prompt);
     const auto length = static_cast<int64_t>(prompt.size());

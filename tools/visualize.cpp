@@ -11,7 +11,7 @@
 #include "framework/report/inspect.h"
 #include "framework/report/report.h"
 #include "framework/runs/experiment.h"
-#include "framework/train/checkpoint.h"
+#include "framework/train/model_file.h"
 
 namespace sieve {
 namespace {
@@ -93,6 +93,7 @@ TextSample given_text(const FinalModel& trained, const std::string& file, const 
 int draw(const Arguments& given, bool has_text) {
     const std::string file = model_file(given.results);
     const FinalModel trained = read_final_model(file);
+    warn_of_leak(trained);
     const Transformer& model = *trained.model;
     const std::vector<int64_t> layers = parse_layers(given.layer, trained.config.model.n_layers);
     const std::string out = output_folder(given, file, has_text);

@@ -12,4 +12,8 @@ struct Version {
 };
 Version version();
 
+// XXH3, in hex, of the file that holds this code, the library or the program: another build, another hash. Empty
+// when the file cannot be read.
+std::string build_hash();
+
 }  // namespace sieve

@@ -37,7 +37,10 @@ class Sequence {
             text.replace(2 * at(places, i), 2, pair);
             if (i < task_.pairs) asked.push_back(pair);  // in an order that the places do not show
         }
-        for (size_t i = 0; std::ssize(text) < task_.seq_len; ++i) text += asked[i % asked.size()];
+        while (std::ssize(text) < task_.seq_len) {
+            shuffle(asked);
+            for (const std::string& pair : asked) text += pair;
+        }
         text.resize(static_cast<size_t>(task_.seq_len));
         return text;
     }
@@ -49,9 +52,13 @@ class Sequence {
     std::vector<int64_t> permutation(int64_t n, Stream stream) const {
         return random_permutation(n, task_seed, first_stream_ + stream);
     }
-    char pick(std::string_view alphabet) {
+    size_t below(size_t n) {
         const uint32_t bits = philox({task_seed, first_stream_ + of_bytes}, picked_++).v[0];
-        return alphabet[static_cast<size_t>(uint64_t{bits} * alphabet.size() >> 32)];
+        return static_cast<size_t>(uint64_t{bits} * n >> 32);
+    }
+    char pick(std::string_view alphabet) { return alphabet[below(alphabet.size())]; }
+    void shuffle(std::vector<std::string>& pairs) {
+        for (size_t i = pairs.size(); i > 1; --i) std::swap(pairs[i - 1], pairs[below(i)]);
     }
 
     const RecallTask& task_;

@@ -5,9 +5,10 @@
 //   context: T/2 bytes      questions: pairs "key value", each key's value that of the context
 //
 // A sequence has T bytes and is a document. Its context holds 2 P pairs of a letter and a digit, the letters all
-// different, at random places in a noise of punctuation. P of them are asked for in the questions, in a random
-// order and again and again; the other P are distractors. The answers that count are the first to each question:
-// what comes later can be copied from nearby. Chance is a tenth. To answer, attention must find one key among T/2
+// different, at random places in a noise of punctuation. P of them are asked for in the questions, round after
+// round, each round in a new random order: so that no answer can be told by its place, and all of them teach to
+// find a key. The other P are distractors. The answers that count are the first to each question: what comes later
+// can be copied from nearby. Chance is a tenth. To answer, attention must find one key among T/2
 // bytes, and a selector must have kept it.
 #pragma once
 

@@ -75,6 +75,7 @@ double keys_read(const ModelConfig& c, int64_t layer, int64_t seq_len) {
     const auto T = static_cast<double>(seq_len);
     if (!c.is_sparse()) return (T + 1) / 2;
     const auto k = static_cast<double>(std::min(c.sparse_top_k.of(layer), seq_len));
+    if (c.leaks) return k;
     return (k * (k + 1) / 2 + (T - k) * k) / T;
 }
 

@@ -27,6 +27,7 @@ SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_
                              const AttentionConfig& config)
     : selector_reads_latent_(config.selector_reads_latent()),
       materialised_(config.materialised),
+      leaks_(config.leaks),
       projections_(make_projections(init, full_name, config)),
       w_o_(init, full_name + ".w_o", projections_->out_width(), config.d_model) {
     add_child("", *projections_);
@@ -80,6 +81,12 @@ Tensor SelfAttention::attend_densely(const AttentionTrace& t) const {
                          : dense_attention(t.q, t.k, t.v, t.scale).out;
 }
 
+// weights: kept when it is given and there is something to keep.
+Tensor SelfAttention::attend_to_selection(const AttentionTrace& t, SelectedWeights* weights) const {
+    if (leaks_) return leaking_attention(t.q, t.k, t.v, t.selection, t.scale);
+    return sparse_attention(t.q, t.k, t.v, t.selection, t.scale, SparseMethod::automatic, weights).out;
+}
+
 namespace {
 
 // `read`: the keys that attention reads; null: all earlier ones.
@@ -101,9 +108,7 @@ Tensor SelfAttention::attend(AttentionStage stage, std::optional<SelectorLoss> l
     }
     const TimedPart part(step_part::attention);
     SelectedWeights weights;
-    const Tensor out = select ? sparse_attention(t.q, t.k, t.v, t.selection, t.scale, SparseMethod::automatic,
-                                                 loss == SelectorLoss::alignment ? &weights : nullptr)
-                                    .out
+    const Tensor out = select ? attend_to_selection(t, loss == SelectorLoss::alignment ? &weights : nullptr)
                               : attend_densely(t);
     if (t.selector && loss) {
         const TimedPart loss_part(step_part::alignment_loss);

@@ -20,6 +20,7 @@ struct AttentionConfig {
     std::optional<LatentAttentionConfig> latent;  // set: latent attention; n_kv_heads then plays no part
     std::optional<SelectorConfig> selector;       // set: attention reads what a selector chooses
     bool materialised = false;                    // all keys, by materialised_attention.h
+    bool leaks = false;  // reads later keys as the original's selector did: leaking_attention there
 
     // DeepSeek's indexer makes its queries from the query latent, where there is one.
     bool selector_reads_latent() const {
@@ -45,7 +46,7 @@ enum class SelectorLoss {
 struct LayerSelection {
     const Selector* selector = nullptr;  // null: none, and nothing below
     std::shared_ptr<const SelectorState> selector_state;
-    Selection selection;  // sparse stage only
+    Selection selection;  // sparse stage only; of the selector: what a leak reads beside it is not in it
 };
 
 // Everything that one attention layer computed on the way, for losses, evaluation and pictures.
@@ -75,9 +76,10 @@ class SelfAttention : public Module {
   private:
     Tensor attend(AttentionStage stage, std::optional<SelectorLoss> loss, AttentionTrace& trace) const;
     Tensor attend_densely(const AttentionTrace& trace) const;
+    Tensor attend_to_selection(const AttentionTrace& trace, SelectedWeights* weights) const;
     Tensor attend_to_cache(AttentionStage stage, AttentionTrace& trace, const AttentionCache& cache) const;
 
-    bool selector_reads_latent_, materialised_;
+    bool selector_reads_latent_, materialised_, leaks_;
     std::unique_ptr<AttentionProjections> projections_;
     Linear w_o_;
     std::unique_ptr<Selector> selector_;

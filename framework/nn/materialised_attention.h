@@ -11,11 +11,17 @@
 // kept.
 #pragma once
 
-#include "framework/core/tensor.h"
+#include "framework/attention/selection/selection.h"
 
 namespace sieve {
 
 // q [B,H,T,dh], k [B,G,T,dh], v [B,G,T,dv], T >= 1 -> [B,T,H*dv]. Throws as dense_attention does.
 Tensor materialised_attention(const Tensor& q, const Tensor& k, const Tensor& v, double scale);
+
+// The same over what the original experiment's selector makes of a causal selection [B,T,slots]: its rows
+// t < slots - 1 read the later keys up to slots - 1 as well (ops/leaking_mask/leaking_mask.h). A measure of what
+// that leak does to a loss, and of nothing else.
+Tensor leaking_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Selection& selection,
+                         double scale);
 
 }  // namespace sieve

@@ -126,6 +126,10 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"sparse_top_k", "Sparse attention",
          "tokens that each query may read: one number, or one per layer (64,64,32,...)", &m.sparse_top_k,
          model | sparse_only, largest_width},
+        {"i_know_this_leaks", "Sparse attention",
+         "each query reads exactly sparse_top_k keys, later ones too where it has fewer, as the original "
+         "experiment's did: only to measure what that leak does to a loss, which is no model's",
+         &m.leaks, model | sparse_only},
         {"index_share", "Sparse attention",
          "a letter a layer: F has an index of its own, S reads the keys of the last F (FSSS...); empty: all "
          "F",
@@ -136,11 +140,11 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"indexer_loss", "Sparse attention",
          "what the alignment loss of the sparse stage runs over: selected (the keys that attention reads) or "
          "full_row (all earlier keys, towards dense attention: the cost of the warm-up's loss in every step)",
-         &m.indexer_loss, model | sparse_only | younger},
+         &m.indexer_loss, model | sparse_only},
         {"indexer_warmup", "Sparse attention",
          "what trains the indexer in its warm-up: kl (the alignment loss) or entropy (that of its own scores "
          "is maximised, as in the original experiment)",
-         &c.indexer_warmup, training | sparse_only | younger},
+         &c.indexer_warmup, training | sparse_only},
         {"indexer_lr", "Sparse attention",
          "learning rate of the indexer, constant in the warm-up and the peak afterwards; 0: warmup_lr, then "
          "the "
@@ -534,14 +538,6 @@ nlohmann::ordered_json config_to_json(const ExperimentConfig& config) {
     nlohmann::ordered_json json;
     for (const ConfigKey& key : all_config_keys(copy))
         if (key.saved()) json[key.name] = json_of(key.value);
-    return json;
-}
-
-nlohmann::ordered_json naming_json(const ExperimentConfig& config) {
-    ExperimentConfig defaults;
-    nlohmann::ordered_json json = config_to_json(config);
-    for (const ConfigKey& key : all_config_keys(defaults))
-        if (key.is(KeyNature::younger) && json.at(key.name) == json_of(key.value)) json.erase(key.name);
     return json;
 }
 

@@ -154,7 +154,6 @@ enum class KeyNature : unsigned {
     running = 1 << 5,       // how a run happens; it shapes no result, so config.json does not hold it
     place = 1 << 6,         // what is written where; likewise, and no study can vary it
     label = 1 << 7,         // a name for the other keys' values
-    younger = 1 << 10,      // than recorded runs: one in which it has its default is named without it
     // Of its values:
     may_be_infinite = 1 << 8,  // inf: no limit
     may_be_empty = 1 << 9,     // one may ask for the empty text, also on a command line
@@ -210,9 +209,6 @@ SelectorLoss selector_loss(const ExperimentConfig& config, AttentionStage stage)
 void check_config(const ExperimentConfig& config, const std::string& source);
 
 nlohmann::ordered_json config_to_json(const ExperimentConfig& config);
-// The same without the younger keys that have the value which a file without them means: the name of a run
-// holds a hash of this, so that a new key leaves the names of recorded runs as they are.
-nlohmann::ordered_json naming_json(const ExperimentConfig& config);
 // Reads the keys that are present; unknown keys and wrong types are bad_file errors that begin with `source`.
 // With `ignore_unknown`, keys that this program does not know are left aside.
 ExperimentConfig config_from_json(const nlohmann::ordered_json& json, const std::string& source,

@@ -317,6 +317,7 @@ void judge_no_setting(Json& metrics, const ModelConfig& m, const Sparsity& spars
         judge_not(
             metrics, setting + " leaves out no key: the sparse model is a dense one",
             [](const std::string& criterion) { return criterion.starts_with("sparse validation loss"); });
+    if (m.leaks) judge_not(metrics, leak_text(m), [](const std::string&) { return true; });
 }
 
 }  // namespace

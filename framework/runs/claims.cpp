@@ -9,6 +9,7 @@
 #include <set>
 
 #include "framework/core/error.h"
+#include "framework/core/version.h"
 #include "framework/io/atomic_file.h"
 #include "framework/io/folder_lock.h"
 #include "framework/io/marked_section.h"
@@ -16,6 +17,7 @@
 #include "framework/program/prepare_machine.h"
 #include "framework/program/progress.h"
 #include "framework/report/results.h"
+#include "framework/runs/claims_figures.h"
 #include "framework/runs/experiment.h"
 #include "framework/runs/study.h"
 #include "framework/train/evaluate.h"
@@ -42,6 +44,8 @@ void make_tiny(ExperimentConfig& c, bool steps_in_turns) {
     m.sparse_top_k = std::min<int64_t>(m.sparse_top_k.of(0), m.max_seq_len / (m.max_seq_len > 128 ? 32 : 4));
 }
 
+constexpr const char* both_variants = "both";  // RunRecord::variant of steps in turns
+
 // The run, and before it the classic one that it goes on from.
 std::vector<StudyRun> trainings_of(const ClaimRun& run, const ClaimsCommand& command, int64_t seed) {
     return runs_of(
@@ -52,8 +56,27 @@ std::string base_name(const StudyRun& run) {
     return std::filesystem::path(run.folder).filename().string();
 }
 
+std::string name_of_run(const ExperimentConfig& config, AttentionKind variant, bool steps_in_turns) {
+    const std::string name = base_name(runs_of({.base = config, .variants = {variant}}).back());
+    return steps_in_turns ? "steps_in_turns_" + name : name;
+}
+
+// What this program calls the run of a line.
+std::string name_now(const RunRecord& record) {
+    const bool steps_in_turns = record.variant == both_variants;
+    try {
+        return name_of_run(
+            config_from_json(nlohmann::ordered_json::parse(record.config), record.run),
+            steps_in_turns ? AttentionKind::sparse : from_name<AttentionKind>("variant", record.variant),
+            steps_in_turns);
+    } catch (const Error&) {
+        return record.run;  // of a program that has other keys: no run of this one
+    }
+}
+
 std::string machine_text(const MachineUsed& m) {
-    return fmt::format("{}, {} threads, {}", m.device, m.threads, m.processor);
+    return fmt::format("{}, {} {}, {}", m.device, m.threads, m.threads == 1 ? "thread" : "threads",
+                       m.processor);
 }
 
 std::map<std::string, double> metrics_of(const TrainingHistory& history, const ModelConfig& model) {
@@ -104,7 +127,7 @@ RunRecord record_steps_in_turns(const ClaimRun& run, const ClaimsCommand& comman
     const auto start = std::chrono::steady_clock::now();
     ExperimentConfig config = config_of(run, command, seed);
     RunRecord record{.run = name_of_run(run, command, seed),
-                     .variant = "both",
+                     .variant = both_variants,
                      .seed = seed,
                      .config = config_to_json(config).dump()};
     const Dataset data = load_data(config);
@@ -139,12 +162,35 @@ void check(const ClaimsCommand& command) {
     if (!command.only.empty()) fail_usage(fmt::format("only: '{}', want one of {}", command.only, names));
 }
 
+void write_page(const ClaimsCommand& command, const RunRecords& records) {
+    for (const ClaimFigure& figure : claims_figures(command, records))
+        figure.figure.save(command.out + "/results/" + figure.file);
+    write_file_atomic(command.out + "/results.md", claims_page(command, records));
+}
+
+// The runs of --quick test this build: what another one left there must not be taken for them.
+void forget_other_builds(const ClaimsCommand& command) {
+    const std::string runs = command.out + "/results/runs.jsonl", note = command.out + "/results/build",
+                      build = build_hash();
+    if (!build.empty() && std::filesystem::exists(note) && read_file(note) == build) return;
+    if (std::filesystem::exists(runs)) {
+        fmt::print("{}: the runs there are of another build of this program; they are done anew\n", runs);
+        remove_file(runs);
+    }
+    for (int64_t seed = first_seed; seed < first_seed + command.seeds; ++seed)
+        for (const Claim& claim : claims())
+            for (const ClaimRow& row : claim.rows)
+                for (const ClaimRun* run : {&row.run, &row.reference})
+                    for (const StudyRun& training : trainings_of(*run, command, seed))
+                        std::filesystem::remove_all(training.folder);
+    write_file_atomic(note, build);
+}
+
 // What there is to run, each run once: seed by seed, and within a seed claim by claim, so that every claim
 // has a first number early.
 class ClaimsRunner {
   public:
-    explicit ClaimsRunner(const ClaimsCommand& command)
-        : command_(command), records_(command.out + "/results/runs.jsonl") {
+    explicit ClaimsRunner(const ClaimsCommand& command) : command_(command), records_(read_records(command)) {
         for (int64_t seed = first_seed; seed < first_seed + command.seeds; ++seed)
             for (const Claim& claim : claims())
                 if (asked_for(claim, command)) add(claim, seed);
@@ -183,6 +229,7 @@ class ClaimsRunner {
 
     void add(const Claim& claim, int64_t seed) {
         for (const ClaimRow& row : claim.rows) {
+            if (row.long_only && command_.quick) continue;
             add(row.run, seed);
             if (row.comparison != Comparison::value) add(row.reference, seed);
         }
@@ -225,7 +272,7 @@ class ClaimsRunner {
             const bool result = run.status == RunStatus::finished || run.error == "diverged";
             if (result && !records_.find(base_name(run))) records_.add(record_of(run, device_));
         }
-        write_file_atomic(command_.out + "/results.md", claims_page(command_, records_));
+        write_page(command_, records_);
     }
 
     const ClaimsCommand& command_;
@@ -238,7 +285,7 @@ class ClaimsRunner {
 };
 
 void write_pages(const ClaimsCommand& command, const RunRecords& records) {
-    write_file_atomic(command.out + "/results.md", claims_page(command, records));
+    write_page(command, records);
     if (!command.readme.empty())
         replace_marked_section(command.readme, "claims", claims_summary(command, records));
     fmt::print("{}", claims_summary(command, records));
@@ -259,6 +306,12 @@ int check_signs(const ClaimsCommand& command, const RunRecords& records) {
         }
     fmt::print("signs of the main claims:\n{} passed, {} failed\n", checked - failed, failed);
     return failed ? static_cast<int>(ErrorKind::failure) : 0;
+}
+
+std::set<int64_t> seeds_in(const RunRecords& records) {
+    std::set<int64_t> seeds;
+    for (const auto& [name, record] : records.all()) seeds.insert(record.seed);
+    return seeds;
 }
 
 std::vector<double> numbers(const ClaimRow& row, const std::vector<std::pair<double, double>>& pairs) {
@@ -300,16 +353,26 @@ ExperimentConfig config_of(const ClaimRun& run, const ClaimsCommand& command, in
 }
 
 std::string name_of_run(const ClaimRun& run, const ClaimsCommand& command, int64_t seed) {
-    const std::string name = base_name(trainings_of(run, command, seed).back());
-    return run.steps_in_turns ? "steps_in_turns_" + name : name;
+    return name_of_run(config_of(run, command, seed), run.variant, run.steps_in_turns);
+}
+
+RunRecords read_records(const ClaimsCommand& command) {
+    return RunRecords(command.out + "/results/runs.jsonl", name_now);
+}
+
+std::vector<double> numbers_of(const ClaimRun& run, const char* metric, const ClaimsCommand& command,
+                               const RunRecords& records) {
+    std::vector<double> values;
+    for (const int64_t seed : seeds_in(records))
+        if (const double* value = metric_in(records.find(name_of_run(run, command, seed)), metric))
+            values.push_back(*value);
+    return values;
 }
 
 Interval number_of(const ClaimRow& row, const ClaimsCommand& command, const RunRecords& records) {
-    std::set<int64_t> seeds;
-    for (const auto& [name, record] : records.all()) seeds.insert(record.seed);
     const bool alone = row.comparison == Comparison::value;
     std::vector<std::pair<double, double>> pairs;
-    for (const int64_t seed : seeds) {
+    for (const int64_t seed : seeds_in(records)) {
         const RunRecord* run = records.find(name_of_run(row.run, command, seed));
         const RunRecord* reference = alone ? run : records.find(name_of_run(row.reference, command, seed));
         const double *a = metric_in(run, row.metric), *b = metric_in(reference, row.metric);
@@ -347,7 +410,7 @@ int run_claims(const ClaimsCommand& command) {
     if (!command.readme.empty()) marked_section(command.readme, "claims");  // refused before hours are spent
     make_folder(command.out + "/results");
     if (command.report) {
-        write_pages(command, RunRecords(command.out + "/results/runs.jsonl"));
+        write_pages(command, read_records(command));
         return 0;
     }
     if (!std::filesystem::exists(command.data))
@@ -355,6 +418,7 @@ int run_claims(const ClaimsCommand& command) {
             "{}: not found; make corpus fetches the text, or give another one with --data", command.data));
     make_folder(command.results_dir);
     const FolderLock lock(command.results_dir);
+    if (command.quick) forget_other_builds(command);
     catch_interrupts(finishing_step);
     fmt::print("The claims{}, {} seeds\n", command.quick ? ", tiny models" : "", command.seeds);
     ClaimsRunner runner(command);

@@ -2,6 +2,7 @@
 //
 //   OUT/results/runs.jsonl   a line for each run that has finished (run_records.h)
 //   OUT/results.md           the page that is made of those lines
+//   OUT/results/*.png        its figures (claims_figures.h)
 //   RESULTS/runs/...         a folder a run, as an experiment leaves it
 //
 // A run that two claims ask for happens once, and one that has its line is not repeated.
@@ -48,6 +49,7 @@ struct ClaimRow {
     // Where the number lies when the claim is true; none: the row is there to be read, and judges nothing.
     std::optional<Range> claimed = {};
     std::optional<Range> quick = {};  // what --quick, whose models are tiny, asks of the mean; none: nothing
+    bool long_only = false;           // --quick, which must stay quick, leaves the row's runs out
 };
 
 struct Claim {
@@ -94,6 +96,13 @@ ExperimentConfig config_of(const ClaimRun& run, const ClaimsCommand& command, in
 // What RunRecord::run calls it.
 std::string name_of_run(const ClaimRun& run, const ClaimsCommand& command, int64_t seed);
 
+// The lines of OUT/results/runs.jsonl. A run is known by its configuration, not by the hash of it that stands in
+// its name: a line that is older than a key means that key's default, as an older config.json does.
+RunRecords read_records(const ClaimsCommand& command);
+
+// One number a seed, of the seeds that have it.
+std::vector<double> numbers_of(const ClaimRun& run, const char* metric, const ClaimsCommand& command,
+                               const RunRecords& records);
 // The number of a row, over the seeds that both of its runs have.
 Interval number_of(const ClaimRow& row, const ClaimsCommand& command, const RunRecords& records);
 

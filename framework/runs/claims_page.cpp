@@ -2,10 +2,12 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <map>
 #include <set>
 
 #include "framework/program/progress.h"
 #include "framework/runs/claims.h"
+#include "framework/runs/claims_figures.h"
 
 namespace sieve {
 namespace {
@@ -113,18 +115,45 @@ std::string list_of(const std::set<std::string>& texts) {
     return list.empty() ? "none" : list;
 }
 
+// "cpu, 1 thread, AMD EPYC"; older lines have "1 threads".
+std::string machine_words(std::string machine) {
+    const std::string wrong = ", 1 threads,";
+    if (const size_t at = machine.find(wrong); at != std::string::npos)
+        machine.replace(at, wrong.size(), ", 1 thread,");
+    return machine;
+}
+
+// A line for one machine, a list of several.
+std::string lines_of(const std::map<std::string, int64_t>& machines) {
+    if (machines.empty()) return "* machine: none\n";
+    if (machines.size() == 1) return fmt::format("* machine: {}\n", machines.begin()->first);
+    std::string text = fmt::format("* machines: {}\n", machines.size());
+    for (const auto& [machine, runs] : machines)
+        text += fmt::format("  * {}: {} run{}\n", machine, runs, runs == 1 ? "" : "s");
+    return text;
+}
+
 // Who made the numbers.
 std::string provenance(const RunRecords& records) {
-    std::set<std::string> commits, machines, data;
+    std::set<std::string> commits, data;
+    std::map<std::string, int64_t> machines;  // and how many runs are theirs
     double seconds = 0;
     for (const auto& [name, record] : records.all()) {
-        commits.insert(record.commit), machines.insert(record.machine);
+        commits.insert(record.commit), ++machines[machine_words(record.machine)];
         data.insert(record.data.substr(0, record.data.find(';')));  // without how it was cut into tokens
         seconds += record.seconds;
     }
-    return fmt::format("* runs: {}, {} in all\n* commits: {}\n* machines: {}\n* data: {}\n",
-                       records.all().size(), human_time(seconds), list_of(commits), list_of(machines),
-                       list_of(data));
+    return fmt::format("* runs: {}, {} in all\n* commits: {}\n{}* data: {}\n", records.all().size(),
+                       human_time(seconds), list_of(commits), lines_of(machines), list_of(data));
+}
+
+std::string pictures(const ClaimsCommand& command, const RunRecords& records) {
+    std::string text;
+    std::vector<ClaimFigure> figures = claims_figures(command, records);
+    for (ClaimFigure& figure : figures)
+        text += fmt::format("\n![{}](results/{})\n\n{}.\n", figure.figure.at(0, 0).title, figure.file,
+                            figure.caption);
+    return text.empty() ? text : "\n## Figures\n" + text;
 }
 
 constexpr const char* rule =
@@ -148,7 +177,8 @@ std::string claims_page(const ClaimsCommand& command, const RunRecords& records)
         quick);
     if (command.quick)
         text += "Tiny models: these numbers say that the program works, and nothing about the claims.\n\n";
-    text += provenance(records) + "\n## Verdicts\n\n" + verdicts_table(command, records);
+    text += provenance(records) + "\n## Verdicts\n\n" + verdicts_table(command, records) +
+            pictures(command, records);
     text +=
         std::string("\n## Numbers\n\n") + rule +
         "\n| claim | setting | number | n | measured | claimed | verdict |\n|---|---|---|---|---|---|---|\n";

@@ -1,4 +1,6 @@
 // The table of claims. The original is the experiment that this project re-creates (docs/method.md).
+#include <tuple>
+
 #include "framework/runs/claims.h"
 
 namespace sieve {
@@ -24,16 +26,34 @@ ClaimRun by_selector(const char* selector) {
 }
 const ClaimRun long_classic{.preset = "long", .variant = classic};
 
-// Sequences of 64 with 4 pairs of a letter and a digit; the sparse models go on from the trained classic one.
-ClaimRun recall(AttentionKind variant, const char* selector = "indexer", const char* k = "8") {
+// 4 pairs of a letter and a digit in sequences of 64 or 256, for a model that learns to find them in minutes; the
+// sparse models go on from the trained classic one. With rope_base 100 neighbours differ enough in their angles
+// to be told apart early.
+ClaimRun recall(const char* length, AttentionKind variant, const char* selector = "indexer",
+                const char* k = "8") {
     return small(variant, {{"task", "recall"},
                            {"recall_pairs", "4"},
+                           {"max_seq_len", length},
+                           {"batch_size", std::string(length) == "64" ? "32" : "16"},
+                           {"d_model", "64"},
+                           {"n_heads", "2"},
+                           {"n_layers", "2"},
+                           {"d_ff", "128"},
+                           {"rope_base", "100"},
                            {"dropout", "0"},
-                           {"classic_steps", "1200"},
+                           {"classic_steps", "3000"},
                            {"sparse_steps", "300"},
                            {"sparse_init", "classic"},
                            {"selector", selector},
                            {"sparse_top_k", k}});
+}
+
+// Small's model at another length, half of whose keys a query reads; 2048 tokens a step.
+ClaimRun half_of_keys(AttentionKind variant, const char* length, const char* batch, const char* k,
+                      bool leaks) {
+    Keys keys{{"max_seq_len", length}, {"batch_size", batch}, {"sparse_top_k", k}};
+    if (leaks) keys.emplace_back("i_know_this_leaks", "true");
+    return small(variant, keys);
 }
 
 // Windows of `length` tokens, 8192 tokens a step.
@@ -115,19 +135,26 @@ Claim recall_task() {
         .name = "recall",
         .text =
             "Where one key holds the answer, the indexer's keys give nearly (within 5 points) as many "
-            "right answers as all keys do (this project; chance is 10 %)",
-        .rows = {{.setting = "classic, the ceiling; below 90 % the task was not learned",
-                  .metric = "answer_accuracy",
-                  .run = recall(classic),
-                  .claimed = Range{.least = 0.9}}}};
-    for (const char* k : {"4", "8", "16"})
-        for (const char* selector : {"indexer", "oracle", "recent", "random"}) {
-            const bool judged = std::string(selector) == "indexer";
-            claim.rows.push_back(compared(std::string(selector) + ", k = " + k + ", less classic",
-                                          "answer_accuracy", Comparison::difference,
-                                          recall(sparse, selector, k), recall(classic),
-                                          judged ? std::optional(Range{.least = -0.05}) : std::nullopt));
-        }
+            "right answers as all keys do (this project; chance is 10 %)"};
+    const auto add = [&](const char* length, std::initializer_list<const char*> keys, bool long_only) {
+        const std::string tokens = std::string(length) + " tokens: ";
+        claim.rows.push_back({.setting = tokens + "classic, the ceiling; below 90 % the task was not learned",
+                              .metric = "answer_accuracy",
+                              .run = recall(length, classic),
+                              .claimed = Range{.least = 0.9},
+                              .long_only = long_only});
+        for (const char* k : keys)
+            for (const char* selector : {"indexer", "oracle", "recent", "random"}) {
+                const bool judged = std::string(selector) == "indexer";
+                claim.rows.push_back(compared(tokens + selector + ", k = " + k + ", less classic",
+                                              "answer_accuracy", Comparison::difference,
+                                              recall(length, sparse, selector, k), recall(length, classic),
+                                              judged ? std::optional(Range{.least = -0.05}) : std::nullopt));
+                claim.rows.back().long_only = long_only;
+            }
+    };
+    add("64", {"4", "8", "16"}, false);
+    add("256", {"8", "16", "32"}, true);
     return claim;
 }
 
@@ -357,6 +384,28 @@ Claim full_row_loss() {
                           small(sparse), Range{.most = 0})}};
 }
 
+Claim leak() {
+    Claim claim{.name = "leak",
+                .text =
+                    "The original's selector, whose first k - 1 queries read later tokens, makes the loss "
+                    "seem lower than it is (this project): with it less without it is below 0, k half of "
+                    "the length"};
+    const Range seems_lower{.most = 0};
+    for (const auto& [length, batch, k] :
+         {std::tuple{"64", "32", "32"}, std::tuple{"128", "16", "64"}, std::tuple{"256", "8", "128"}}) {
+        const bool shortest = std::string(length) == "64";
+        const std::string tokens = std::string(length) + " tokens: ";
+        const ClaimRun leaking = half_of_keys(sparse, length, batch, k, true);
+        claim.rows.push_back(compared(tokens + "leaking less honest", "val_loss", Comparison::difference,
+                                      leaking, half_of_keys(sparse, length, batch, k, false), seems_lower,
+                                      shortest ? std::optional(seems_lower) : std::nullopt));
+        claim.rows.push_back(compared(tokens + "leaking against classic", "val_loss", Comparison::relative,
+                                      leaking, half_of_keys(classic, length, batch, k, false)));
+        for (ClaimRow* row : {&claim.rows.back() - 1, &claim.rows.back()}) row->long_only = !shortest;
+    }
+    return claim;
+}
+
 std::vector<Claim> table() {
     return {{.name = "loss",
              .text = "Validation loss about 0.06 for both models (the original): at most 0.07",
@@ -381,11 +430,7 @@ std::vector<Claim> table() {
             warmup(),
             from_scratch(),
             shared_selection(),
-            {.name = "leak",
-             .text = "What the original's selector, which reads keys of the future, does to the loss at 64, "
-                     "128 and 256 "
-                     "tokens",
-             .not_built = "that selector"},
+            leak(),
             entropy_warmup(),
             full_row_loss()};
 }

@@ -58,13 +58,15 @@ std::string line_of(const RunRecord& record) {
     return json.dump() + "\n";
 }
 
-RunRecords::RunRecords(std::string path) : path_(std::move(path)) {
+RunRecords::RunRecords(std::string path, const std::function<std::string(const RunRecord&)>& name)
+    : path_(std::move(path)) {
     if (!std::filesystem::exists(path_)) return;
     std::istringstream lines(read_file(path_));
     int64_t number = 0;
     for (std::string line; std::getline(lines, line);) {
         const std::string place = fmt::format("{}:{}", path_, ++number);
-        const RunRecord record = record_of(line, place);
+        RunRecord record = record_of(line, place);
+        if (name) record.run = name(record);
         if (!records_.emplace(record.run, record).second)
             fail_bad_file(fmt::format("{}: the run {} stands further up already; remove one of the lines",
                                       place, record.run));

@@ -2,6 +2,7 @@
 // page of results is made of, and what tells which runs need not be repeated.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -30,9 +31,10 @@ std::string line_of(const RunRecord& record);
 
 class RunRecords {
   public:
-    // Reads the file; one that is not there holds no run. Throws a bad_file error that names the line for
-    // what is no record, and for a run that stands there twice.
-    explicit RunRecords(std::string path);
+    // Reads the file; one that is not there holds no run. `name`, when given, tells what a line's run is called
+    // now. Throws a bad_file error that names the line for what is no record, and for a run that stands there
+    // twice.
+    explicit RunRecords(std::string path, const std::function<std::string(const RunRecord&)>& name = {});
 
     const RunRecord* find(const std::string& run) const;  // null: it has not been run
     const std::map<std::string, RunRecord>& all() const { return records_; }

@@ -65,6 +65,8 @@ class RunTrainer {
             if (interrupted()) return false;
             fmt::print("\nrun {} of {}: {} model, {}\n", i + 1, runs_.size(), name_of(runs_[i].variant),
                        list_.label(runs_[i]));
+            if (runs_[i].config.model.reads_future())
+                fmt::print("note: {}\n", leak_text(runs_[i].config.model));
             guarded(runs_[i], [&] { train_run(i); });
             if (runs_[i].status == RunStatus::pending) return false;
             print_remaining(i);

@@ -49,6 +49,7 @@ void note_selection(const ModelConfig& m, std::vector<std::string>& notes) {
 std::vector<std::string> setting_notes(const ExperimentConfig& config, bool sparse) {
     std::vector<std::string> notes;
     const ModelConfig& m = config.model;
+    if (sparse && m.leaks) notes.push_back(leak_text(m));
     if (sparse) note_selection(m, notes);
     if (m.num_experts > 1 && !m.trains_router())
         notes.push_back(fmt::format(

@@ -10,6 +10,7 @@
 namespace sieve {
 
 // One line each; none for a setting that leaves everything open. `sparse`: whether a sparse model is looked at.
+//   * the sparse model reads the future (i_know_this_leaks)
 //   * every query reads all its keys (sparse_top_k >= max_seq_len), in all layers or in some
 //   * random keys would be most of those that matter (a share of 0.6 or more, over the queries with a choice)
 //   * no loss of the language model reaches the routers

@@ -62,7 +62,7 @@ ExperimentConfig own_config(ExperimentConfig config, AttentionKind variant) {
 
 std::string folder_name(const StudyPlan& plan, const StudyRun& run) {
     ContentHash hash;
-    hash.add(naming_json(run.config).dump());
+    hash.add(config_to_json(run.config).dump());
     std::string name = name_of(run.variant);
     for (size_t i = 0; i < plan.varied.size(); ++i) {
         if (run.values[i].empty()) continue;

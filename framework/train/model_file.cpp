@@ -74,6 +74,16 @@ FinalModel read_model(const std::string& path) {
     return ending == ".safetensors" ? read_safetensors_model(path) : read_final_model(path);
 }
 
+void warn_of_leak(const FinalModel& model) {
+    if (const ModelConfig& config = model.config.model; config.reads_future())
+        fmt::print(stderr, "note: {}\n", leak_text(config));
+}
+
+void refuse_leak(const std::string& what, const FinalModel& model) {
+    if (const ModelConfig& config = model.config.model; config.reads_future())
+        fail_usage(fmt::format("{}: {}", what, leak_text(config)));
+}
+
 void write_model(const std::string& path, const FinalModel& model) {
     check_model_format(path);
     const std::string ending = fs::path(path).extension();

@@ -18,6 +18,11 @@ namespace sieve {
 // for what is missing, truncated, foreign, or a format that is only written.
 FinalModel read_model(const std::string& path);
 
+// Says once, on stderr, that the model leaks, for programs that show its numbers; nothing of one that does not.
+void warn_of_leak(const FinalModel& model);
+// Throws a usage error, which begins with `what`, for a model that leaks.
+void refuse_leak(const std::string& what, const FinalModel& model);
+
 // In the format that the name's ending says; a file of this name is replaced only by a complete new one.
 void write_model(const std::string& path, const FinalModel& model);
 

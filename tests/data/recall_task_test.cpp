@@ -1,5 +1,6 @@
 #include "framework/data/recall_task.h"
 
+#include <algorithm>
 #include <cctype>
 #include <map>
 #include <set>
@@ -26,6 +27,7 @@ TEST_CASE("recall task: every question has its answer in the context, once, amon
         INFO(T << " bytes, " << P << " pairs");
         std::set<std::string> seen;
         std::vector<int64_t> digits(10, 0);
+        int64_t rounds = 0, again = 0;  // in the order of the round before
         for (const std::string& text : recall_corpus({.seq_len = T, .pairs = P, .sequences = 50}).documents) {
             REQUIRE(std::ssize(text) == T);
             CHECK(seen.insert(text).second);
@@ -47,11 +49,24 @@ TEST_CASE("recall task: every question has its answer in the context, once, amon
             }
             CHECK(std::ssize(questions) == P);
             CHECK(questions.front() == T / 2);
+            CHECK(questions.back() == T / 2 + 2 * (P - 1));  // a round asks for each key
+            std::string before;
+            for (auto t = static_cast<size_t>(T / 2); t + static_cast<size_t>(2 * P) <= text.size();
+                 t += static_cast<size_t>(2 * P)) {
+                std::string round;
+                for (size_t i = 0; i < static_cast<size_t>(P); ++i) round += text[t + 2 * i];
+                again += round == before, rounds += !before.empty();
+                before = round;
+                std::sort(round.begin(), round.end());
+                CHECK(round == std::string(asked.begin(), asked.end()));
+            }
             for (size_t t = static_cast<size_t>(T / 2); t + 1 < text.size(); t += 2) {
                 CHECK(asked.contains(text[t]));
                 CHECK(context.at(text[t]) == text[t + 1]);
             }
         }
+        if (P == 3) CHECK(std::abs(again - rounds / 6) < rounds / 10);
+        if (P == 26) CHECK((rounds > 0 && again == 0));
         if (P == 26)  // 1300 answers: none is more likely than others (5 standard deviations)
             for (const int64_t count : digits) CHECK(std::abs(count - 130) < 55);
     }

@@ -137,6 +137,78 @@ TEST_CASE("variants: a sparse model that may select every key equals its dense s
     }
 }
 
+namespace {
+
+ModelConfig leaking(const Variant& variant, int64_t k) {
+    ModelConfig config = tiny_variant(variant, "sparse");
+    config.sparse_top_k = k;
+    config.leaks = true;
+    return config;
+}
+
+}  // namespace
+
+// The first k - 1 queries see the first k tokens, whatever the indexer chooses; nobody else sees a later one.
+TEST_CASE("the original's leak: who sees a later token, and only with i_know_this_leaks") {
+    constexpr int64_t T = 11;
+    const Tensor tokens = random_tokens({1, T}, 8, 13);
+    for (const Variant& variant : model_variants())
+        for (const int64_t k : {1, 2, 5, 11, 20})
+            for (const bool leaks : {true, false}) {
+                INFO(variant.name << ", k " << k << ", leaks " << leaks);
+                ModelConfig config = leaking(variant, k);
+                config.leaks = leaks;
+                const auto model = random_model(config);
+                const Tensor logits = logits_of(*model, tokens, AttentionStage::sparse);
+                const int64_t reach = leaks ? std::min(k, T) : 1;  // the first query reads the keys before it
+                for (int64_t changed = 1; changed < T; ++changed) {
+                    const Tensor other = tokens.clone();
+                    int32_t& token = other.data<int32_t>()[changed];
+                    token = (token + 1) % 13;
+                    const Tensor seen = logits_of(*model, other, AttentionStage::sparse);
+                    CHECK(bit_identical(logits.rows(0, 1), seen.rows(0, 1)) == (changed >= reach));
+                    const int64_t unaware = changed < reach ? 0 : changed;  // rows that must not see it
+                    CHECK(bit_identical(logits.rows(0, unaware), seen.rows(0, unaware)));
+                    CHECK(!bit_identical(logits.rows(changed, changed + 1), seen.rows(changed, changed + 1)));
+                }
+                CHECK(bit_identical(logits_of(*model, tokens, AttentionStage::dense),
+                                    logits_of(*random_model([&] {
+                                        ModelConfig honest = config;
+                                        honest.leaks = false;
+                                        return honest;
+                                    }()),
+                                              tokens, AttentionStage::dense)));
+            }
+}
+
+TEST_CASE("the original's leak: every gradient agrees with finite differences") {
+    const Tensor tokens = random_tokens({1, 6}, 6, 13), targets = random_tokens({6}, 7, 13);
+    for (const Variant& variant : model_variants()) {
+        INFO(variant.name);
+        const auto model = random_model(leaking(variant, 4), DType::float64);
+        check_all_gradients(model->main_parameters(), [&] {
+            const ModelOutput out = model->forward(tokens, {});
+            return add(cross_entropy(out.logits, targets), out.load_balancing);
+        });
+        check_all_gradients(model->indexer_parameters(), [&] {
+            return model->forward(tokens, {.indexer_loss = true, .logits = false}).indexer_loss;
+        });
+    }
+}
+
+TEST_CASE("the original's leak: a text cannot be written with it") {
+    const auto model = random_model(leaking(model_variants().front(), 4));
+    std::vector<AttentionCache> cache(2);
+    check_error(
+        "forward: this model leaks: by i_know_this_leaks its first k - 1 queries (sparse_top_k 4) read later "
+        "tokens, their own targets among them, so that its losses and accuracies are no measure of a model; "
+        "a "
+        "text that is being written has no later tokens",
+        [&] {
+            model->forward(random_tokens({1, 3}, 1, 13), {.cache = &cache});
+        });
+}
+
 TEST_CASE("variants: the losses reach disjoint parameters") {
     const Tensor tokens = random_tokens({2, 7}, 4, 13), targets = random_tokens({14}, 5, 13);
     for (const Variant& variant : model_variants()) {

@@ -1,15 +1,110 @@
 #include "framework/nn/materialised_attention.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "framework/autograd/autograd.h"
 #include "framework/ops/causal_mask/causal_mask.h"
 #include "framework/ops/dense_attention/dense_attention.h"
 #include "framework/ops/head_parts/head_parts.h"
+#include "framework/ops/leaking_mask/leaking_mask.h"
+#include "framework/ops/sparse_attention/sparse_attention.h"
 #include "tests/support/testing.h"
 
 using namespace sieve;
 using namespace sieve::testing;
+
+namespace {
+
+// min(k, t + 1) of the keys 0..t of each query t, others for each.
+Selection scattered_selection(int64_t B, int64_t T, int64_t k) {
+    const int64_t slots = std::min(k, T);
+    const Tensor order = random_normal({B, T, T}, 9);
+    std::vector<int32_t> indices(static_cast<size_t>(B * T * slots), 0), counts;
+    for (int64_t row = 0; row < B * T; ++row) {
+        const int64_t t = row % T, count = std::min(slots, t + 1);
+        std::vector<int32_t> keys(static_cast<size_t>(t + 1));
+        std::iota(keys.begin(), keys.end(), 0);
+        const double* rank = order.data<double>() + row * T;
+        std::sort(keys.begin(), keys.end(), [&](int32_t a, int32_t b) { return rank[a] > rank[b]; });
+        std::sort(keys.begin(), keys.begin() + count);
+        std::copy_n(keys.begin(), count, indices.begin() + row * slots);
+        counts.push_back(static_cast<int32_t>(count));
+    }
+    return {Tensor::from(indices, {B, T, slots}), Tensor::from(counts, {B, T})};
+}
+
+Selection on(const Selection& selection, Device device) {
+    return {selection.indices.to(device), selection.counts.to(device)};
+}
+
+// What the original's selector reads: all keys in the order of (not in the future, index), the first k of them.
+bool original_reads(const Selection& selection, int64_t b, int64_t t, int64_t s) {
+    const int64_t T = selection.counts.dim(1), slots = selection.indices.dim(2), row = b * T + t;
+    const int32_t* keys = selection.indices.data<int32_t>() + row * slots;
+    const int64_t count = selection.counts.data<int32_t>()[row], missing = slots - count;
+    if (s > t) return s <= t + missing;
+    return std::find(keys, keys + count, static_cast<int32_t>(s)) != keys + count;
+}
+
+}  // namespace
+
+DEVICE_TEST_CASE("leaking_mask: the selected keys, and as many of the next ones as slots are free", device) {
+    for (const auto& [B, R, T, k] : std::vector<std::array<int64_t, 4>>{{1, 1, 1, 1},
+                                                                        {2, 3, 7, 3},
+                                                                        {1, 2, 33, 32},
+                                                                        {2, 1, 5, 5},
+                                                                        {1, 2, 6, 50},
+                                                                        {3, 1, 8, 1},
+                                                                        {0, 2, 4, 2}}) {
+        INFO("B " << B << " R " << R << " T " << T << " k " << k);
+        const Selection selection = scattered_selection(B, T, k);
+        const Tensor x = random_normal({B, R * T, T}, 1), masked = x.to(device).clone();
+        leaking_mask(masked, on(selection, device));
+        const std::vector<double> got = masked.to_vector<double>();
+        for (int64_t i = 0; i < x.numel(); ++i) {
+            const bool read = original_reads(selection, i / (R * T * T), i / T % T, i % T);
+            CHECK(got[static_cast<size_t>(i)] == (read ? x.data<double>()[i] : -INFINITY));
+        }
+    }
+    check_error("leaking_mask: scores are [2,4,3], want [B, R*T, T] with T >= 1", [] {
+        leaking_mask(Tensor::zeros({2, 4, 3}), scattered_selection(2, 3, 2));
+    });
+    check_error("leaking_mask: the selection's indices is [2,4,2], want [2,3,2], a row for each query", [] {
+        leaking_mask(Tensor::zeros({2, 6, 3}), scattered_selection(2, 4, 2));
+    });
+}
+
+DEVICE_TEST_CASE("leaking_attention: from row k - 1 on it is sparse attention, and gradients are its own",
+                 device) {
+    for (const auto& [B, H, G, T, k] : std::vector<std::array<int64_t, 5>>{
+             {1, 1, 1, 1, 1}, {2, 4, 2, 9, 4}, {1, 3, 1, 7, 7}, {2, 2, 2, 33, 1}}) {
+        INFO("H " << H << " G " << G << " T " << T << " k " << k);
+        const Selection selection = on(scattered_selection(B, T, k), device);
+        const auto operand = [&](int64_t heads, uint64_t seed) {
+            return random_normal({B, heads, T, 3}, seed).to(device).set_requires_grad(true);
+        };
+        const std::vector<Tensor> in{operand(H, 4), operand(G, 5), operand(G, 6)};
+        const Tensor leaking = leaking_attention(in[0], in[1], in[2], selection, 0.6).to(Device{}),
+                     sparse = sparse_attention(in[0], in[1], in[2], selection, 0.6).out.to(Device{});
+        for (int64_t b = 0; b < B; ++b) {
+            const auto rows = [&](const Tensor& x, int64_t begin, int64_t end) {
+                return x.alias({B * T, H * 3}).rows(b * T + begin, b * T + end);
+            };
+            const int64_t first = std::min(k, T) - 1;
+            CHECK(max_abs_difference(rows(leaking, first, T), rows(sparse, first, T)) < 1e-12);
+            for (int64_t t = 0; t < first; ++t)
+                CHECK(max_abs_difference(rows(leaking, t, t + 1), rows(sparse, t, t + 1)) > 1e-6);
+        }
+        if (T > 9) continue;
+        check_gradients("leaking_attention",
+                        [&](const std::vector<Tensor>& x) {
+                            return std::vector<Tensor>{leaking_attention(x[0], x[1], x[2], selection, 0.6)};
+                        },
+                        in, {.device = device});
+    }
+}
 
 DEVICE_TEST_CASE("mask_future: hides what lies above the diagonal, in each square", device) {
     const Tensor x = random_normal({2, 6, 3}, 1);  // two squares below each other in each matrix

@@ -2,7 +2,8 @@
 
 Written for clarity, with materialised T x T scores, and with the parameter names of the original experiment, so that a
 state dict fits both ways with strict=True. It differs from the original in two places, on purpose: the selector is
-causal (the original lets early rows read future tokens), and ties go to the lower index. Works with torch 1.13 to 2.x.
+causal unless i_know_this_leaks says otherwise (the original lets early rows read future tokens), and ties go to the lower
+index. Works with torch 1.13 to 2.x.
 """
 import json
 import math
@@ -13,7 +14,7 @@ from torch import nn
 
 DEFAULTS = dict(vocab_size=4096, attention="classic", d_model=256, n_heads=8, n_layers=6, d_ff=512, max_seq_len=128,
                 num_experts=4, expert_top_k=2, indexer="plain", indexer_heads=4, indexer_dim=64, sparse_top_k=64,
-                indexer_weights="on", indexer_scale=0.0, indexer_warmup="kl", indexer_loss="selected", load_balancing_weight=0.01, indexer_loss_weight=1.0,
+                i_know_this_leaks=False, indexer_weights="on", indexer_scale=0.0, indexer_warmup="kl", indexer_loss="selected", load_balancing_weight=0.01, indexer_loss_weight=1.0,
                 dropout=0.1, router_noise=0.1,
                 norm_eps=1.1920929e-07, rope_base=10000.0, attention_type="mha", n_kv_heads=2, shared_experts=0,
                 ffn="silu", router="softmax", router_weights="selected", routed_scaling_factor=1.0, q_lora_rank=0, kv_lora_rank=64, qk_nope_head_dim=32,
@@ -149,6 +150,14 @@ def select_causal(scores, k, exact_ties=True):
     return torch.zeros_like(masked, dtype=torch.bool).scatter_(-1, order, True) & causal
 
 
+def select_as_the_original(scores, k):
+    """Mask [B,T,T] as the original experiment makes it: scores of the future become -1e9, exactly k keys are taken for every
+    row, and all of them are read, those of the future too."""
+    masked = scores.detach().masked_fill(~causal_mask(scores.shape[-1], scores.device), -1e9)
+    order = torch.sort(masked, dim=-1, descending=True, stable=True)[1][..., :k]
+    return torch.zeros_like(masked, dtype=torch.bool).scatter_(-1, order, True)
+
+
 def alignment_loss(scores, probabilities, allowed):
     """mean over rows of KL(mean over heads of probabilities || softmax of scores), both over the allowed keys."""
     p = probabilities.detach().mean(1)
@@ -170,6 +179,7 @@ class Attention(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
         self.heads, self.base, self.top_k = config.n_heads, config.rope_base, config.top_k_of_layer(layer)
+        self.leaks = config.i_know_this_leaks
         self.indexer = Indexer(config) if config.is_sparse else None
         self.warmup, self.loss_over = config.indexer_warmup, config.indexer_loss
 
@@ -195,6 +205,8 @@ class Attention(nn.Module):
                 loss = alignment_loss(scores, z.masked_fill(~causal[:, None], float("-inf")).softmax(-1), causal)
             else:
                 loss = alignment_loss(scores, a, allowed)
+        if self.leaks and selected is not None:  # the indexer's loss keeps to the keys that it chose
+            a = z.masked_fill(~select_as_the_original(scores, self.top_k)[:, None], float("-inf")).softmax(-1)
         return self.w_o((a @ v).transpose(1, 2).flatten(2)), loss, selected
 
 

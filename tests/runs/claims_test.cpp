@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <set>
 
+#include "framework/core/version.h"
 #include "framework/io/atomic_file.h"
 #include "tests/support/python.h"
 #include "tests/support/source_dir.h"
@@ -12,6 +14,7 @@
 
 using namespace sieve;
 using namespace sieve::testing;
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -133,8 +136,9 @@ TEST_CASE("claims: a run's name is its configuration and its seed") {
 // A key that is added since, and has its default, must not rename them: they would be run again.
 TEST_CASE("claims: the runs that are on record are found by their names") {
     const TemporaryFolder folder;
-    write_file_atomic(folder / "runs.jsonl", read_file(source_dir() + "/docs/results/runs.jsonl"));
-    const RunRecords records(folder / "runs.jsonl");
+    fs::create_directories(folder / "results");
+    write_file_atomic(folder / "results/runs.jsonl", read_file(source_dir() + "/docs/results/runs.jsonl"));
+    const RunRecords records = read_records({.out = folder.path().string()});
     for (const ClaimRow& row : claim_named("faster").rows) CHECK(number_of(row, full, records).n >= 3);
 }
 
@@ -165,6 +169,73 @@ TEST_CASE("claims: runs.jsonl holds what was added, and refuses what is no run")
     CHECK_THROWS_WITH(RunRecords{path}, doctest::Contains(":3:"));
 }
 
+TEST_CASE("claims: a line that is older than a key is still the run that it was") {
+    const TemporaryFolder folder;
+    const ClaimsCommand command{.out = folder.path().string(), .results_dir = "r", .data = "data/corpus"};
+    fs::create_directories(folder / "results");
+    const ClaimRun sparse{.preset = "small"}, steps{.preset = "small", .steps_in_turns = true},
+        leaking{.preset = "small", .keys = {{"i_know_this_leaks", "true"}}};
+    std::string text;
+    for (const ClaimRun& run : {sparse, steps, leaking}) {
+        ExperimentConfig config = config_of(run, command, 42);
+        config.model.attention = run.variant;
+        auto json = config_to_json(config);
+        if (&run != &leaking && !config.model.leaks) json.erase("i_know_this_leaks");
+        RunRecord line = record("a name of old " + std::to_string(text.size()), 42, "val_loss", 4);
+        line.config = json.dump();
+        if (run.steps_in_turns) line.variant = "both";
+        text += line_of(line);
+    }
+    RunRecord foreign = record("of another program", 42, "val_loss", 4);
+    foreign.config = R"({"no such key":1})";
+    write_file_atomic(folder / "results/runs.jsonl", text + line_of(foreign));
+    const RunRecords records = read_records(command);
+    CHECK(records.all().size() == 4);
+    for (const ClaimRun& run : {sparse, steps, leaking})
+        CHECK(records.find(name_of_run(run, command, 42)) != nullptr);
+    CHECK(records.find("of another program") != nullptr);
+    CHECK(numbers_of(sparse, "val_loss", command, records) == std::vector<double>{4});
+}
+
+TEST_CASE("claims: figures are drawn of what is there, and the page shows those") {
+    const TemporaryFolder folder;
+    ClaimsCommand command{
+        .report = true, .out = folder.path().string(), .results_dir = "r", .data = "data/corpus"};
+    const auto figures = [&] {
+        std::set<std::string> files;
+        for (const auto& entry : fs::directory_iterator(folder / "results"))
+            if (entry.path().extension() == ".png") files.insert(entry.path().filename().string());
+        return files;
+    };
+    const auto add = [&](const char* claim, const char* metric) {
+        RunRecords records = read_records(command);
+        double number = 0.1;
+        for (const ClaimRow& row : claim_named(claim).rows)
+            for (const int64_t seed : {42, 43, 44})
+                if (const std::string name = name_of_run(row.run, command, seed); !records.find(name)) {
+                    RunRecord line = record(name, seed, metric, number += 0.02);
+                    line.config = config_to_json(config_of(row.run, command, seed)).dump();
+                    line.variant = row.run.steps_in_turns ? "both" : std::string(name_of(row.run.variant));
+                    records.add(line);
+                }
+    };
+    using Files = std::set<std::string>;
+    CHECK(run_claims(command) == 0);
+    CHECK(figures() == Files{});
+    CHECK(read_file(folder / "results.md").find("## Figures") == std::string::npos);
+    add("recall", "answer_accuracy");
+    add("faster", "speedup");
+    CHECK(run_claims(command) == 0);
+    CHECK(figures() == Files{"recall_by_keys.png", "speedup_by_length.png"});
+    add("selection_matters", "val_loss");
+    CHECK(run_claims(command) == 0);
+    CHECK(figures() == Files{"loss_by_selector.png", "recall_by_keys.png", "speedup_by_length.png"});
+    const std::string page = read_file(folder / "results.md");
+    for (const std::string& file : figures())
+        CHECK(page.find("](results/" + file + ")") != std::string::npos);
+    CHECK(page.find("![Validation loss at 1024 tokens, 32 keys]") != std::string::npos);
+}
+
 TEST_CASE("claims: numbers are paired by seed, within one text") {
     const TemporaryFolder folder;
     RunRecords records(folder / "runs.jsonl");
@@ -191,8 +262,8 @@ TEST_CASE("claims: the page says what was run and what was not, and invents noth
         return claims_page(full, records).find(text) != std::string::npos;
     };
     CHECK(holds_text("* runs: 0,"));
-    CHECK(holds_text("| missing: that selector |"));
-    CHECK(holds_text("| not built yet |"));
+    for (const Claim& claim : claims())
+        if (claim.rows.empty()) CHECK(holds_text("| not built yet | missing: " + claim.not_built + " |"));
     CHECK(!holds_text("±  "));
     const std::string row = "| faster | small: 64 tokens, k = 32 | speedup | ";
     CHECK(holds_text(row + "0 | not run | at least 1.4 | not run |"));
@@ -201,7 +272,13 @@ TEST_CASE("claims: the page says what was run and what was not, and invents noth
     CHECK(holds_text(row + "1 | 0.90 | at least 1.4 | undecided |"));
     records.add(record(name_of_run(run, full, 43), 43, "speedup", 0.92));
     CHECK(holds_text(row + "2 | 0.91 ± 0.13 | at least 1.4 | does not |"));
-    CHECK(holds_text("* commits: 0123\n* machines: cpu, 2 threads, a processor\n* data: a text\n"));
+    CHECK(holds_text("* commits: 0123\n* machine: cpu, 2 threads, a processor\n* data: a text\n"));
+    RunRecord elsewhere = record("another", 42, "speedup", 1);
+    elsewhere.machine = "cpu, 1 threads, a processor";  // as older lines have it
+    records.add(elsewhere);
+    CHECK(
+        holds_text("* machines: 2\n  * cpu, 1 thread, a processor: 1 run\n"
+                   "  * cpu, 2 threads, a processor: 2 runs\n* data: a text\n"));
     CHECK(claims_summary(full, records).find("A sparse step is 1.4") != std::string::npos);
     CHECK(claims_summary(full, records).find("Perplexity") == std::string::npos);
 }
@@ -242,9 +319,16 @@ TEST_CASE("claims: as a user meets it: interrupted, gone on with, not repeated")
     CHECK(read_file(out + "/results.md") == page);
     CHECK(read_file(readme).find("| 40 to 60 % of the attention matrix") != std::string::npos);
 
+    write_file_atomic(out + "/results/build", "another");
+    run(command, 0, "/runs.jsonl: the runs there are of another build of this program; they are done anew");
+    CHECK(lines() == 2);
+    CHECK(read_file(out + "/results/build") == build_hash());
+
     const std::string program = source_dir() + "/experiments/claims ";
     run(program + "--only lost", 2, "only: 'lost', want one of loss, accuracy");
-    run(program + "--only leak", 2, "only: leak is not built yet; missing: that selector");
+    for (const Claim& claim : claims())
+        if (claim.rows.empty())
+            run(program + "--only " + claim.name, 2, "is not built yet; missing: " + claim.not_built);
     run(program + "--seeds 0", 2, "seeds: 0, want 1 to 1000");
     run(program + "--readme /nowhere/README.md", 3, "claims: /nowhere/README.md: cannot read");
     run(program + "--data /nowhere --readme " + readme + " --out " + out + " --results_dir " + out, 3,

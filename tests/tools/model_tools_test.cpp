@@ -452,3 +452,23 @@ TEST_CASE("export_model: the safetensors package reads the file") {
     CHECK(columns == "32)");
     CHECK(std::abs(theirs - total) < 1e-6);
 }
+
+TEST_CASE(
+    "the original's leak: no text and no file is made of a model that leaks, and its numbers come with a "
+    "note") {
+    const TemporaryFolder folder;
+    FinalModel model = random_model("sparse");
+    model.config.model.leaks = true;
+    const std::string file = write_run(folder, model),
+                      leaks = ": this model leaks: by i_know_this_leaks its first";
+    check_run(tools + "generate --checkpoint " + file + " --prompt 'She had'", 2,
+              "when a text is written" + leaks);
+    for (const char* name : {"model.onnx", "model.pt", "model.safetensors"}) {
+        check_run(tools + "export_model --checkpoint " + file + " --output " + (folder / name), 2,
+                  "another program would not know it" + leaks);
+        CHECK(!fs::exists(folder / name));
+    }
+    check_run(tools + "visualize --text 'She had been' --out " + (folder / "pictures") + " " + file, 0,
+              "note: this model leaks");
+    check_run(tools + "profile_efficiency --i_know_this_leaks", 2, "i_know_this_leaks");
+}
