@@ -76,7 +76,6 @@ bundle: corpus
 
 test-full: programs
 	@./tools/install_packages.sh clang clang-tidy libomp-dev cppcheck gcovr || true
-	@./tools/install_packages.sh clang-16 libomp-16-dev libclang-rt-16-dev || true
 	@cmake --build build -j $(JOBS) --target sieve_tests
 	@./tests/reliability.sh
 

@@ -199,17 +199,18 @@ TEST_CASE_TEMPLATE(
     float, double) {
     uint64_t seed = 10;
     for_transposes([&](bool transpose_a, bool transpose_b) {
-        for (const auto& [m, n, k] : {std::array<int64_t, 3>{1, 40, 300},
-                                      {9, 1, 1000},
-                                      {75, 50, 130},
-                                      {64, 64, 31},
-                                      {128, 128, 32},
-                                      {301, 97, 257},
-                                      {256, 256, 256},
-                                      {5, 600, 511},
-                                      {500, 4, 64},
-                                      {203, 330, 600},
-                                      {40, 70, 4500}}) {
+        for (const auto& size : {std::array<int64_t, 3>{1, 40, 300},
+                                 {9, 1, 1000},
+                                 {75, 50, 130},
+                                 {64, 64, 31},
+                                 {128, 128, 32},
+                                 {301, 97, 257},
+                                 {256, 256, 256},
+                                 {5, 600, 511},
+                                 {500, 4, 64},
+                                 {203, 330, 600},
+                                 {40, 70, 4500}}) {
+            const int64_t m = size[0], n = size[1], k = size[2];
             INFO("m " << m << " n " << n << " k " << k);
             Case<T> test(m, n, k, transpose_a, transpose_b, seed % 2, seed);
             std::vector<T> whole;

@@ -23,7 +23,8 @@ bool is_digit(char c) {
 }  // namespace
 
 TEST_CASE("recall task: every question has its answer in the context, once, among distractors") {
-    for (const auto& [T, P] : {std::pair<int64_t, int64_t>{8, 1}, {65, 3}, {64, 8}, {2048, 26}}) {
+    for (const auto& size : {std::pair<int64_t, int64_t>{8, 1}, {65, 3}, {64, 8}, {2048, 26}}) {
+        const auto T = size.first, P = size.second;
         INFO(T << " bytes, " << P << " pairs");
         std::set<std::string> seen;
         std::vector<int64_t> digits(10, 0);

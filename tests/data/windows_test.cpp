@@ -40,8 +40,9 @@ std::vector<int64_t> sorted(std::vector<int64_t> values) {
 }  // namespace
 
 TEST_CASE("windows: heldout shares no token between windows, and validation is the end of the text") {
-    for (const auto& [n, seq_len] :
+    for (const auto& size :
          {std::pair<int64_t, int64_t>{258, 128}, {1000, 7}, {10007, 31}, {4, 1}, {777, 128}}) {
+        const auto n = size.first, seq_len = size.second;
         CAPTURE(n);
         const Windows w = make_windows(n, seq_len, Protocol::heldout, 0.1, 5, "x");
         REQUIRE(!w.train.empty());

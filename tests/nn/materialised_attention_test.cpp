@@ -51,13 +51,14 @@ bool original_reads(const Selection& selection, int64_t b, int64_t t, int64_t s)
 }  // namespace
 
 DEVICE_TEST_CASE("leaking_mask: the selected keys, and as many of the next ones as slots are free", device) {
-    for (const auto& [B, R, T, k] : std::vector<std::array<int64_t, 4>>{{1, 1, 1, 1},
-                                                                        {2, 3, 7, 3},
-                                                                        {1, 2, 33, 32},
-                                                                        {2, 1, 5, 5},
-                                                                        {1, 2, 6, 50},
-                                                                        {3, 1, 8, 1},
-                                                                        {0, 2, 4, 2}}) {
+    for (const auto& sizes : std::vector<std::array<int64_t, 4>>{{1, 1, 1, 1},
+                                                                 {2, 3, 7, 3},
+                                                                 {1, 2, 33, 32},
+                                                                 {2, 1, 5, 5},
+                                                                 {1, 2, 6, 50},
+                                                                 {3, 1, 8, 1},
+                                                                 {0, 2, 4, 2}}) {
+        const int64_t B = sizes[0], R = sizes[1], T = sizes[2], k = sizes[3];
         INFO("B " << B << " R " << R << " T " << T << " k " << k);
         const Selection selection = scattered_selection(B, T, k);
         const Tensor x = random_normal({B, R * T, T}, 1), masked = x.to(device).clone();
@@ -78,8 +79,9 @@ DEVICE_TEST_CASE("leaking_mask: the selected keys, and as many of the next ones 
 
 DEVICE_TEST_CASE("leaking_attention: from row k - 1 on it is sparse attention, and gradients are its own",
                  device) {
-    for (const auto& [B, H, G, T, k] : std::vector<std::array<int64_t, 5>>{
+    for (const auto& sizes : std::vector<std::array<int64_t, 5>>{
              {1, 1, 1, 1, 1}, {2, 4, 2, 9, 4}, {1, 3, 1, 7, 7}, {2, 2, 2, 33, 1}}) {
+        const int64_t B = sizes[0], H = sizes[1], G = sizes[2], T = sizes[3], k = sizes[4];
         INFO("H " << H << " G " << G << " T " << T << " k " << k);
         const Selection selection = on(scattered_selection(B, T, k), device);
         const auto operand = [&](int64_t heads, uint64_t seed) {
@@ -136,8 +138,9 @@ DEVICE_TEST_CASE("merge_heads: heads side by side in a token, and back", device)
 
 DEVICE_TEST_CASE("materialised attention: dense attention's results and gradients, with shared keys too",
                  device) {
-    for (const auto& [B, H, G, T, dh, dv] : std::vector<std::array<int64_t, 6>>{
+    for (const auto& sizes : std::vector<std::array<int64_t, 6>>{
              {1, 1, 1, 1, 1, 1}, {2, 3, 3, 7, 4, 4}, {2, 4, 2, 33, 3, 5}, {1, 6, 1, 5, 2, 3}}) {
+        const int64_t B = sizes[0], H = sizes[1], G = sizes[2], T = sizes[3], dh = sizes[4], dv = sizes[5];
         INFO("H " << H << " G " << G << " T " << T);
         std::vector<std::vector<Tensor>> results;
         for (const bool materialised : {false, true}) {

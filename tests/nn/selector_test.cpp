@@ -406,7 +406,8 @@ DEVICE_TEST_CASE("indexer: each of its losses is that of its layer's operands an
 }
 
 DEVICE_TEST_CASE("sink_recent: the first tokens and the last ones", device) {
-    for (const auto& [k, sinks] : {std::pair{5, 2}, {5, 0}, {3, 4}, {1, 4}, {7, 3}}) {
+    for (const auto& sizes : {std::pair{5, 2}, {5, 0}, {3, 4}, {1, 4}, {7, 3}}) {
+        const int k = sizes.first, sinks = sizes.second;
         INFO("k " << k << " sinks " << sinks);
         ModelConfig config = config_of(selector_kind("sink_recent"), k);
         config.sink_tokens = sinks;

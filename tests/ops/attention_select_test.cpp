@@ -52,7 +52,8 @@ Tensor query_of(const Tensor& q, int64_t t) {
 DEVICE_TEST_CASE("attention_select: against the definition", device) {
     for (const int64_t length : {0, 1, 2, 5, 13, 33, 100})
         for (const int64_t k : {int64_t{1}, int64_t{4}, int64_t{20}, length + 3})
-            for (const auto& [heads, groups] : {std::pair<int64_t, int64_t>{1, 1}, {6, 2}}) {
+            for (const auto& sizes : {std::pair<int64_t, int64_t>{1, 1}, {6, 2}}) {
+                const auto heads = sizes.first, groups = sizes.second;
                 if (is_emulated(device) && (length > 33 || k == 4)) continue;
                 INFO("T " << length << " k " << k << " H " << heads);
                 const AttentionInput in = random_input(heads, groups, length, 1);
@@ -94,9 +95,10 @@ DEVICE_TEST_CASE("attention_select: equal probabilities go to the lower index", 
 }
 
 TEST_CASE("attention_select_next: token by token the rows of attention_select") {
-    for (const auto& [heads, groups] : {std::pair<int64_t, int64_t>{3, 1}, {4, 2}})
+    for (const auto& sizes : {std::pair<int64_t, int64_t>{3, 1}, {4, 2}})
         for (const int64_t k : {1, 7, 64, 200})
             for (const DType dtype : {DType::float32, DType::float64}) {
+                const auto heads = sizes.first, groups = sizes.second;
                 INFO("k " << k << " " << std::string(name_of(dtype)));
                 const int64_t length = 131;
                 AttentionInput in = random_input(heads, groups, length, 5);

@@ -46,8 +46,8 @@ Tensor token_of(const Tensor& x, int64_t t) {
 
 DEVICE_TEST_CASE("indexer precision: the selection is that of the rounded operands' scores", device) {
     for (const int64_t length : {0, 1, 2, 7, 33, 67, 130})
-        for (const auto& [heads, width] :
-             {std::pair<int64_t, int64_t>{1, 1}, {3, 8}, {4, 32}, {5, 64}, {2, 33}}) {
+        for (const auto& sizes : {std::pair<int64_t, int64_t>{1, 1}, {3, 8}, {4, 32}, {5, 64}, {2, 33}}) {
+            const auto heads = sizes.first, width = sizes.second;
             if (is_emulated(device) && length * heads > 250) continue;
             const IndexerInput in = on(device, as_float32(random_indexer(2, length, heads, width, 1)));
             for (const IndexerPrecision precision : low_precisions) {

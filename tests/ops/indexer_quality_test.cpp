@@ -73,7 +73,8 @@ void check_close(double got, double want, double epsilon) {
 DEVICE_TEST_CASE("indexer_quality: against the definition", device) {
     for (const int64_t length : {0, 1, 2, 5, 7, 13, 33, 100})
         for (const int64_t k : {int64_t{1}, int64_t{3}, int64_t{20}, length + 3})
-            for (const auto& [heads, groups] : {std::pair<int64_t, int64_t>{1, 1}, {6, 2}}) {
+            for (const auto& sizes : {std::pair<int64_t, int64_t>{1, 1}, {6, 2}}) {
+                const auto heads = sizes.first, groups = sizes.second;
                 INFO("T " << length << " k " << k << " H " << heads);
                 const AttentionInput in = random_attention(heads, groups, 5, select_all(2, length), 1);
                 const Selection selection = top_k_select(random_normal({2, length, length}, 2), k);

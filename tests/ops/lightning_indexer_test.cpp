@@ -48,8 +48,8 @@ IndexerInput with_other_future(const IndexerInput& in, int64_t last) {
 
 DEVICE_TEST_CASE("indexer_scores: values against the formula", device) {
     for (const int64_t length : {0, 1, 2, 5, 7, 13, 33, 70}) {
-        for (const auto& [heads, width] :
-             {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {4, 16}, {2, 33}, {37, 3}}) {
+        for (const auto& sizes : {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {4, 16}, {2, 33}, {37, 3}}) {
+            const auto heads = sizes.first, width = sizes.second;
             INFO("T " << length << " HI " << heads << " dI " << width);
             const IndexerInput in = random_indexer(2, length, heads, width, 1);
             const Tensor want = oracle_scores(in, 0.3);
@@ -61,7 +61,8 @@ DEVICE_TEST_CASE("indexer_scores: values against the formula", device) {
 
 DEVICE_TEST_CASE("indexer_scores: gradients", device) {
     for (const int64_t length : {0, 1, 2, 5, 7, 13, 33}) {
-        for (const auto& [heads, width] : {std::pair<int64_t, int64_t>{1, 3}, {3, 5}, {4, 17}}) {
+        for (const auto& sizes : {std::pair<int64_t, int64_t>{1, 3}, {3, 5}, {4, 17}}) {
+            const auto heads = sizes.first, width = sizes.second;
             if (length == 33 && heads > 1) continue;
             if (is_emulated(device) && length * heads != 5 && length * heads != 6) continue;
             check_gradients(
@@ -119,7 +120,8 @@ DEVICE_TEST_CASE("indexer_scores: a dot product of exactly 0 passes no gradient"
 
 DEVICE_TEST_CASE("indexer_select: the streaming selection is that of the materialised scores", device) {
     for (const int64_t length : {0, 1, 2, 5, 7, 13, 33, 130, 257}) {
-        for (const auto& [heads, width] : {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {4, 32}, {130, 2}}) {
+        for (const auto& sizes : {std::pair<int64_t, int64_t>{1, 1}, {3, 5}, {4, 32}, {130, 2}}) {
+            const auto heads = sizes.first, width = sizes.second;
             if (is_emulated(device) && (length > 130 || length * heads > 250)) continue;
             const IndexerInput in = on(device, random_indexer(2, length, heads, width, 30));
             const IndexerInput single = as_float32(in);

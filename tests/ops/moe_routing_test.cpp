@@ -179,10 +179,12 @@ TEST_CASE("moe_routing: gradients of the weights, of the balancing loss and of b
     for (const int64_t tokens : {1, 2, 7, 33})
         for (const int64_t experts : {1, 2, 3, 8})
             for (const int64_t k : {int64_t{1}, std::min<int64_t>(2, experts), experts})
-                for (const auto& [which, weights] :
+                for (const auto& outputs :
                      {std::pair{0, RouterWeights::selected}, std::pair{1, RouterWeights::selected},
                       std::pair{2, RouterWeights::selected}, std::pair{0, RouterWeights::all},
-                      std::pair{2, RouterWeights::scaled}})
+                      std::pair{2, RouterWeights::scaled}}) {
+                    const int which = outputs.first;
+                    const RouterWeights weights = outputs.second;
                     check_gradients("tokens " + std::to_string(tokens) + " experts " +
                                         std::to_string(experts) + " top_k " + std::to_string(k) +
                                         " outputs " + std::to_string(which) + " weights " +
@@ -194,6 +196,7 @@ TEST_CASE("moe_routing: gradients of the weights, of the balancing loss and of b
                                         return std::vector<Tensor>{r.weights, r.load_balancing};
                                     },
                                     {separated_logits(tokens, experts, 13).set_requires_grad(true)});
+                }
 }
 
 TEST_CASE("moe_routing: the bits depend neither on the threads nor on other tokens") {
