@@ -67,7 +67,7 @@ bool AddedTokenFinder::cut(std::string_view text, const OnText& on_text, const O
         size_t begin = at, end = at + found.length;
         at = end;
         if (found.rule->single_word && !stands_alone(text, begin, end)) continue;
-        if (found.rule->lstrip) begin = std::max(begin_of_space(text, begin), done);
+        if (found.rule->lstrip) begin = begin_of_space(text, begin);  // or of what is done
         if (found.rule->rstrip) end = end_of_space(text, end);
         if (done < begin && !on_text(text.substr(done, begin - done))) return false;
         if (!on_token(found.rule->id)) return false;

@@ -33,6 +33,7 @@ std::vector<std::string> samples() {
         R"([{"id": 1, "content": "<r>", "rstrip": true, "lstrip": true}, {"id": 2, "content": "the", "single_word": true,
             "normalized": true}])";
     std::string several = with(R"({"a": 0, "t": 1, "h": 2, "th": 3})", R"([["t", "h"]])", added, steps);
+    several.insert(several.find("\"vocab\""), R"("unk_token": "a", )");
     several.insert(
         1, R"("normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "NFKC"}]}, )");
     return {trained, several};
