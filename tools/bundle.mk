@@ -8,12 +8,14 @@ NVCC := $(or $(shell command -v nvcc 2> /dev/null),$(wildcard $(CUDA_HOME)/bin/n
 MAKEFLAGS += -j$(shell nproc)
 
 INCLUDES := -I. -isystem deps/include
-DEFINES := -DFMT_HEADER_ONLY -DSIEVE_FONT='"$(CURDIR)/deps/fonts/DejaVuSans.ttf"'
+DEFINES := -DFMT_HEADER_ONLY -DUTF8PROC_STATIC -DSIEVE_FONT='"$(CURDIR)/deps/fonts/DejaVuSans.ttf"'
 CXXFLAGS := -std=c++20 -O3 -fopenmp -fno-math-errno -fno-trapping-math -fPIC -fno-semantic-interposition \
             -ftls-model=initial-exec $(DEFINES) $(INCLUDES)
 NVCCFLAGS := -std=c++20 -O3 --extended-lambda -lineinfo -Xcompiler=-fPIC -gencode arch=compute_80,code=sm_80 \
              -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90 -I.
-LIBRARIES := -fopenmp deps/lib/libdeflate.a -ldl
+# Debian has no archive of Oniguruma: its library goes along, and is found by its place too.
+LIBRARIES := -fopenmp deps/lib/libdeflate.a deps/lib/libutf8proc.a deps/lib/libonig.so.5 -ldl \
+             -Wl,-rpath,'$$ORIGIN/../deps/lib'
 
 library := $(shell find framework models -name '*.cpp')
 tests := $(filter-out tests/cuda_emulation/%,$(shell find tests -name '*.cpp'))

@@ -79,7 +79,11 @@ Tokenizer make_tokenizer(const DataConfig& config, const TextSplit& split, const
                          const DataLog& log) {
     if (!config.tokenizer_json.empty())
         return Tokenizer::from_json(config.tokenizer_json, "the model's tokenizer");
-    if (!config.tokenizer.empty()) return Tokenizer::load(config.tokenizer);
+    if (!config.tokenizer.empty()) {
+        Tokenizer loaded = Tokenizer::load(config.tokenizer);
+        for (const std::string& note : loaded.notes()) log(note);
+        return loaded;
+    }
     if (config.task == Task::recall) return Tokenizer::train("", 257);  // bytes
     const double share = in_blocks(config) ? 1.0 : 1.0 - config.val_fraction;
     return cached_tokenizer(config.cache_dir, leading_text(split.train, share), config.vocab_size, name, log);

@@ -16,10 +16,6 @@
 namespace sieve {
 namespace {
 
-uint64_t pair_key(int32_t left, int32_t right) {
-    return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
-}
-
 // A word while its pairs are merged: a doubly linked list of symbols. Taking the lowest rank, then the
 // leftmost place, from a heap costs O(n log n) for n bytes, so that one endless "word" is no trap.
 struct Symbol {
@@ -54,41 +50,50 @@ using CandidateHeap = std::priority_queue<Candidate, std::vector<Candidate>, std
 
 class Tokenizer::Words {
   public:
-    // Where the ids of a word lie in `pool`.
+    // The ids of a word: `count` of them, the first one here, all of them in `pool` from `begin` on.
     struct Span {
-        size_t begin = 0, end = 0;
+        size_t begin = 0;
+        int32_t count = 0, first = 0;
     };
 
     WordTable table;
     std::vector<Span> spans;
     std::vector<int32_t> pool;
-    std::deque<std::string> prefixed;  // pieces that got a space in front: the table's words point into them
+    std::deque<std::string> made;  // texts that are not the caller's: the table's words may point into them
+    std::vector<int32_t>* ids = nullptr;
+    size_t limit = 0;  // of *ids
     const std::function<void(int64_t bytes)>* progress = nullptr;
-    int64_t bytes_done = 0;
+    int64_t bytes_done = 0, bytes_in_all = 0;
 
+    bool wants_more() const { return ids->size() < limit; }
     void note_done(size_t bytes) {
         constexpr int64_t between = 1 << 20;
         const int64_t before = bytes_done;
-        bytes_done += static_cast<int64_t>(bytes);
+        // Normalizing may have made the text longer.
+        bytes_done = std::min(bytes_done + static_cast<int64_t>(bytes), bytes_in_all);
         if (progress && *progress && before / between != bytes_done / between) (*progress)(bytes_done);
     }
 };
 
 void Tokenizer::index() {
     byte_ids_.fill(-1);
-    starts_added_.fill(false);
-    merge_rank_.clear();
     id_of_.clear();
-    for (const AddedToken& token : added_) starts_added_[static_cast<unsigned char>(token.content[0])] = true;
-    for (int32_t id = 0; id < vocab_size(); ++id) {
-        const std::string& token = tokens_[static_cast<size_t>(id)];
-        if (token.size() == 1) byte_ids_[static_cast<unsigned char>(token[0])] = id;
-        if (ignore_merges_) id_of_.emplace(token, id);
+    found_raw_ = found_normalized_ = {};
+    for (const AddedToken& token : added_) {
+        const std::string text = token.normalized ? normalize(token.content) : token.content;
+        if (!(token.normalized ? found_normalized_ : found_raw_).add(text, token))
+            fail_bad_file(
+                fmt::format("the added token {:?} is the same as another one once it is normalized: {:?}",
+                            shortened(token.content), shortened(text)));
     }
-    merge_rank_.reserve(merges_.size());
-    for (size_t rank = 0; rank < merges_.size(); ++rank) {
-        merge_rank_[pair_key(merges_[rank].left, merges_[rank].right)] = static_cast<int32_t>(rank);
+    for (size_t id = 0; id < model_size_; ++id) {
+        const std::string& token = tokens_[id];
+        if (token.size() == 1) byte_ids_[static_cast<unsigned char>(token[0])] = static_cast<int32_t>(id);
+        if (ignore_merges_) id_of_.emplace(token, static_cast<int32_t>(id));
     }
+    merge_ranks_.reserve(merges_.size());
+    for (size_t rank = 0; rank < merges_.size(); ++rank)
+        merge_ranks_.set(merges_[rank].left, merges_[rank].right, static_cast<int32_t>(rank));
 }
 
 int32_t Tokenizer::byte_id(unsigned char byte) const {
@@ -116,9 +121,9 @@ void Tokenizer::encode_word(std::string_view word, std::vector<int32_t>& ids) co
     // The merge of the symbol at `place` with its next one; rank -1 when there is none.
     const auto candidate_at = [&](int32_t place) -> Candidate {
         if (at(place).id < 0 || at(place).next < 0) return {-1, place, -1};
-        const auto found = merge_rank_.find(pair_key(at(place).id, at(at(place).next).id));
-        if (found == merge_rank_.end()) return {-1, place, -1};
-        return {found->second, place, merges_[static_cast<size_t>(found->second)].result};
+        const int32_t rank = merge_ranks_.rank(at(place).id, at(at(place).next).id);
+        if (rank < 0) return {-1, place, -1};
+        return {rank, place, merges_[static_cast<size_t>(rank)].result};
     };
     CandidateHeap heap;
     const auto offer = [&](int32_t place) {
@@ -141,70 +146,71 @@ void Tokenizer::encode_word(std::string_view word, std::vector<int32_t>& ids) co
     for (int32_t i = n > 0 ? 0 : -1; i >= 0; i = at(i).next) ids.push_back(at(i).id);
 }
 
-void Tokenizer::encode_piece(std::string_view piece, Words& words, std::vector<int32_t>& ids,
-                             size_t limit) const {
+bool Tokenizer::encode_piece(std::string_view piece, Words& words) const {
     if (pre_tokenizer_.add_prefix_space && piece[0] != ' ') {
-        std::string& prefixed = words.prefixed.emplace_back(1, ' ');
+        std::string& prefixed = words.made.emplace_back(1, ' ');
         prefixed += piece;
         piece = prefixed;
     }
-    for (size_t at = 0; at < piece.size() && ids.size() < limit;) {
+    for (size_t at = 0; at < piece.size() && words.wants_more();) {
         const size_t end = pre_tokenizer_.use_regex ? word_end(piece, at) : piece.size();
         const std::string_view word = piece.substr(at, end - at);
         const WordTable::Found found = words.table.find_or_add(word);
         if (found.is_new) {
             const size_t begin = words.pool.size();
             encode_word(word, words.pool);
-            words.spans.push_back({begin, words.pool.size()});
+            words.spans.push_back(
+                {begin, static_cast<int32_t>(words.pool.size() - begin), words.pool[begin]});
         }
         const Words::Span span = words.spans[found.index];
-        for (size_t i = span.begin; i < span.end; ++i) ids.push_back(words.pool[i]);
+        words.ids->push_back(span.first);
+        for (int32_t i = 1; i < span.count; ++i)
+            words.ids->push_back(words.pool[span.begin + static_cast<size_t>(i)]);
         words.note_done(end - at);
         at = end;
     }
+    return words.wants_more();
 }
 
-void Tokenizer::encode_plain(std::string_view text, Words& words, std::vector<int32_t>& ids,
-                             size_t limit) const {
-    for (size_t at = 0; at < text.size() && ids.size() < limit;) {
-        const size_t end = digits_piece_end(text, at, pre_tokenizer_.digits);
-        encode_piece(text.substr(at, end - at), words, ids, limit);
-        at = end;
-    }
+bool Tokenizer::encode_normalized(std::string_view text, Words& words) const {
+    return for_each_piece(pre_tokenizer_, text,
+                          [&](std::string_view piece) { return encode_piece(piece, words); });
 }
 
-// The longest added token that starts at text[at].
-const Tokenizer::AddedToken* Tokenizer::added_token_at(std::string_view text, size_t at) const {
-    if (!starts_added_[static_cast<unsigned char>(text[at])]) return nullptr;
-    const AddedToken* longest = nullptr;
-    for (const AddedToken& token : added_) {
-        if (longest && token.content.size() <= longest->content.size()) continue;
-        if (text.substr(at).starts_with(token.content)) longest = &token;
-    }
-    return longest;
+std::string Tokenizer::normalize(std::string_view text) const {
+    std::string result(text);
+    for (const NormalizationForm form : normalizers_)
+        if (auto changed = normalized(result, form)) result = std::move(*changed);
+    return result;
+}
+
+bool Tokenizer::encode_raw(std::string_view text, Words& words) const {
+    for (const NormalizationForm form : normalizers_)
+        if (auto changed = normalized(text, form)) text = words.made.emplace_back(std::move(*changed));
+    if (found_normalized_.empty()) return encode_normalized(text, words);
+    return found_normalized_.cut(
+        text, [&](std::string_view between) { return encode_normalized(between, words); },
+        [&](int32_t id) {
+            words.ids->push_back(id);
+            return words.wants_more();
+        });
 }
 
 void Tokenizer::encode_append(std::string_view text, std::vector<int32_t>& ids, int64_t max_tokens,
                               const std::function<void(int64_t bytes)>& progress) const {
-    const size_t limit =
-        max_tokens > 0 ? ids.size() + static_cast<size_t>(max_tokens) : std::numeric_limits<size_t>::max();
     Words words;
+    words.ids = &ids;
+    words.limit =
+        max_tokens > 0 ? ids.size() + static_cast<size_t>(max_tokens) : std::numeric_limits<size_t>::max();
     words.progress = &progress;
-    size_t plain_from = 0;
-    for (size_t at = 0; at < text.size();) {
-        const AddedToken* token = added_token_at(text, at);
-        if (!token) {
-            ++at;
-            continue;
-        }
-        encode_plain(text.substr(plain_from, at - plain_from), words, ids, limit);
-        if (ids.size() >= limit) break;
-        ids.push_back(token->id);
-        at += token->content.size();
-        plain_from = at;
-    }
-    if (ids.size() < limit) encode_plain(text.substr(plain_from), words, ids, limit);
-    if (ids.size() > limit) ids.resize(limit);
+    words.bytes_in_all = std::ssize(text);
+    found_raw_.cut(
+        text, [&](std::string_view between) { return encode_raw(between, words); },
+        [&](int32_t id) {
+            ids.push_back(id);
+            return words.wants_more();
+        });
+    if (ids.size() > words.limit) ids.resize(words.limit);
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
@@ -266,9 +272,26 @@ uint64_t Tokenizer::hash() const {
     ContentHash hash;
     for (const std::string& token : tokens_) hash.add(token);
     for (const Merge& m : merges_) hash.add(m.left).add(m.right).add(m.result);
-    for (const AddedToken& token : added_) hash.add(token.id).add(token.content);
+    for (const AddedToken& token : added_) {
+        hash.add(token.id).add(token.content);
+        // What a token has beside its text is added only where there is something, so that tokenizers without
+        // it keep the hash that they had before Sieve knew of it; the same holds for the lists below.
+        const int64_t rules = token.normalized + 2 * token.single_word + 4 * token.lstrip + 8 * token.rstrip;
+        if (rules) hash.add(rules);
+    }
+    for (const NormalizationForm form : normalizers_) hash.add("normalizer").add(static_cast<int64_t>(form));
+    if (model_size_ != tokens_.size()) hash.add(static_cast<int64_t>(model_size_));
     hash.add(pre_tokenizer_.add_prefix_space).add(pre_tokenizer_.use_regex);
-    hash.add(static_cast<int64_t>(pre_tokenizer_.digits)).add(ignore_merges_).add(unknown_id_);
+    hash.add(std::ssize(pre_tokenizer_.steps)).add(ignore_merges_).add(unknown_id_);
+    for (const auto& step : pre_tokenizer_.steps) {
+        if (const auto* digits = std::get_if<DigitsStep>(&step)) {
+            hash.add("digits").add(digits->individual);
+        } else {
+            const auto& split = std::get<SplitStep>(step);
+            hash.add(split.is_regex ? "regex" : "text").add(split.pattern);
+            hash.add(static_cast<int64_t>(split.behavior)).add(split.invert);
+        }
+    }
     return hash.value();
 }
 

@@ -1,14 +1,17 @@
 // Byte-level byte-pair encoding (Sennrich et al. 2016; the byte alphabet of GPT-2, Radford et al. 2019).
 //
-//   text -> added tokens cut out -> words (pretokenizer.h) -> bytes -> merge, again and again, the
+//   text -> added tokens cut out (added_tokens.h) -> normalized (normalizer.h) -> added tokens that are
+//   found in normalized text cut out -> words (pretokenizer.h) -> bytes -> merge, again and again, the
 //   neighbouring pair that was learnt first -> ids
 //
 // Files are Hugging Face tokenizer.json: what save() writes, the `tokenizers` package loads and encodes
 // alike, and what it writes for byte-level BPE, load() reads. What load() does not support it refuses by
-// name: normalizers, other models than BPE, other pre-tokenizers than ByteLevel and Digits + ByteLevel,
-// dropout, byte fallback, sub-word prefixes and suffixes, added tokens with lstrip, rstrip or single_word.
-// The post-processor is not applied (it only puts tokens around a text): encode() equals `encode(text,
-// add_special_tokens=False).ids`.
+// name: normalizers other than NFC and NFKC, other models than BPE, pre-tokenizers other than Split, Digits
+// and ByteLevel, or without ByteLevel at the end, other decoders than ByteLevel, dropout, byte fallback,
+// sub-word prefixes and suffixes. Added tokens that are not in the model's vocabulary are numbered on behind
+// it in the order of the file, as that package does, whatever ids the file gives them: notes() says so.
+// Truncation, padding and the post-processor (it only puts tokens around a text) are not applied: encode()
+// equals `encode(text, add_special_tokens=False).ids`.
 #pragma once
 
 #include <array>
@@ -21,6 +24,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "framework/data/added_tokens.h"
+#include "framework/data/merge_table.h"
+#include "framework/data/normalizer.h"
 #include "framework/data/pretokenizer.h"
 
 namespace sieve {
@@ -36,12 +42,6 @@ class Tokenizer {
     struct Merge {
         int32_t left, right, result;
         bool operator==(const Merge&) const = default;
-    };
-    struct AddedToken {  // found in the text before anything else
-        int32_t id;
-        std::string content;
-        bool special;
-        bool operator==(const AddedToken&) const = default;
     };
 
     // Learns a vocabulary of `vocab_size` >= 257 tokens: <|endoftext|> is id 0, then the 256 bytes in the
@@ -77,6 +77,9 @@ class Tokenizer {
     // The id of an added token such as <|endoftext|>; -1 when there is none.
     int32_t added_token_id(std::string_view content) const;
     std::span<const Merge> merges() const { return merges_; }
+    std::span<const AddedToken> added_tokens() const { return added_; }
+    // What in the file was read otherwise than it says; a line each.
+    std::span<const std::string> notes() const { return notes_; }
     // Of everything that decides how text is encoded.
     uint64_t hash() const;
 
@@ -84,24 +87,29 @@ class Tokenizer {
     friend class TokenizerJson;  // tokenizer_json.cpp
     class Words;                 // the ids of words met before, for one call of encode
 
-    void index();  // fills what is derived from tokens_, merges_ and added_
-    void encode_piece(std::string_view piece, Words& words, std::vector<int32_t>& ids, size_t limit) const;
-    void encode_plain(std::string_view text, Words& words, std::vector<int32_t>& ids, size_t limit) const;
+    void index();  // fills what is derived from the members up to notes_
+    // These return whether more ids are wanted.
+    bool encode_raw(std::string_view text, Words& words) const;
+    bool encode_normalized(std::string_view text, Words& words) const;
+    bool encode_piece(std::string_view piece, Words& words) const;
     void encode_word(std::string_view word, std::vector<int32_t>& ids) const;
-    const AddedToken* added_token_at(std::string_view text, size_t at) const;
+    std::string normalize(std::string_view text) const;
     int32_t byte_id(unsigned char byte) const;
 
     std::vector<std::string> tokens_;  // by id: the bytes of a token
+    size_t model_size_ = 0;            // tokens that the model has; the rest are added tokens alone
     std::vector<Merge> merges_;        // by rank
     std::vector<AddedToken> added_;
+    std::vector<NormalizationForm> normalizers_;
     PreTokenizer pre_tokenizer_;
     bool ignore_merges_ = false;  // a word that is a token is that token, whatever the merges say
     int32_t unknown_id_ = -1;     // for bytes that are no token
+    std::vector<std::string> notes_;
 
-    std::array<int32_t, 256> byte_ids_{};               // -1: no such token
-    std::array<bool, 256> starts_added_{};              // some added token starts with this byte
-    std::unordered_map<uint64_t, int32_t> merge_rank_;  // pair -> index in merges_
-    std::unordered_map<std::string, int32_t> id_of_;    // only with ignore_merges
+    std::array<int32_t, 256> byte_ids_{};  // -1: no such token
+    AddedTokenFinder found_raw_, found_normalized_;
+    MergeTable merge_ranks_;                          // indices in merges_
+    std::unordered_map<std::string, int32_t> id_of_;  // only with ignore_merges
 };
 
 }  // namespace sieve

@@ -1,6 +1,7 @@
 // tokenizer.json, both ways. The JSON library is included here and in json_lines.cpp alone.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "framework/core/error.h"
@@ -23,11 +24,15 @@ class TokenizerJson {
     void refuse_unless_off(const json& object, const char* key) const;
     void check_surroundings() const;
     void check_model(const json& model) const;
+    void read_normalizer(const json& value);
     void read_pre_tokenizer(const json& value);
+    void read_step(const json& value);
+    SplitStep read_split(const json& value) const;
     void read_byte_level(const json& value);
-    void read_digits(const json& value);
-    void read_added_tokens();
     void read_vocabulary(const json& vocabulary);
+    void read_added_tokens();
+    void read_added_token(const json& token);
+    void list_added_tokens();
     int64_t integer(const json& value) const;
     void set_token(int64_t id, std::string bytes, const std::string& name);
     void read_merges(const json& merges);
@@ -37,10 +42,12 @@ class TokenizerJson {
     const json& root_;
     const std::string& source_;
     Tokenizer tokenizer_;
-    size_t most_tokens_ = 0;  // that the file can have
+    size_t most_tokens_ = 0;  // that the model can have
     int64_t highest_id_ = -1;
     std::vector<bool> given_;
-    std::unordered_map<std::string, int32_t> ids_;  // by the name in the file
+    std::unordered_map<std::string, int32_t> ids_;   // by the name in the file
+    std::unordered_map<std::string, size_t> added_;  // by the content: the place among the added tokens
+    std::vector<std::string> moved_;  // added tokens that do not get the id that the file gives them
 };
 
 namespace {
@@ -57,9 +64,25 @@ bool flag(const json& object, const char* key, bool otherwise) {
     return is_null(object, key) ? otherwise : object[key].get<bool>();
 }
 
-// A token's name in the file: an added token as it is, any other in the byte alphabet.
-std::string name_of_token(const std::string& bytes, bool added) {
-    return added ? bytes : to_byte_alphabet(bytes);
+struct NamedBehavior {
+    const char* name;
+    SplitBehavior behavior;
+};
+constexpr NamedBehavior behaviors[] = {{"Removed", SplitBehavior::removed},
+                                       {"Isolated", SplitBehavior::isolated},
+                                       {"MergedWithPrevious", SplitBehavior::merged_with_previous},
+                                       {"MergedWithNext", SplitBehavior::merged_with_next},
+                                       {"Contiguous", SplitBehavior::contiguous}};
+struct NamedForm {
+    const char* name;
+    NormalizationForm form;
+};
+constexpr NamedForm forms[] = {{"NFC", NormalizationForm::nfc}, {"NFKC", NormalizationForm::nfkc}};
+
+// The parts of a value that may be a Sequence, and itself otherwise; Sequences in it are opened too.
+void flatten(const json& value, const char* parts_key, std::vector<const json*>& parts) {
+    if (type_of(value) != "Sequence") return parts.push_back(&value);
+    for (const json& part : value.at(parts_key)) flatten(part, parts_key, parts);
 }
 
 }  // namespace
@@ -73,47 +96,77 @@ void TokenizerJson::refuse_unless_off(const json& object, const char* key) const
 
 void TokenizerJson::check_surroundings() const {
     if (!root_.is_object() || is_null(root_, "model")) refuse("not a tokenizer.json: it has no \"model\"");
-    if (!is_null(root_, "normalizer")) {
-        const json& normalizer = root_["normalizer"];
-        const bool empty = type_of(normalizer) == "Sequence" && normalizer.at("normalizers").empty();
-        if (!empty) refuse("the normalizer " + type_of(normalizer) + " is not supported; only none is");
-    }
     if (is_null(root_, "decoder") || type_of(root_["decoder"]) == "ByteLevel") return;
     refuse("the decoder " + type_of(root_["decoder"]) + " is not supported; only ByteLevel is");
 }
 
 void TokenizerJson::check_model(const json& model) const {
-    if (type_of(model) != "BPE") refuse("the model " + type_of(model) + " is not supported; only BPE is");
+    // The first files had no type; a model with merges is BPE.
+    const bool untyped = model.is_object() && !model.contains("type") && model.contains("merges");
+    if (!untyped && type_of(model) != "BPE")
+        refuse("the model " + type_of(model) + " is not supported; only BPE is");
     for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}) {
         refuse_unless_off(model, key);
     }
 }
 
-void TokenizerJson::read_byte_level(const json& value) {
-    if (type_of(value) != "ByteLevel") {
-        refuse("the pre-tokenizer " + type_of(value) +
-               " is not supported; only ByteLevel is, alone or in a Sequence after Digits");
+void TokenizerJson::read_normalizer(const json& value) {
+    std::vector<const json*> parts;
+    flatten(value, "normalizers", parts);
+    for (const json* part : parts) {
+        const std::string type = type_of(*part);
+        const auto* found = std::find_if(std::begin(forms), std::end(forms),
+                                         [&](const NamedForm& f) { return f.name == type; });
+        if (found == std::end(forms))
+            refuse("the normalizer " + type +
+                   " is not supported; only NFC and NFKC are, alone or in a Sequence");
+        tokenizer_.normalizers_.push_back(found->form);
     }
+}
+
+void TokenizerJson::read_byte_level(const json& value) {
     tokenizer_.pre_tokenizer_.add_prefix_space = flag(value, "add_prefix_space", true);
     tokenizer_.pre_tokenizer_.use_regex = flag(value, "use_regex", true);
 }
 
-void TokenizerJson::read_digits(const json& value) {
-    const bool single = flag(value, "individual_digits", false);
-    tokenizer_.pre_tokenizer_.digits = single ? Digits::single : Digits::runs;
+SplitStep TokenizerJson::read_split(const json& value) const {
+    const json& pattern = value.at("pattern");
+    const bool is_regex = pattern.contains("Regex");
+    const std::string name = value.at("behavior").get<std::string>();
+    const auto* found = std::find_if(std::begin(behaviors), std::end(behaviors),
+                                     [&](const NamedBehavior& b) { return b.name == name; });
+    if (found == std::end(behaviors))
+        refuse(fmt::format("the behavior {:?} of a Split is unknown", shortened(name)));
+    try {
+        return {pattern.at(is_regex ? "Regex" : "String").get<std::string>(), is_regex, found->behavior,
+                flag(value, "invert", false)};
+    } catch (const Error& e) {
+        refuse(std::string("Split: ") + e.what());
+    }
+}
+
+void TokenizerJson::read_step(const json& value) {
+    const std::string type = type_of(value);
+    auto& steps = tokenizer_.pre_tokenizer_.steps;
+    if (type == "Split")
+        steps.emplace_back(read_split(value));
+    else if (type == "Digits")
+        steps.emplace_back(DigitsStep{flag(value, "individual_digits", false)});
+    else
+        refuse("the pre-tokenizer " + type +
+               " is not supported; only Split and Digits are, in a Sequence that ends with ByteLevel");
 }
 
 void TokenizerJson::read_pre_tokenizer(const json& value) {
-    if (type_of(value) != "Sequence") return read_byte_level(value);
-    const json& steps = value.at("pretokenizers");
-    const bool digits = steps.size() == 2 && type_of(steps[0]) == "Digits";
-    if (steps.size() != 1 && !digits) {
-        std::string names;
-        for (const json& step : steps) names += (names.empty() ? "" : ", ") + type_of(step);
-        refuse("the pre-tokenizer Sequence of " + names + " is not supported; only Digits, ByteLevel is");
+    std::vector<const json*> steps;
+    flatten(value, "pretokenizers", steps);
+    if (steps.empty() || type_of(*steps.back()) != "ByteLevel") {
+        const std::string last = steps.empty() ? "an empty Sequence" : type_of(*steps.back());
+        refuse("the pre-tokenizer " + last +
+               " is not supported; want ByteLevel, alone or the last of a Sequence");
     }
-    if (digits) read_digits(steps[0]);
-    read_byte_level(steps.back());
+    for (size_t i = 0; i + 1 < steps.size(); ++i) read_step(*steps[i]);
+    read_byte_level(*steps.back());
 }
 
 int64_t TokenizerJson::integer(const json& value) const {
@@ -140,21 +193,10 @@ void TokenizerJson::set_token(int64_t id, std::string bytes, const std::string& 
     ids_[name] = static_cast<int32_t>(id);
 }
 
-void TokenizerJson::read_added_tokens() {
-    if (is_null(root_, "added_tokens")) return;
-    for (const json& token : root_["added_tokens"]) {
-        const std::string content = token.at("content").get<std::string>();
-        if (content.empty()) refuse("an added token is empty");
-        for (const char* key : {"lstrip", "rstrip", "single_word"}) refuse_unless_off(token, key);
-        set_token(integer(token.at("id")), content, content);
-        tokenizer_.added_.push_back({ids_[content], content, flag(token, "special", false)});
-    }
-}
-
 void TokenizerJson::read_vocabulary(const json& vocabulary) {
     for (const auto& [name, id] : vocabulary.items()) {
-        const bool added = ids_.contains(name);  // which has the added tokens so far, and each name here once
-        std::optional<std::string> bytes = added ? name : from_byte_alphabet(name);
+        std::optional<std::string> bytes = from_byte_alphabet(name);
+        if (!bytes && added_.contains(name)) bytes = name;  // no model makes it: it stands for its own text
         if (!bytes) refuse(fmt::format("token {:?} is not in the byte-level alphabet", shortened(name)));
         set_token(integer(id), std::move(*bytes), name);
     }
@@ -163,6 +205,44 @@ void TokenizerJson::read_vocabulary(const json& vocabulary) {
         if (slot >= given_.size() || !given_[slot])
             refuse(fmt::format("no token has the id {}, though ids go up to {}", id, highest_id_));
     }
+    tokenizer_.model_size_ = tokenizer_.tokens_.size();
+}
+
+void TokenizerJson::list_added_tokens() {
+    for (const json& token : root_["added_tokens"]) {
+        const std::string content = token.at("content").get<std::string>();
+        if (content.empty()) refuse("an added token is empty");
+        added_.emplace(content, added_.size());
+    }
+}
+
+// The last of several entries with one content counts.
+void TokenizerJson::read_added_token(const json& token) {
+    AddedToken added{.content = token.at("content").get<std::string>(),
+                     .special = flag(token, "special", false),
+                     .normalized = flag(token, "normalized", false),
+                     .single_word = flag(token, "single_word", false),
+                     .lstrip = flag(token, "lstrip", false),
+                     .rstrip = flag(token, "rstrip", false)};
+    const auto [id, is_new] = ids_.emplace(added.content, tokenizer_.vocab_size());
+    if (is_new) tokenizer_.tokens_.push_back(added.content);
+    added.id = id->second;
+    if (integer(token.at("id")) != added.id) moved_.push_back(added.content);
+    tokenizer_.added_[added_.at(added.content)] = std::move(added);
+}
+
+void TokenizerJson::read_added_tokens() {
+    tokenizer_.added_.resize(added_.size());
+    for (const json& token : root_["added_tokens"]) read_added_token(token);
+    std::sort(tokenizer_.added_.begin(), tokenizer_.added_.end(),
+              [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+    if (moved_.empty()) return;
+    tokenizer_.notes_.push_back(
+        fmt::format("{}: {} of its added tokens get other ids than it says, the first {:?} the id {}: added "
+                    "tokens get the id "
+                    "that the model's vocabulary has for them, or the next one behind all others, as the "
+                    "tokenizers package does",
+                    source_, moved_.size(), shortened(moved_[0]), ids_[moved_[0]]));
 }
 
 void TokenizerJson::add_merge(size_t rank, const std::string& left, const std::string& right) {
@@ -209,50 +289,106 @@ Tokenizer TokenizerJson::read() {
     check_model(model);
     if (is_null(root_, "pre_tokenizer")) refuse("it has no pre-tokenizer; want ByteLevel");
     read_pre_tokenizer(root_["pre_tokenizer"]);
+    if (!is_null(root_, "normalizer")) read_normalizer(root_["normalizer"]);
     most_tokens_ = model.at("vocab").size();
-    if (!is_null(root_, "added_tokens")) most_tokens_ += root_["added_tokens"].size();
-    read_added_tokens();
+    const bool has_added = !is_null(root_, "added_tokens");
+    if (has_added) list_added_tokens();
     read_vocabulary(model.at("vocab"));
     read_merges(model.at("merges"));
+    if (has_added) read_added_tokens();
     tokenizer_.ignore_merges_ = flag(model, "ignore_merges", false);
-    tokenizer_.index();
+    try {
+        tokenizer_.index();
+    } catch (const Error& e) {
+        refuse(e.what());
+    }
     check_bytes(model);
     return std::move(tokenizer_);
 }
 
 namespace {
 
+json write_step(const DigitsStep& step) {
+    return {{"type", "Digits"}, {"individual_digits", step.individual}};
+}
+
+json write_step(const SplitStep& step) {
+    const auto* named = std::find_if(std::begin(behaviors), std::end(behaviors),
+                                     [&](const NamedBehavior& b) { return b.behavior == step.behavior; });
+    return {{"type", "Split"},
+            {"pattern", {{step.is_regex ? "Regex" : "String", step.pattern}}},
+            {"behavior", named->name},
+            {"invert", step.invert}};
+}
+
 json write_pre_tokenizer(const PreTokenizer& pre) {
     json byte_level = {{"type", "ByteLevel"},
                        {"add_prefix_space", pre.add_prefix_space},
                        {"trim_offsets", true},
                        {"use_regex", pre.use_regex}};
-    if (pre.digits == Digits::with_regex) return byte_level;
-    const json digits = {{"type", "Digits"}, {"individual_digits", pre.digits == Digits::single}};
-    return {{"type", "Sequence"}, {"pretokenizers", json::array({digits, byte_level})}};
+    if (pre.steps.empty()) return byte_level;
+    json steps = json::array();
+    for (const auto& step : pre.steps)
+        steps.push_back(std::visit([](const auto& any) { return write_step(any); }, step));
+    steps.push_back(std::move(byte_level));
+    return {{"type", "Sequence"}, {"pretokenizers", std::move(steps)}};
 }
 
-json write_added_token(const Tokenizer::AddedToken& token) {
-    return {{"id", token.id},  {"content", token.content}, {"single_word", false},    {"lstrip", false},
-            {"rstrip", false}, {"normalized", false},      {"special", token.special}};
+json write_normalizers(const std::vector<NormalizationForm>& normalizers) {
+    json parts = json::array();
+    for (const NormalizationForm form : normalizers) {
+        const auto* named = std::find_if(std::begin(forms), std::end(forms),
+                                         [&](const NamedForm& f) { return f.form == form; });
+        parts.push_back({{"type", named->name}});
+    }
+    if (parts.empty()) return nullptr;
+    if (parts.size() == 1) return parts[0];
+    return {{"type", "Sequence"}, {"normalizers", std::move(parts)}};
+}
+
+// By their ids: the order decides the ids of those that the model does not have.
+json write_added_tokens(const std::vector<AddedToken>& tokens) {
+    json added = json::array();
+    for (const AddedToken& token : tokens)
+        added.push_back({{"id", token.id},
+                         {"content", token.content},
+                         {"single_word", token.single_word},
+                         {"lstrip", token.lstrip},
+                         {"rstrip", token.rstrip},
+                         {"normalized", token.normalized},
+                         {"special", token.special}});
+    return added;
+}
+
+// "a b", which all versions of the tokenizers package read, unless a name has a space in it.
+json write_merges(const std::vector<Tokenizer::Merge>& merges, const std::vector<std::string>& names) {
+    const auto name = [&](int32_t id) -> const std::string& { return names[static_cast<size_t>(id)]; };
+    const bool pairs = std::any_of(merges.begin(), merges.end(), [&](const Tokenizer::Merge& m) {
+        return (name(m.left) + name(m.right)).find(' ') != std::string::npos;
+    });
+    json written = json::array();
+    for (const Tokenizer::Merge& m : merges) {
+        if (pairs)
+            written.push_back(json::array({name(m.left), name(m.right)}));
+        else
+            written.push_back(name(m.left) + " " + name(m.right));
+    }
+    return written;
 }
 
 }  // namespace
 
 json TokenizerJson::write(const Tokenizer& tokenizer) {
-    std::vector<std::string> names;
-    std::vector<bool> is_added(tokenizer.tokens_.size(), false);
-    for (const Tokenizer::AddedToken& token : tokenizer.added_)
-        is_added[static_cast<size_t>(token.id)] = true;
-    for (size_t id = 0; id < tokenizer.tokens_.size(); ++id)
-        names.push_back(name_of_token(tokenizer.tokens_[id], is_added[id]));
+    std::vector<std::string> names;  // of the model's tokens in the file
+    for (size_t id = 0; id < tokenizer.model_size_; ++id)
+        names.push_back(to_byte_alphabet(tokenizer.tokens_[id]));
+    for (const AddedToken& token : tokenizer.added_)
+        if (static_cast<size_t>(token.id) < names.size())
+            names[static_cast<size_t>(token.id)] = token.content;
     const auto name = [&](int32_t id) { return names[static_cast<size_t>(id)]; };
-    json vocabulary = json::object(), merges = json::array();
+    json vocabulary = json::object();
     auto& entries = vocabulary.get_ref<json::object_t&>();  // appended to directly: [] would search
-    for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) entries.emplace_back(name(id), id);
-    for (const Tokenizer::Merge& m : tokenizer.merges_) merges.push_back(name(m.left) + " " + name(m.right));
-    json added = json::array();
-    for (const Tokenizer::AddedToken& token : tokenizer.added_) added.push_back(write_added_token(token));
+    for (size_t id = 0; id < names.size(); ++id) entries.emplace_back(names[id], id);
     json unknown;  // null
     if (tokenizer.unknown_id_ >= 0) unknown = name(tokenizer.unknown_id_);
     const json byte_level = {
@@ -260,8 +396,8 @@ json TokenizerJson::write(const Tokenizer& tokenizer) {
     return {{"version", "1.0"},
             {"truncation", nullptr},
             {"padding", nullptr},
-            {"added_tokens", added},
-            {"normalizer", nullptr},
+            {"added_tokens", write_added_tokens(tokenizer.added_)},
+            {"normalizer", write_normalizers(tokenizer.normalizers_)},
             {"pre_tokenizer", write_pre_tokenizer(tokenizer.pre_tokenizer_)},
             {"post_processor", nullptr},
             {"decoder", byte_level},
@@ -275,7 +411,7 @@ json TokenizerJson::write(const Tokenizer& tokenizer) {
               {"byte_fallback", false},
               {"ignore_merges", tokenizer.ignore_merges_},
               {"vocab", vocabulary},
-              {"merges", merges}}}};
+              {"merges", write_merges(tokenizer.merges_, names)}}}};
 }
 
 std::string Tokenizer::to_json() const {

@@ -188,7 +188,7 @@ Tokenizer Tokenizer::train(std::span<const std::string_view> texts, int vocab_si
     }
     Tokenizer tokenizer;
     tokenizer.tokens_.emplace_back(end_of_text);
-    tokenizer.added_.push_back({0, std::string(end_of_text), true});
+    tokenizer.added_.push_back({.id = 0, .content = std::string(end_of_text), .special = true});
     std::vector<std::pair<uint32_t, char>> letters;
     for (size_t b = 0; b < 256; ++b) letters.emplace_back(byte_alphabet()[b], static_cast<char>(b));
     std::sort(letters.begin(), letters.end());
@@ -213,6 +213,7 @@ Tokenizer Tokenizer::train(std::span<const std::string_view> texts, int vocab_si
             progress("making the tokens", tokenizer.vocab_size(), vocab_size);
     }
     if (progress) progress("making the tokens", vocab_size, vocab_size);
+    tokenizer.model_size_ = tokenizer.tokens_.size();
     tokenizer.index();
     return tokenizer;
 }

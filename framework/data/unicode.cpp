@@ -2,18 +2,26 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <iterator>
+#include <span>
 
 #include "framework/data/unicode_tables.h"
 
 namespace sieve {
 namespace {
 
-template <size_t N>
-bool contains(const CodeRange (&ranges)[N], uint32_t code) {
-    const CodeRange* after = std::upper_bound(std::begin(ranges), std::end(ranges), code,
-                                              [](uint32_t c, const CodeRange& r) { return c < r.first; });
-    return after != std::begin(ranges) && code <= std::prev(after)->last;
+bool contains(std::span<const CodeRange> ranges, uint32_t code) {
+    const auto after = std::upper_bound(ranges.begin(), ranges.end(), code,
+                                        [](uint32_t c, const CodeRange& r) { return c < r.first; });
+    return after != ranges.begin() && code <= std::prev(after)->last;
+}
+
+void append(std::vector<CodeRange>& ranges, uint32_t first, uint32_t last) {
+    if (!ranges.empty() && ranges.back().last + 1 == first)
+        ranges.back().last = last;
+    else
+        ranges.push_back({first, last});
 }
 
 bool is_space(uint32_t code) {
@@ -23,12 +31,24 @@ bool is_space(uint32_t code) {
 }
 
 CharClass look_up(uint32_t code) {
-    if (contains(letter_ranges, code)) return CharClass::letter;
-    if (contains(number_ranges, code)) return CharClass::number;
+    static const std::vector<CodeRange> letters = code_points_of_category("L");
+    static const std::vector<CodeRange> numbers = code_points_of_category("N");
+    if (contains(letters, code)) return CharClass::letter;
+    if (contains(numbers, code)) return CharClass::number;
     return is_space(code) ? CharClass::space : CharClass::other;
 }
 
 }  // namespace
+
+size_t end_of_ascii(std::string_view text, size_t at) {
+    constexpr uint64_t high_bits = 0x8080808080808080;
+    for (uint64_t eight = 0; at + sizeof eight <= text.size(); at += sizeof eight) {
+        std::memcpy(&eight, text.data() + at, sizeof eight);
+        if (eight & high_bits) break;
+    }
+    while (at < text.size() && static_cast<unsigned char>(text[at]) < 0x80) ++at;
+    return at;
+}
 
 Utf8Char utf8_at(std::string_view text, size_t at) {
     const auto byte = [&](size_t i) {
@@ -57,6 +77,67 @@ CharClass class_of(uint32_t code) {
         return table;
     }();
     return code < latin.size() ? latin[code] : look_up(code);
+}
+
+size_t previous_utf8(std::string_view text, size_t end) {
+    for (size_t length = 1; length <= std::min<size_t>(4, end); ++length) {
+        const Utf8Char c = utf8_at(text.substr(0, end), end - length);
+        if (c.valid && c.length == length) return end - length;
+    }
+    return end - 1;
+}
+
+bool is_numeric(uint32_t code) {
+    constexpr CodeRange of_unicode_17[] = {{0x11DE0, 0x11DE9}, {0x16FF4, 0x16FF6}};
+    return class_of(code) == CharClass::number || contains(of_unicode_17, code);
+}
+
+bool is_word(uint32_t code) {
+    constexpr CodeRange others[] = {{0x200C, 0x200D},  // joiners; the rest are circled and squared letters
+                                    {0x24B6, 0x24E9},
+                                    {0x1F130, 0x1F149},
+                                    {0x1F150, 0x1F169},
+                                    {0x1F170, 0x1F189}};
+    if (class_of(code) == CharClass::letter || contains(others, code)) return true;
+    static const std::vector<CodeRange> more[] = {code_points_of_category("M"), code_points_of_category("Nd"),
+                                                  code_points_of_category("Nl"),
+                                                  code_points_of_category("Pc")};
+    return std::any_of(std::begin(more), std::end(more),
+                       [&](const auto& ranges) { return contains(ranges, code); });
+}
+
+std::vector<CodeRange> code_points_of_category(std::string_view prefix) {
+    std::vector<CodeRange> found;
+    uint32_t next = 0;  // the lowest code point behind the ranges so far
+    const auto add = [&](std::string_view category, uint32_t first, uint32_t last) {
+        if (first <= last && category.starts_with(prefix)) append(found, first, last);
+    };
+    for (const CategoryRange& range : categories::ranges) {
+        if (range.first > next) add("Cn", next, range.first - 1);
+        add(category_names[static_cast<size_t>(range.category)], range.first, range.last);
+        next = range.last + 1;
+    }
+    if (next <= 0x10FFFF) add("Cn", next, 0x10FFFF);
+    return found;
+}
+
+std::vector<CodeRange> code_points_of_han() {
+    return {std::begin(han_ranges), std::end(han_ranges)};
+}
+
+bool is_newer_than_normalizer(uint32_t code) {
+    return code >= newer_than_normalizer[0].first && contains(newer_than_normalizer, code);
+}
+
+size_t end_of_valid_utf8(std::string_view text, size_t at) {
+    while (at < text.size()) {
+        at = end_of_ascii(text, at);
+        if (at == text.size()) break;
+        const Utf8Char c = utf8_at(text, at);
+        if (!c.valid) break;
+        at += c.length;
+    }
+    return at;
 }
 
 size_t count_invalid_utf8(std::string_view text) {

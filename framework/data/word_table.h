@@ -1,5 +1,6 @@
 // An open-addressing hash table that numbers distinct words 0, 1, 2, ... in the order of their first
-// appearance. It does not copy the words: the text must outlive the table.
+// appearance. It does not copy the words: the text must outlive the table. Words of up to 16 bytes, which
+// most are, are compared in the table, without a look at the text, which may be far from the cache.
 #pragma once
 
 #include <cstdint>
@@ -16,17 +17,25 @@ class WordTable {
         uint32_t index;
         bool is_new;
     };
-    Found find_or_add(std::string_view word);
+    Found find_or_add(std::string_view word);  // of at least one byte, less than 4 GiB
     size_t size() const { return words_.size(); }
     std::string_view word(size_t index) const { return words_[index]; }
 
   private:
+    struct Key {
+        uint64_t first, second;  // of a short word: its bytes, some of them twice; else two hashes
+        uint32_t length;
+        bool operator==(const Key&) const = default;
+    };
     struct Slot {
-        uint32_t hash = 0;
+        Key key{};
         uint32_t index = empty;
     };
     static constexpr uint32_t empty = 0xFFFFFFFF;
+    static constexpr size_t longest_short = 16;
 
+    static Key key_of(std::string_view word);
+    static size_t hash_of(const Key& key);
     void grow();
 
     std::vector<Slot> slots_;  // a power of two of them, at most half full

@@ -213,22 +213,34 @@ TEST_CASE("tokenizer: what is not supported is refused by name") {
     };
     CHECK(Tokenizer::from_json(small_file().dump(), "x").vocab_size() == 258);
     check_refused(changed([](auto& d) {
-                      d["normalizer"] = {{"type", "NFC"}};
+                      d["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "NFD"}}}}};
                   }),
-                  "the normalizer NFC is not supported; only none is");
+                  "the normalizer NFD is not supported; only NFC and NFKC are, alone or in a Sequence");
     check_refused(changed([](auto& d) { d["model"]["type"] = "WordPiece"; }),
                   "the model WordPiece is not supported; only BPE is");
-    check_refused(changed([](auto& d) {
-                      d["pre_tokenizer"] = {{"type", "Metaspace"}};
-                  }),
-                  "the pre-tokenizer Metaspace is not supported; only ByteLevel is, alone or in a Sequence "
-                  "after Digits");
     check_refused(
         changed([](auto& d) {
-            const ordered_json byte_level = d["pre_tokenizer"], split = {{"type", "Split"}};
-            d["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, byte_level}}};
+            d["pre_tokenizer"] = {{"type", "Metaspace"}};
         }),
-        "the pre-tokenizer Sequence of Split, ByteLevel is not supported; only Digits, ByteLevel is");
+        "the pre-tokenizer Metaspace is not supported; want ByteLevel, alone or the last of a Sequence");
+    const auto before_byte_level = [&](const ordered_json& step) {
+        return changed([&](auto& d) {
+            const ordered_json byte_level = d["pre_tokenizer"];
+            d["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {step, byte_level}}};
+        });
+    };
+    check_refused(
+        before_byte_level({{"type", "Punctuation"}, {"behavior", "Isolated"}}),
+        "the pre-tokenizer Punctuation is not supported; only Split and Digits are, in a Sequence that "
+        "ends with ByteLevel");
+    const auto split = [](const char* pattern, const char* behavior) {
+        return ordered_json{{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", behavior}};
+    };
+    check_refused(before_byte_level(split("a", "Joined")), "the behavior \"Joined\" of a Split is unknown");
+    check_refused(before_byte_level(split("(a", "Isolated")),
+                  "Split: the pattern \"(a\": end pattern with unmatched parenthesis");
+    check_refused(before_byte_level(split("\\p{Klingon}", "Isolated")),
+                  "Split: the pattern \"\\\\p{Klingon}\": invalid character property name {Klingon}");
     check_refused(changed([](auto& d) { d["pre_tokenizer"] = nullptr; }),
                   "it has no pre-tokenizer; want ByteLevel");
     check_refused(changed([](auto& d) {
@@ -240,8 +252,13 @@ TEST_CASE("tokenizer: what is not supported is refused by name") {
                   "\"byte_fallback\": true is not supported");
     check_refused(changed([](auto& d) { d["model"]["end_of_word_suffix"] = "</w>"; }),
                   "\"end_of_word_suffix\": \"</w>\" is not supported");
-    check_refused(changed([](auto& d) { d["added_tokens"][0]["lstrip"] = true; }),
-                  "\"lstrip\": true is not supported");
+    check_refused(
+        changed([](auto& d) {
+            d["normalizer"] = {{"type", "NFKC"}};
+            for (const char* content : {"\ufb01", "fi"})
+                d["added_tokens"].push_back({{"id", 0}, {"content", content}, {"normalized", true}});
+        }),
+        "the added token \"fi\" is the same as another one once it is normalized: \"fi\"");
 }
 
 TEST_CASE("tokenizer: damaged files are told apart") {
