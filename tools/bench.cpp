@@ -38,7 +38,7 @@ struct Arguments {
     std::string what = "step", preset = "medium", attention = "both";
     OptimizerKind optimizer = OptimizerKind::muon;
     DeviceChoice device = DeviceChoice::cpu;
-    cuda::Precision precision = cuda::Precision::fp32;
+    PrecisionChoice precision = PrecisionChoice::fp32;
     std::string checkpoint, tokens, targets, out, markdown;
     std::string seq_lengths = "1024,4096", text;
     int64_t seq_len = 0, top_k = 0, batch_size = 0, threads = 0, steps = 10;
@@ -181,6 +181,17 @@ void bench_step(const Arguments& a) {
                    result["sparse_over_classic"].get<double>());
 }
 
+void bench_gemm(const Arguments& a) {
+    ExperimentConfig config;
+    config.device = DeviceChoice::cpu, config.precision = a.precision;
+    choose_device(config);
+    fmt::print("{}: {:.1f} GFLOP/s in {} on {} threads\n", cpu::gemm_backend(), cpu::measured_sgemm_rate(),
+               name_of(precision()), thread_count());
+    for (const cpu::KernelRate& rate : cpu::kernel_rates())
+        fmt::print("  one thread's tiles from the L1 cache: {:<26} {:>7.1f} GFLOP/s\n", rate.name,
+                   rate.gflop_per_second);
+}
+
 // A page that cannot take the table is refused before the measurements, not after.
 void check_page(const Arguments& a, const char* section) {
     if (!a.markdown.empty()) marked_section(a.markdown, section);
@@ -317,7 +328,7 @@ int main_of(int argc, char** argv) {
     command.option("steps", a.steps, "timed steps, after two that are not; of indexer: timed selections");
     command.option("optimizer", a.optimizer, "muon or adamw");
     command.option("device", a.device, "auto, cpu or cuda");
-    command.option("precision", a.precision, "on a GPU: fp32, tf32 or bf16");
+    command.option("precision", a.precision, "of matrix products: auto, fp32, bf16 or tf32 (on a GPU)");
     command.option("checkpoint", a.checkpoint,
                    "state dict to start from, of the kind --attention; of indexer: a trained model's file");
     command.option("tokens", a.tokens, "tokens.npy, integers [B,T], for every step; without it random ones");
@@ -339,8 +350,7 @@ int main_of(int argc, char** argv) {
     else if (a.what == "scaling")
         bench_scaling(a);
     else if (a.what == "gemm")
-        fmt::print("{}: {:.1f} GFLOP/s in float32 on {} threads\n", cpu::gemm_backend(),
-                   cpu::measured_sgemm_rate(), thread_count());
+        bench_gemm(a);
     else if (a.what == "indexer")
         bench_indexer(a);
     else

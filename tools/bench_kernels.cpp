@@ -25,6 +25,7 @@
 #include "framework/ops/indexer_kl/indexer_kl.h"
 #include "framework/ops/layer_norm/layer_norm.h"
 #include "framework/ops/lightning_indexer/lightning_indexer.h"
+#include "framework/ops/linear/linear.h"
 #include "framework/ops/matmul/matmul.h"
 #include "framework/ops/moe_routing/moe_routing.h"
 #include "framework/ops/rms_norm/rms_norm.h"
@@ -191,6 +192,34 @@ void experts(Bench& bench, Inputs& inputs, int64_t tokens, int64_t width) {
     });
 }
 
+// The medium preset's products at each precision that the device has, side by side: width 256, experts of 512,
+// 4096 words. Experts get uneven shares of the rows, as routers give them.
+void model_products(Bench& bench, Inputs& inputs, int64_t tokens, Device device) {
+    const Tensor x = inputs({tokens, 256}), qkv = inputs({768, 256}), head = inputs({4096, 256});
+    const Tensor tall = inputs({2 * tokens, 256});
+    std::vector<Tensor> experts;
+    for (int e = 0; e < 4; ++e) experts.push_back(inputs({512, 256}));
+    std::vector<int32_t> chosen(static_cast<size_t>(2 * tokens));
+    for (size_t i = 0; i < chosen.size(); ++i) chosen[i] = "0001112233"[i * 7 % 10] - '0';
+    const DispatchPlan plan = plan_dispatch(Tensor::from(chosen, {2 * tokens, 1}, device), 4);
+    const Tensor square = inputs({256, 256}), wide = inputs({256, 512});
+    const auto flops = [](int64_t m, int64_t n, int64_t k) { return 2.0 * static_cast<double>(m * n * k); };
+    const auto add = [&](const std::string& name, double cost, const std::function<Tensor()>& run) {
+        const Precision before = precision();
+        for (const auto& [each, label] : enum_names<Precision>) {
+            if (device.is_cpu() && each == Precision::tf32) continue;
+            set_precision(each);
+            bench.add_op(fmt::format("{}, {}", name, label), {.flops = cost}, {.flops = 3 * cost}, run);
+        }
+        set_precision(before);
+    };
+    add("linear 256-768", flops(tokens, 768, 256), [&] { return linear(x, qkv); });
+    add("head 256-4096", flops(tokens, 4096, 256), [&] { return linear(x, head); });
+    add("4 uneven experts 256-512", flops(2 * tokens, 512, 256),
+        [&] { return grouped_linear(tall, plan, experts); });
+    add("muon's 256x256x512", flops(256, 512, 256), [&] { return matmul(square, wide); });
+}
+
 void attention(Bench& bench, Inputs& inputs, int64_t length) {
     const int64_t heads = 16, dim = 64, k = std::min<int64_t>(512, length), indexer_heads = 32,
                   indexer_dim = 128;
@@ -245,7 +274,7 @@ int main_of(int argc, char** argv) {
     ToolCommand command("bench_kernels",
                         "Times every op on one device beside its bandwidth and matrix rate.");
     command.option("device", a.config.device, "auto, cpu or cuda");
-    command.option("precision", a.config.precision, "fp32, tf32 or bf16 (on a GPU)");
+    command.option("precision", a.config.precision, "auto, fp32, bf16 or tf32 (on a GPU)");
     command.option("tokens", a.tokens,
                    "rows of the activations, length of attention; 0: 8192 on a GPU, 1024 on a CPU");
     command.option("width", a.width, "model width, a multiple of 64");
@@ -269,6 +298,7 @@ int main_of(int argc, char** argv) {
     ceilings(bench, inputs, tokens);
     memory_bound(bench, inputs, tokens, a.width);
     experts(bench, inputs, tokens, a.width);
+    model_products(bench, inputs, tokens, device);
     attention(bench, inputs, tokens);
     optimisers(bench, inputs, a.width);
     if (!a.output.empty())

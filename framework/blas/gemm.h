@@ -10,6 +10,12 @@
 //  - beta == 0 never reads C. k == 0 gives beta * C. m, n may be 0. NaN and infinity travel as in a plain
 //    sum.
 //  - called from inside a parallel region it runs on the calling thread alone.
+//
+// At Precision::bf16 (core/precision.h) a float32 product rounds its operands to bfloat16 when it packs them
+// (op(B) after alpha has joined it), sums in float32, and keeps this contract, but for two things: operands
+// that are subnormal count as zero, and machines with different instructions sum in different orders. In which
+// order is said in kernels_avx512_bf16.cpp and amx_tiles_inl.h. A machine that has neither gives the bits of
+// AVX512_BF16, except where a sum passes through subnormal numbers.
 #pragma once
 
 #include <cstdint>
@@ -59,13 +65,23 @@ void gemm_symmetric(const Gemm<T>& g);
 template <class T>
 void gemm_batched(const Gemm<T>& g, const GemmBatch& batch);
 
-std::string gemm_backend();  // for people: "own kernels, AVX-512, 12x32 tiles"
+std::string gemm_backend();  // for people, at precision(): "own kernels, AVX-512, 12x32 tiles"
+
+// How this machine computes products at bf16. The first call asks the system for AMX's tiles. The environment
+// variable SIEVE_BF16 = amx, avx512_bf16 or float32 names the best way that may be taken (default: amx), so that
+// a machine can repeat another one's bits; throws a usage error when it is none of them.
+struct Bf16Products {
+    std::string by;         // for people: "AVX512_BF16, 12x32 tiles"
+    bool in_hardware;       // false: operands are rounded and multiplied in float32, which brings no speed
+    std::string refused{};  // for people: why the system denies AMX to a processor that has it; or empty
+};
+const Bf16Products& bf16_products();
 
 }  // namespace cpu
 
 namespace cuda {
 
-// By cuBLAS, at cuda::precision() for float32. Bits of a row depend on m, n and k too (cuBLAS picks its
+// By cuBLAS, at precision() for float32. Bits of a row depend on m, n and k too (cuBLAS picks its
 // kernels by shape), but not on the other rows' values; the same call gives the same bits again.
 template <class T>  // float, double
 SIEVE_CUDA_TWIN void gemm(const Gemm<T>& g);

@@ -6,6 +6,7 @@
 #include "framework/blas/cublas.cuh"
 #include "framework/blas/gemm.h"
 #include "framework/core/cuda/check.cuh"
+#include "framework/core/precision.h"
 
 namespace sieve::cuda {
 namespace {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "framework/blas/gemm.h"
@@ -57,5 +58,64 @@ template <class T>
 std::vector<const GemmKernels<T>*> supported_gemm_kernels();
 template <class T>
 void gemm_with(const GemmKernels<T>& kernels, const Gemm<T>& g);
+
+// Two neighbouring steps of k of one row or column, rounded to bfloat16 (bf16_rounding.h): the even one in the
+// low half.
+using Bf16Pair = uint32_t;
+
+// Packed rows of A lie so far apart: a k_block's pairs, and a cache line, so that rows differ in their sets.
+constexpr int64_t pairs_of_row = 256;
+constexpr int64_t row_stride = pairs_of_row + 16;
+
+// As Panel, in pairs: of A a row after the other, each `row_stride` from the last one; of B a pair of steps after
+// the other, each [tile_columns]. Pairs beyond k are zeros.
+struct PairPanel {
+    const float* source;  // X [k, count], or X^T [count, k]
+    int64_t ld;
+    int64_t k;
+    int64_t count;  // of B at most tile_columns; the panel's other columns are filled with anything
+    int64_t pairs;
+    float alpha = 1;  // of B: its numbers are multiplied by it, then rounded
+    Bf16Pair* panel;  // of A up to row_stride words a row are overwritten
+};
+
+// As Tile.
+struct PairTile {
+    int64_t rows, columns, pairs;
+    const Bf16Pair* a;  // rows of row_stride, readable up to tile_rows
+    const Bf16Pair* b;  // [pairs, tile_columns]
+    bool accumulate;
+    float* c;
+    int64_t ldc;
+};
+
+// How a sum over k is ordered is each set's own, and said where it is defined.
+struct PairKernels {
+    const char* name;
+    int64_t tile_rows, tile_columns;
+    int64_t pairs_at_once;  // the pairs of a panel are a multiple of it
+    void (*tile)(const PairTile&);
+    void (*pack_a)(const PairPanel&);             // from A [count, k]
+    void (*pack_a_transposed)(const PairPanel&);  // from A [k, count]
+    void (*pack_b)(const PairPanel&);             // from B [k, count]
+    void (*pack_b_transposed)(const PairPanel&);  // from B [count, k]
+    void (*enter)() = nullptr;                    // each thread, before its tiles
+    void (*leave)() = nullptr;                    // and after
+};
+
+const PairKernels& pair_kernels_avx512_bf16();
+const PairKernels& pair_kernels_amx();
+
+// Those that run on this machine, best first; asks the system for AMX's tiles. `refused` says why it has none of
+// them where the processor has.
+std::vector<const PairKernels*> supported_pair_kernels(std::string* refused = nullptr);
+
+// The product in bfloat16: with these kernels; and by rounded operands multiplied in float32.
+void gemm_with(const PairKernels& kernels, const Gemm<float>& g);
+void gemm_with_rounded(const GemmKernels<float>& kernels, const Gemm<float>& g);
+
+// What gemm.h's functions do at bf16.
+void bf16_gemm(const Gemm<float>& g, bool lower_only);
+void reserve_bf16_gemm(const Gemm<float>& g);
 
 }  // namespace sieve::cpu

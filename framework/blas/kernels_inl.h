@@ -36,6 +36,22 @@ struct KernelSet {
         }
     }
 
+    // The first `columns` columns of the sums.
+    template <int rows, int vectors>
+    static inline __attribute__((always_inline)) void write_tile(const Vector (&sum)[rows][vectors],
+                                                                 int64_t columns, bool accumulate, T* c,
+                                                                 int64_t ldc) {
+        if (columns == vectors * lanes) return write(sum, accumulate, c, ldc);
+        // A narrower tile goes through a buffer of full width, by the same arithmetic.
+        T buffer[rows * vectors * lanes] = {};
+        if (accumulate)
+            for (int r = 0; r < rows; ++r)
+                for (int64_t j = 0; j < columns; ++j) buffer[r * vectors * lanes + j] = c[r * ldc + j];
+        write(sum, accumulate, buffer, vectors * lanes);
+        for (int r = 0; r < rows; ++r)
+            for (int64_t j = 0; j < columns; ++j) c[r * ldc + j] = buffer[r * vectors * lanes + j];
+    }
+
     template <int rows, int vectors, bool packed>
     static void tile_of(const Tile<T>& t) {
         Vector sum[rows][vectors] = {};
@@ -51,15 +67,7 @@ struct KernelSet {
 #pragma GCC unroll 4
                 for (int v = 0; v < vectors; ++v) sum[r][v] += a[r * a_row] * bs[v];
         }
-        if (t.columns == vectors * lanes) return write(sum, t.accumulate, t.c, t.ldc);
-        // A narrower tile goes through a buffer of full width, by the same arithmetic.
-        T buffer[rows * vectors * lanes] = {};
-        if (t.accumulate)
-            for (int r = 0; r < rows; ++r)
-                for (int64_t j = 0; j < t.columns; ++j) buffer[r * vectors * lanes + j] = t.c[r * t.ldc + j];
-        write(sum, t.accumulate, buffer, vectors * lanes);
-        for (int r = 0; r < rows; ++r)
-            for (int64_t j = 0; j < t.columns; ++j) t.c[r * t.ldc + j] = buffer[r * vectors * lanes + j];
+        write_tile(sum, t.columns, t.accumulate, t.c, t.ldc);
     }
 
     template <int rows, int vectors>

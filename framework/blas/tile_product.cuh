@@ -21,6 +21,7 @@
 
 #include "framework/core/cuda/launch.cuh"
 #include "framework/core/cuda/mma.cuh"
+#include "framework/core/precision.h"
 
 namespace sieve::cuda {
 

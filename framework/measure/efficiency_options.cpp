@@ -126,7 +126,7 @@ std::optional<EfficiencyPlan> parse_efficiency(int argc, char** argv) {
     command.group("Running");
     command.option("device", config.device, "auto, cpu or cuda");
     command.option("precision", config.precision,
-                   "of matrix products and attention on a GPU: fp32, tf32 or bf16");
+                   "of matrix products, and on a GPU of attention: auto, fp32, tf32 or bf16");
     command.option("threads", config.threads, "0: all cores");
     command.option("seed", config.seed, "of weights and dropout");
     declare_model_keys(command, config);

@@ -174,7 +174,7 @@ std::vector<const EfficiencyPoint*> in_order(const EfficiencyPlan& plan, const E
 Json to_json(const EfficiencyPlan& plan, const EfficiencyResults& results) {
     Json json{{"device", describe(plan.device)},
               {"threads", thread_count()},
-              {"precision", name_of(plan.base.precision)},
+              {"precision", name_of(precision())},
               {"gemm_gflop_per_second", results.gemm_rate},
               {"memory_limit_bytes", plan.memory_limit},
               {"interrupted", results.interrupted},
@@ -283,9 +283,9 @@ plot::Efficiency::Variant series_of(const EfficiencyPlan& plan, const Efficiency
 plot::Efficiency to_figure(const EfficiencyPlan& plan, const EfficiencyResults& results) {
     const std::string top_k = plan.top_k_ratio > 0 ? fmt::format("top {:g} of the length", plan.top_k_ratio)
                                                    : fmt::format("top {}", plan.top_k);
-    const std::string machine =
-        plan.device.is_cpu() ? fmt::format("{} CPU threads", thread_count())
-                             : fmt::format("{}, {}", cuda::device_info().name, name_of(plan.base.precision));
+    const std::string machine = plan.device.is_cpu()
+                                    ? fmt::format("{} CPU threads", thread_count())
+                                    : fmt::format("{}, {}", cuda::device_info().name, name_of(precision()));
     plot::Efficiency figure{.title = fmt::format("Efficiency of sparse attention: {} preset, {}, {}",
                                                  plan.base.preset, top_k, machine)};
     for (const int64_t length : plan.lengths) figure.lengths.push_back(static_cast<double>(length));

@@ -14,9 +14,11 @@ struct StepFlops {
     double indexer_projections = 0;
     double selection = 0;  // scores that rank keys
     double alignment_loss = 0;
-    double experts = 0;    // router gate, selected and shared experts
-    double head = 0;       // logits
-    double optimizer = 0;  // Newton-Schulz iterations of Muon (symmetric products counted once per pair)
+    double experts = 0;  // router gate, selected and shared experts
+    double head = 0;     // logits
+    // Newton-Schulz iterations of Muon (symmetric products counted once per pair), as the CPU computes them in
+    // float32; at bf16 matrices that are not square take about a ninth more (optim/muon.h).
+    double optimizer = 0;
     double indexer() const { return indexer_projections + selection + alignment_loss; }
     double model() const { return projections + attention + indexer() + experts + head; }
     double total() const { return model() + optimizer; }

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "framework/blas/gemm.h"
+#include "framework/core/precision.h"
 #include "framework/core/simd.h"
 #include "framework/core/tensor.h"
 #include "framework/core/threads.h"
@@ -143,7 +144,7 @@ class NewtonSchulz {
     void run(double momentum, double learning_rate) {
         const auto norm = static_cast<T>(std::sqrt(update_into(matrix_, static_cast<T>(momentum), x_)));
         T scale = T(1) / (norm + static_cast<T>(1e-7));
-        const int most = matrix_.rows == matrix_.cols ? 1 : 3;  // iterations on A between two products with X
+        const int most = iterations_on_a();
         for (int left = iterations; left > 0;) {
             const int steps = std::min(most, left);
             left -= steps;
@@ -162,6 +163,12 @@ class NewtonSchulz {
     }
 
   private:
+    // Iterations on A between two products with X (muon.h).
+    int iterations_on_a() const {
+        if (matrix_.rows == matrix_.cols) return 1;
+        return std::is_same_v<T, float> && precision() == Precision::bf16 ? 2 : 3;
+    }
+
     // A = alpha X X^T, or alpha X^T X
     void gram(T alpha) {
         const int64_t cols = matrix_.cols;

@@ -223,7 +223,9 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"results_dir", "Running", "where results are written", &c.results_dir, place},
         {"stages", "Running", "which of classic,sparse,compare to run", &c.stages, place},
         {"device", "Running", "auto, cpu or cuda", &c.device, running},
-        {"precision", "Running", "of matrix products and attention on a GPU: fp32, tf32 or bf16",
+        {"precision", "Running",
+         "of matrix products, and on a GPU of attention: fp32, bf16, tf32 (on a GPU) or auto, which is bf16 "
+         "where the device has instructions for it",
          &c.precision, training},
         {"threads", "Running", "0: the cores that other programs leave free", &c.threads, running,
          most_threads},

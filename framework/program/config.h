@@ -10,8 +10,8 @@
 #include <variant>
 #include <vector>
 
-#include "framework/core/cuda/runtime.h"
 #include "framework/core/named_enum.h"
+#include "framework/core/precision.h"
 #include "framework/data/recall_task.h"
 #include "framework/data/text_split.h"
 #include "framework/data/windows.h"
@@ -47,8 +47,16 @@ inline constexpr auto enum_names<DeviceChoice> = std::to_array<NamedValue<Device
     {{DeviceChoice::automatic, "auto"}, {DeviceChoice::cpu, "cpu"}, {DeviceChoice::cuda, "cuda"}});
 
 template <>
-inline constexpr auto enum_names<cuda::Precision> = std::to_array<NamedValue<cuda::Precision>>(
-    {{cuda::Precision::fp32, "fp32"}, {cuda::Precision::tf32, "tf32"}, {cuda::Precision::bf16, "bf16"}});
+inline constexpr auto enum_names<Precision> = std::to_array<NamedValue<Precision>>(
+    {{Precision::fp32, "fp32"}, {Precision::tf32, "tf32"}, {Precision::bf16, "bf16"}});
+
+enum class PrecisionChoice { automatic, fp32, tf32, bf16 };  // automatic: what the device is fastest in
+template <>
+inline constexpr auto enum_names<PrecisionChoice> =
+    std::to_array<NamedValue<PrecisionChoice>>({{PrecisionChoice::automatic, "auto"},
+                                                {PrecisionChoice::fp32, "fp32"},
+                                                {PrecisionChoice::tf32, "tf32"},
+                                                {PrecisionChoice::bf16, "bf16"}});
 
 // What an experiment does, one after the other.
 enum class ExperimentStage { classic, sparse, compare };
@@ -96,9 +104,9 @@ struct ExperimentConfig {
     std::vector<ExperimentStage> stages = {ExperimentStage::classic, ExperimentStage::sparse,
                                            ExperimentStage::compare};
     DeviceChoice device = DeviceChoice::automatic;
-    cuda::Precision precision = cuda::Precision::fp32;  // on a CUDA device
-    int64_t threads = 0;                                // 0: the cores that others leave free
-    int64_t memory_limit_mb = 0;                        // 0: none
+    PrecisionChoice precision = PrecisionChoice::fp32;
+    int64_t threads = 0;          // 0: the cores that others leave free
+    int64_t memory_limit_mb = 0;  // 0: none
     int64_t checkpoint_every = 100;
     bool tensorboard = false;
 };

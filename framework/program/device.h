@@ -8,15 +8,16 @@
 
 namespace sieve {
 
-// auto: the CUDA device when there is one, else the CPU, which is said on stderr. Sets the precision of the
-// device. Throws a usage error when cuda is asked for and there is none, or a precision that the device does
-// not have.
+// auto: the CUDA device when there is one, else the CPU, which is said on stderr. Sets the precision
+// (core/precision.h): auto is bf16 on a CUDA device and on a CPU with instructions for it, otherwise fp32. bf16
+// on a CPU without them is computed all the same, which is said on stderr once. Throws a usage error when cuda
+// is asked for and there is none, or a precision that the device does not have.
 Device choose_device(const ExperimentConfig& config);
 
 // What a model was trained on.
 struct MachineUsed {
     std::string device;  // "cpu", "NVIDIA H100 80GB HBM3"
-    cuda::Precision precision = cuda::Precision::fp32;
+    Precision precision = Precision::fp32;
     int threads = 0;
     std::string processor;  // "AMD EPYC 9B45"
     std::string kernels;    // of matrix products on the CPU

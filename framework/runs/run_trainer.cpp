@@ -157,7 +157,7 @@ class RunTrainer {
                              [&](const StudyRun& r) { return r.status == status; });
     }
 
-    using Machine = std::tuple<DeviceChoice, cuda::Precision, int64_t, int64_t>;
+    using Machine = std::tuple<DeviceChoice, PrecisionChoice, int64_t, int64_t>;
     static Machine machine_of(const ExperimentConfig& c) {
         return {c.device, c.precision, c.threads, c.memory_limit_mb};
     }

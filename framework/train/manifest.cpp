@@ -55,7 +55,7 @@ RunSession session_of(const Json& json) {
     json.at("device").get_to(m.device);
     json.at("kernels").get_to(m.kernels);
     json.at("threads").get_to(m.threads);
-    m.precision = value_named<cuda::Precision>(json.at("precision").get<std::string>()).value();
+    m.precision = value_named<Precision>(json.at("precision").get<std::string>()).value();
     return session;
 }
 

@@ -6,6 +6,7 @@
 #include "framework/core/threads.h"
 #include "framework/ops/add/add.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
+#include "tests/support/precision_scope.h"
 #include "tests/support/testing.h"
 
 using namespace sieve;
@@ -51,6 +52,18 @@ TEST_CASE("causality: no logit sees a later token, classic, any length") {
         const Tensor tokens = random_tokens({1, T}, static_cast<uint64_t>(T), 37);
         for (const int64_t t : {int64_t{0}, T / 2, T - 2})
             if (t >= 0) CHECK_MESSAGE(blind_to_the_future(model, tokens, t), "T " << T << " t " << t);
+    }
+}
+
+TEST_CASE("causality: no logit sees a later token at bf16, both variants, T from 1 to 67") {
+    const PrecisionScope bf16(Precision::bf16);
+    for (const char* attention : {"classic", "sparse"}) {
+        const Transformer model(tiny(attention), ParameterInit{.std = 0.2});
+        for (int64_t T = 1; T <= 67; T += T < 20 ? 1 : 11) {
+            const Tensor tokens = random_tokens({1, T}, static_cast<uint64_t>(T), 37);
+            for (const int64_t t : {int64_t{0}, T / 2, T - 2})
+                if (t >= 0) CHECK_MESSAGE(blind_to_the_future(model, tokens, t), "T " << T << " t " << t);
+        }
     }
 }
 

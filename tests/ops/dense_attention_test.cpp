@@ -168,7 +168,7 @@ DEVICE_TEST_CASE("dense_attention: a head's bits depend neither on other heads n
 // So many heads give each warp of the tensor cores two tiles of rows, one head gives it one.
 DEVICE_TEST_CASE("dense_attention: a head's bits do not depend on how many rows a warp has", device) {
     if (device.is_cpu()) return;
-    const PrecisionScope scope(cuda::Precision::bf16);
+    const PrecisionScope scope(Precision::bf16);
     const int64_t H = 132, T = 129;
     const AttentionInputs in = attention_inputs({1, H, 1, T, 4, 4}, DType::float32);
     const AttentionOutput whole = dense_attention(in.q.to(device), in.k.to(device), in.v.to(device), 0.3);

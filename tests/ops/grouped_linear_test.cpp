@@ -1,7 +1,7 @@
 #include "framework/ops/grouped_linear/grouped_linear.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/core/cuda/runtime.h"
+#include "framework/core/precision.h"
 #include "framework/core/threads.h"
 #include "framework/ops/moe_dispatch/moe_dispatch.h"
 #include "tests/support/testing.h"
@@ -140,8 +140,7 @@ TEST_CASE("grouped_linear: errors") {
 }
 
 DEVICE_TEST_CASE("grouped_linear: on every device", device) {
-    const cuda::Precision precisions[] = {cuda::Precision::fp32, cuda::Precision::tf32,
-                                          cuda::Precision::bf16};
+    const Precision precisions[] = {Precision::fp32, Precision::tf32, Precision::bf16};
     for (const int64_t tokens : {0, 1, 7, 150})
         for (const int64_t in : {1, 33, 70})
             for (const int64_t out : {3, 65}) {
@@ -163,11 +162,11 @@ DEVICE_TEST_CASE("grouped_linear: on every device", device) {
                 check_agrees_with_cpu(what + " float64", f, inputs(DType::float64), device, 1e-28);
                 const double bounds[] = {1e-12, 1e-5, 3e-4};
                 for (size_t p = 0; p < 3; ++p) {
-                    cuda::set_precision(precisions[p]);
+                    set_precision(precisions[p]);
                     check_agrees_with_cpu(what + " precision " + std::to_string(p), f, inputs(DType::float32),
                                           device, bounds[p]);
                 }
-                cuda::set_precision(cuda::Precision::fp32);
+                set_precision(Precision::fp32);
             }
 }
 
@@ -181,11 +180,10 @@ DEVICE_TEST_CASE("grouped_linear: a row's bits do not depend on where it lies", 
         const DispatchPlan plan = plan_dispatch(Tensor::zeros({n, 1}, DType::int32, device), 1);
         return grouped_linear(part, plan, {w.to(device)}).to(Device{});
     };
-    for (const cuda::Precision precision :
-         {cuda::Precision::fp32, cuda::Precision::tf32, cuda::Precision::bf16}) {
-        cuda::set_precision(precision);
+    for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16}) {
+        set_precision(precision);
         const Tensor whole = run(0);
         for (const int64_t first : {1, 17, 64}) CHECK(bit_identical(run(first), whole.rows(first, rows)));
     }
-    cuda::set_precision(cuda::Precision::fp32);
+    set_precision(Precision::fp32);
 }

@@ -351,8 +351,7 @@ DEVICE_TEST_CASE("indexer_kl: tf32 and bf16", device) {
         for (const LossCase& c : loss_cases) {
             if (is_emulated(device) && c.length > 150) continue;
             INFO("T " << c.length << " k " << c.top_k << " HI " << c.n.heads << " bound " << rounding.error);
-            if (is_emulated(device) && rounding.precision == cuda::Precision::tf32 && c.n.width > 32)
-                continue;
+            if (is_emulated(device) && rounding.precision == Precision::tf32 && c.n.width > 32) continue;
             const IndexerInput random =
                 as_float32(random_indexer(c.batch, c.length, c.n.heads, c.n.width, 40));
             const IndexerInput in{coarse(random.q), coarse(random.k), random.w};

@@ -28,10 +28,10 @@ inline Tensor coarse(const Tensor& x) {
 
 // Precisions that round, with the normalised squared error that they may cause.
 struct Rounding {
-    cuda::Precision precision;
+    Precision precision;
     double error;
 };
-constexpr Rounding roundings[] = {{cuda::Precision::tf32, 1e-5}, {cuda::Precision::bf16, 1e-3}};
+constexpr Rounding roundings[] = {{Precision::tf32, 1e-5}, {Precision::bf16, 1e-3}};
 
 struct IndexerInput {
     Tensor q, k, w;  // [B,T,HI,dI], [B,T,dI], [B,T,HI]

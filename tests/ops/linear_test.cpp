@@ -1,7 +1,7 @@
 #include "framework/ops/linear/linear.h"
 
 #include "framework/autograd/autograd.h"
-#include "framework/core/cuda/runtime.h"
+#include "framework/core/precision.h"
 #include "framework/core/threads.h"
 #include "tests/support/testing.h"
 
@@ -126,9 +126,9 @@ DEVICE_TEST_CASE("linear: reduced precision on the tensor cores", device) {
     const auto f = [](const std::vector<Tensor>& in) { return std::vector<Tensor>{linear(in[0], in[1])}; };
     const std::vector<Tensor> leaves{random_normal({33, 70}, 1, DType::float32).set_requires_grad(true),
                                      random_normal({17, 70}, 2, DType::float32).set_requires_grad(true)};
-    cuda::set_precision(cuda::Precision::tf32);
+    set_precision(Precision::tf32);
     check_agrees_with_cpu("tf32", f, leaves, device, 1e-6);
-    cuda::set_precision(cuda::Precision::bf16);
+    set_precision(Precision::bf16);
     check_agrees_with_cpu("bf16", f, leaves, device, 5e-5);
-    cuda::set_precision(cuda::Precision::fp32);
+    set_precision(Precision::fp32);
 }

@@ -167,7 +167,7 @@ DEVICE_TEST_CASE("sparse_attention: rows without keys give 0, -inf and no gradie
         for (const DType dtype : {DType::float64, DType::float32})
             for (const SparseMethod method : methods)
                 for (const auto& count_of : counts) {
-                    if (dtype == DType::float64 && precision.precision != cuda::Precision::fp32) continue;
+                    if (dtype == DType::float64 && precision.precision != Precision::fp32) continue;
                     if (is_emulated(device) && method == SparseMethod::automatic) continue;
                     const PrecisionScope scope(precision.precision);
                     INFO(name_of(method) << " nmse " << precision.nmse);
@@ -233,8 +233,7 @@ DEVICE_TEST_CASE("sparse_attention: k >= T is dense attention", device) {
         check_dense(c, DType::float64, device, 1e-13);
         for (const PrecisionCase& precision : precisions_of(device)) {
             const PrecisionScope scope(precision.precision);
-            check_dense(c, DType::float32, device,
-                        precision.precision == cuda::Precision::fp32 ? 2e-6 : 0.05);
+            check_dense(c, DType::float32, device, precision.precision == Precision::fp32 ? 2e-6 : 0.05);
         }
     }
 }

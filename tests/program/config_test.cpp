@@ -467,7 +467,7 @@ TEST_CASE("command line: mistakes get one clear line") {
     check_error("ffn: 'gelu', want silu or swiglu", [] { parse({"--ffn", "gelu"}); });
     check_error("router: 'sigmoid', want softmax or sigmoid_bias", [] { parse({"--router", "sigmoid"}); });
     check_error("attention_type: 'mqa', want mha, gqa or mla", [] { parse({"--attention_type", "mqa"}); });
-    check_error("precision: 'fp8', want fp32, tf32 or bf16", [] { parse({"--precision", "fp8"}); });
+    check_error("precision: 'fp8', want auto, fp32, tf32 or bf16", [] { parse({"--precision", "fp8"}); });
     check_error("device: 'gpu', want auto, cpu or cuda", [] { parse({"--device", "gpu"}); });
     check_error("protocol: 'holdout', want heldout or overlap, did you mean heldout?", [] {
         parse({"--protocol", "holdout"});

@@ -196,7 +196,7 @@ TEST_CASE("report: says what trained the models") {
             training_results(history(2, false), manifest_of_run(hostile_config(attention), machine)));
     };
     CHECK(holds(report_html(results.root), "Trained on: cpu, precision fp32, threads 2</p>"));
-    const MachineUsed gpu{.device = "NVIDIA <H100>", .precision = cuda::Precision::bf16, .threads = 16};
+    const MachineUsed gpu{.device = "NVIDIA <H100>", .precision = Precision::bf16, .threads = 16};
     trained_on("sparse", gpu);
     CHECK(holds(report_html(results.root),
                 "Trained on: cpu, precision fp32, threads 2 (classic); NVIDIA &lt;H100&gt;, precision bf16, "

@@ -198,8 +198,8 @@ TEST_CASE("exp4: bad input gets one clear line and the documented exit code") {
         check_run(exp4(results, "--device auto --stages compare"), 3,
                   "device: running on the CPU: " + reason);
     }
-    check_run(exp4(results, "--precision bf16"), 2, "precision: bf16 needs a CUDA device");
-    check_run(exp4(results, "--precision fp8"), 2, "precision: 'fp8', want fp32, tf32 or bf16");
+    check_run(exp4(results, "--device cpu --precision tf32"), 2, "precision: tf32 needs a CUDA device");
+    check_run(exp4(results, "--precision fp8"), 2, "precision: 'fp8', want auto, fp32, tf32 or bf16");
     write_file_atomic(folder / "empty.txt", "");
     check_run(exp4(results, "--data " + (folder / "empty.txt")), 3, "empty");
     write_file_atomic(folder / "short.txt", "A few words.");
@@ -383,6 +383,30 @@ TEST_CASE("exp4: data that was skipped, packed or broken is named") {
               "b.jsonl:2: has no text under the key \"text\"");
     check_run("ulimit -v 700000; yes words | " + exp4(results, "--stages classic --data /dev/stdin"), 5,
               "exp4: /dev/stdin: a text of ");
+}
+
+// The variable hides the processor's instructions: what a machine without them does.
+TEST_CASE("exp4: bf16 on a processor without instructions for it says once that it brings no speed") {
+    const TemporaryFolder folder;
+    const std::string results = folder / "results", no_speed = "which brings no speed";
+    std::string output;
+    CHECK(run_command("SIEVE_BF16=float32 " + exp4(results, "--precision bf16"), output) == 0);
+    INFO(output);
+    const size_t said =
+        output.find("precision: no AVX512_BF16 and no AMX here: bf16 is computed by rounding, then float32");
+    REQUIRE(said != std::string::npos);
+    CHECK(output.find(no_speed, output.find(no_speed) + 1) == std::string::npos);
+    const auto session = read_json(results + "/classic/manifest.json").at("sessions").at(0);
+    CHECK(session.at("precision") == "bf16");
+    CHECK(session.at("kernels").get<std::string>().find("own kernels, bf16 by rounding, then float32") == 0);
+
+    // auto takes float32 there, and says nothing.
+    const std::string exact = folder / "exact";
+    CHECK(run_command("SIEVE_BF16=float32 " + exp4(exact, "--precision auto --stages classic"), output) == 0);
+    CHECK(output.find(no_speed) == std::string::npos);
+    CHECK(read_json(exact + "/classic/training_results.json").at("precision") == "fp32");
+    check_run("SIEVE_BF16=avx " + exp4(exact, "--precision bf16 --stages classic"), 2,
+              "SIEVE_BF16: 'avx', want amx, avx512_bf16 or float32");
 }
 
 TEST_CASE("tools: usage errors") {

@@ -100,10 +100,10 @@ void check_nmse(const AttentionGradients& got, const AttentionGradients& want, d
 }
 
 std::vector<PrecisionCase> precisions_of(Device device) {
-    std::vector<PrecisionCase> cases{{cuda::Precision::fp32, 1e-7}};
+    std::vector<PrecisionCase> cases{{Precision::fp32, 1e-7}};
     if (device.is_cpu()) return cases;
-    cases.push_back({cuda::Precision::tf32, 1e-5});
-    cases.push_back({cuda::Precision::bf16, 1e-3});
+    cases.push_back({Precision::tf32, 1e-5});
+    cases.push_back({Precision::bf16, 1e-3});
     return cases;
 }
 

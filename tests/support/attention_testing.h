@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "framework/core/cuda/runtime.h"
 #include "framework/core/tensor.h"
 #include "framework/ops/dense_attention/dense_attention.h"
+#include "tests/support/precision_scope.h"
 
 namespace sieve::testing {
 
@@ -38,24 +38,11 @@ bool bit_identical(const AttentionGradients& a, const AttentionGradients& b);
 
 // How products of float32 are rounded on a CUDA device, and what normalised squared error that may cost.
 struct PrecisionCase {
-    cuda::Precision precision;
+    Precision precision;
     double nmse;
 };
 // fp32, and on CUDA devices tf32 and bf16.
 std::vector<PrecisionCase> precisions_of(Device device);
-
-class PrecisionScope {
-  public:
-    explicit PrecisionScope(cuda::Precision precision) : before_(cuda::precision()) {
-        cuda::set_precision(precision);
-    }
-    ~PrecisionScope() { cuda::set_precision(before_); }
-    PrecisionScope(const PrecisionScope&) = delete;
-    PrecisionScope& operator=(const PrecisionScope&) = delete;
-
-  private:
-    cuda::Precision before_;
-};
 
 // x [.., n, ..] cut to the first `length` along `axis`, on x's device.
 Tensor first_along(const Tensor& x, int axis, int64_t length);

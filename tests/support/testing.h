@@ -63,7 +63,7 @@ using DifferentiableFunction = std::function<std::vector<Tensor>(const std::vect
 void check_gradients(const std::string& what, const DifferentiableFunction& f,
                      const std::vector<Tensor>& inputs, const GradientCheck& options = {});
 
-// Checks that f gives the same on `device` as on the CPU: its outputs, and the gradients of all inputs that
+// Checks that f gives the same on `device` as on the CPU in float32 (or float64), at whatever precision(): its outputs, and the gradients of all inputs that
 // require grad under random cotangents, each by its normalised squared error; and that a second run there
 // gives the same bits. Integer outputs must be equal. Undefined inputs are passed through.
 void check_agrees_with_cpu(const std::string& what, const DifferentiableFunction& f,

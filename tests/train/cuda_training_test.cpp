@@ -6,6 +6,7 @@
 #include "framework/core/allocator.h"
 #include "framework/core/cuda/runtime.h"
 #include "framework/core/error.h"
+#include "framework/core/precision.h"
 #include "framework/core/threads.h"
 #include "framework/io/json_file.h"
 #include "framework/runs/experiment.h"
@@ -103,13 +104,12 @@ DEVICE_TEST_CASE("training on a device: follows the CPU, in every stage", device
 
 DEVICE_TEST_CASE("training on a device: two runs give the same bits, in every precision", device) {
     if (device.is_cpu()) return;
-    for (const cuda::Precision precision :
-         {cuda::Precision::fp32, cuda::Precision::tf32, cuda::Precision::bf16}) {
-        cuda::set_precision(precision);
+    for (const Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16}) {
+        set_precision(precision);
         const ExperimentConfig config = tiny("sparse");
         check_same(run_stage(config, 1, device, 4), run_stage(config, 1, device, 4));
     }
-    cuda::set_precision(cuda::Precision::fp32);
+    set_precision(Precision::fp32);
 }
 
 DEVICE_TEST_CASE("training on a device: a step waits once, and takes no memory from the system", device) {
@@ -200,13 +200,12 @@ DEVICE_TEST_CASE("training on a device: the results name the device that trained
 }
 
 DEVICE_TEST_CASE("causality on a device: no logit sees a later token", device) {
-    const cuda::Precision precisions[] = {cuda::Precision::fp32, cuda::Precision::tf32,
-                                          cuda::Precision::bf16};
+    const Precision precisions[] = {Precision::fp32, Precision::tf32, Precision::bf16};
     for (const char* attention : {"classic", "sparse"})
         for (const char* indexer : {"plain", "deepseek"})
-            for (const cuda::Precision precision : precisions) {
-                if (device.is_cpu() && precision != cuda::Precision::fp32) continue;
-                cuda::set_precision(precision);
+            for (const Precision precision : precisions) {
+                if (device.is_cpu() && precision == Precision::tf32) continue;
+                set_precision(precision);
                 ModelConfig config = tiny(attention).model;
                 config.indexer = from_name<IndexerKind>("indexer", indexer);
                 const Transformer model(config, ParameterInit{.std = 0.2, .device = device});
@@ -226,5 +225,5 @@ DEVICE_TEST_CASE("causality on a device: no logit sees a later token", device) {
                         CHECK(bit_identical(logits(tokens), logits(changed)));
                     }
             }
-    cuda::set_precision(cuda::Precision::fp32);
+    set_precision(Precision::fp32);
 }

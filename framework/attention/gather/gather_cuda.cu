@@ -24,6 +24,7 @@
 #include "framework/attention/tiles/head_rows.cuh"
 #include "framework/attention/tiles/tensor_fragments.cuh"
 #include "framework/attention/tiles/tile_launches.h"
+#include "framework/core/precision.h"
 
 namespace sieve::cuda {
 namespace {

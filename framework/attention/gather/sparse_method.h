@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "framework/core/cuda/runtime.h"
+#include "framework/core/precision.h"
 #include "framework/core/tensor.h"
 
 namespace sieve {
@@ -21,7 +21,7 @@ enum class SparseMethod { automatic, gathered, masked_tiles };
 // cores'. Up to 4 heads that share keys share a gathered row.
 inline int64_t tile_keys(const Tensor& q, int64_t kv_heads) {
     if (q.device().is_cpu()) return 4;
-    const bool exact = q.dtype() == DType::float64 || cuda::precision() == cuda::Precision::fp32;
+    const bool exact = q.dtype() == DType::float64 || precision() == Precision::fp32;
     return (exact ? 16 : 32) / std::min<int64_t>(4, q.dim(1) / kv_heads);
 }
 

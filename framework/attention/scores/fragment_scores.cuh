@@ -27,6 +27,7 @@
 #include "framework/blas/tile_product.cuh"
 #include "framework/core/cuda/elementwise.cuh"
 #include "framework/core/cuda/reduce.cuh"
+#include "framework/core/precision.h"
 #include "framework/core/tensor.h"
 
 namespace sieve::cuda {

@@ -9,6 +9,7 @@
 #include "framework/attention/tiles/head_rows.cuh"
 #include "framework/attention/tiles/tensor_tiles.h"
 #include "framework/attention/tiles/tile_launches.h"
+#include "framework/core/precision.h"
 
 namespace sieve::cuda {
 namespace {

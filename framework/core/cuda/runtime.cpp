@@ -25,8 +25,6 @@ const Probe& probe() {
     return result;
 }
 
-Precision current_precision = Precision::fp32;
-
 constexpr int remembered = 6;
 thread_local const char* op_name = "cuda";
 thread_local std::array<Shape, remembered> operand_shapes;
@@ -42,13 +40,6 @@ bool available() {
 }
 std::string why_unavailable() {
     return available() ? "" : probe().reason;
-}
-
-void set_precision(Precision precision) {
-    current_precision = precision;
-}
-Precision precision() {
-    return current_precision;
 }
 
 OpScope::OpScope(const char* op) : before_(op_name) {

@@ -30,13 +30,6 @@ struct DeviceInfo {
 };
 SIEVE_CUDA_TWIN DeviceInfo device_info();
 
-// How matrix products and attention compute on float32 tensors: exactly, or with the operands rounded to
-// fewer bits for the tensor cores. Sums, softmax, norms and losses are float32 always; float64 is always
-// exact.
-enum class Precision { fp32, tf32, bf16 };
-void set_precision(Precision precision);
-Precision precision();
-
 SIEVE_CUDA_TWIN void* device_malloc(int64_t bytes);        // null when the device is out of memory
 SIEVE_CUDA_TWIN void device_free(void* pointer) noexcept;  // waits
 // Host memory that copies can read while the host goes on.

@@ -16,7 +16,7 @@
 // rows are finite), and nothing depends on the number of threads. Bits repeat from run to run on every
 // device.
 //
-// On a CUDA device, float32: under tf32 and bf16 precision (core/cuda/runtime.h) q, k, v, dout, a and dz are
+// On a CUDA device, float32: under tf32 and bf16 precision (core/precision.h) q, k, v, dout, a and dz are
 // rounded for the tensor cores where they are multiplied, and lse is that of the rounded scores; heads with
 // dh or dv over 128 are computed exactly all the same.
 #pragma once
