@@ -34,9 +34,9 @@ class FloatOperands {
     }
 
     void pack_b(const Gemm<T>& g, const PartOfB& p, T* panel) const {
-        const T* source = g.transpose_b ? g.b + p.column * g.ldb + p.step : g.b + p.step * g.ldb + p.column;
+        const T* from = g.transpose_b ? g.b + p.column * g.ldb + p.step : g.b + p.step * g.ldb + p.column;
         (g.transpose_b ? kernels_.pack_b_transposed : kernels_.pack_b)(
-            {.source = source, .ld = g.ldb, .k = p.steps, .count = p.columns, .panel = panel});
+            {.source = from, .ld = g.ldb, .k = p.steps, .count = p.columns, .panel = panel});
         // alpha joins here and not where a tile is written: there the compiler would be free to fuse the
         // product into the sum in one tile and not in another.
         if (g.alpha != T(1))
@@ -83,9 +83,9 @@ class FloatOperands {
 
   private:
     void pack_a_panel(const Gemm<T>& g, const PartOfA& p, T* panel) const {
-        const T* source = g.transpose_a ? g.a + p.step * g.lda + p.row : g.a + p.row * g.lda + p.step;
+        const T* from = g.transpose_a ? g.a + p.step * g.lda + p.row : g.a + p.row * g.lda + p.step;
         (g.transpose_a ? kernels_.pack_a : kernels_.pack_a_transposed)(
-            {.source = source, .ld = g.lda, .k = p.steps, .count = p.rows, .panel = panel});
+            {.source = from, .ld = g.lda, .k = p.steps, .count = p.rows, .panel = panel});
     }
 
     void round(T* panel, int64_t width, int64_t steps) const {

@@ -13,15 +13,15 @@ void leaking_mask(const Tensor& scores, const Selection& selection) {
     if (scores.rank() != 3 || scores.dim(2) == 0 || scores.dim(1) % scores.dim(2) != 0)
         fail(std::string(op) + ": scores are " + to_string(scores.shape()) +
              ", want [B, R*T, T] with T >= 1");
-    const int64_t T = scores.dim(2);
-    check_selection(op, selection, {"scores", scores}, T, T);
-    dispatch_float(op, scores.dtype(), [&]<class Float>() {
-        launch(op, scores.device(), cpu::leaking_mask<Float>, cuda::leaking_mask<Float>,
-               LeakingMask<Float>{.scores = scores.data<Float>(),
-                                  .keys = selected_keys(selection),
-                                  .rows = scores.dim(0) * scores.dim(1),
-                                  .rows_of_batch = scores.dim(1),
-                                  .length = T});
+    const int64_t length = scores.dim(2);
+    check_selection(op, selection, {"scores", scores}, length, length);
+    dispatch_float(op, scores.dtype(), [&]<class T>() {
+        launch(op, scores.device(), cpu::leaking_mask<T>, cuda::leaking_mask<T>,
+               LeakingMask<T>{.scores = scores.data<T>(),
+                              .keys = selected_keys(selection),
+                              .rows = scores.dim(0) * scores.dim(1),
+                              .rows_of_batch = scores.dim(1),
+                              .length = length});
     });
 }
 
