@@ -145,8 +145,8 @@ void share_cores() {
         std::fprintf(
             stderr,
             "note: other programs keep cores busy: %d of %d threads until they stop; the results stay "
-            "the same (--threads %d: all the same)\n",
-            team, most, most);
+            "the same (a number of threads that was set stays)\n",
+            team, most);
         watch.said = true;
     }
     set_team(team);
