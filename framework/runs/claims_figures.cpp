@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 
 namespace sieve {
@@ -24,8 +25,12 @@ struct Point {
     Interval interval;
 };
 
+bool is_classic(const Point* p) {
+    return p->run.variant == AttentionKind::classic;
+}
+
 std::string selector_of(const Point& p) {
-    return p.run.variant == AttentionKind::classic ? "classic" : p.model.selector;
+    return is_classic(&p) ? "classic" : p.model.selector;
 }
 
 // Each run of the claims that has numbers, once, in the table's order.
@@ -111,7 +116,7 @@ void draw_answers(Axes& axes, const std::vector<const Point*>& points) {
     std::set<int64_t> keys;
     std::vector<std::string> selectors;
     for (const Point* p : points) {
-        if (p->run.variant == AttentionKind::classic) continue;
+        if (is_classic(p)) continue;
         keys.insert(p->model.sparse_top_k.of(0));
         if (std::find(selectors.begin(), selectors.end(), p->model.selector) == selectors.end())
             selectors.push_back(p->model.selector);
@@ -129,7 +134,7 @@ void draw_answers(Axes& axes, const std::vector<const Point*>& points) {
         std::vector<const Point*> line;
         const double shift = 0.06 * (static_cast<double>(i) - static_cast<double>(selectors.size() - 1) / 2);
         for (const Point* p : points) {
-            if (p->run.variant == AttentionKind::classic || p->model.selector != selectors[i]) continue;
+            if (is_classic(p) || p->model.selector != selectors[i]) continue;
             const auto place = std::distance(keys.begin(), keys.find(p->model.sparse_top_k.of(0)));
             x.push_back(static_cast<double>(place) + shift);
             line.push_back(p);
@@ -137,14 +142,23 @@ void draw_answers(Axes& axes, const std::vector<const Point*>& points) {
         draw(axes, x, line, 100, selectors[i], plot::palette(i));
     }
     for (const Point* p : points)
-        if (p->run.variant == AttentionKind::classic)
-            draw_ceiling(axes, p->interval, std::max<size_t>(keys.size(), 1));
+        if (is_classic(p)) draw_ceiling(axes, p->interval, keys.size());
     axes.hline(10, "chance", plot::colors::muted, true);
 }
 
-ClaimFigure answers_by_keys(const std::vector<Point>& points) {
+// A length of which only classic attention was measured has no keys to show it by.
+std::map<int64_t, std::vector<const Point*>> lengths_with_keys(const std::vector<Point>& points) {
     std::map<int64_t, std::vector<const Point*>> by_length;
     for (const Point& p : points) by_length[p.model.max_seq_len].push_back(&p);
+    std::erase_if(by_length, [](const auto& at_length) {
+        return std::all_of(at_length.second.begin(), at_length.second.end(), is_classic);
+    });
+    return by_length;
+}
+
+std::optional<ClaimFigure> answers_by_keys(const std::vector<Point>& points) {
+    const std::map<int64_t, std::vector<const Point*>> by_length = lengths_with_keys(points);
+    if (by_length.empty()) return std::nullopt;
     const int columns = static_cast<int>(by_length.size());
     ClaimFigure result{.file = "recall_by_keys.png",
                        .caption =
@@ -190,7 +204,8 @@ std::vector<ClaimFigure> claims_figures(const ClaimsCommand& command, const RunR
     std::vector<ClaimFigure> figures;
     const auto add = [&](const std::vector<std::string>& names, const char* metric, auto&& make) {
         const std::vector<Point> points = points_of(names, metric, command, records);
-        if (!points.empty()) figures.push_back(make(points));
+        if (points.empty()) return;
+        if (std::optional<ClaimFigure> figure = make(points)) figures.push_back(std::move(*figure));
     };
     add({"selection_matters"}, "val_loss", loss_by_selector);
     add({"recall"}, "answer_accuracy", answers_by_keys);

@@ -236,6 +236,35 @@ TEST_CASE("claims: figures are drawn of what is there, and the page shows those"
     CHECK(page.find("![Validation loss at 1024 tokens, 32 keys]") != std::string::npos);
 }
 
+// As they come while the runs are done: one number, then another.
+TEST_CASE("claims: the page and its figures can be written after every single run") {
+    struct {
+        const char *claim, *metric;
+    } const drawn[] = {
+        {"selection_matters", "val_loss"}, {"recall", "answer_accuracy"}, {"grows_with_length", "speedup"}};
+    for (const auto& [claim, metric] : drawn) {
+        const TemporaryFolder folder;
+        const ClaimsCommand command{
+            .report = true, .out = folder.path().string(), .results_dir = "r", .data = "data/corpus"};
+        fs::create_directories(folder / "results");
+        int64_t written = 0;
+        for (const int64_t seed : {42, 43})
+            for (const ClaimRow& row : claim_named(claim).rows)
+                for (const ClaimRun* run : {&row.run, &row.reference}) {
+                    RunRecords records = read_records(command);
+                    const std::string name = name_of_run(*run, command, seed);
+                    if (records.find(name)) continue;
+                    RunRecord line = record(name, seed, metric, 0.5);
+                    line.config = config_to_json(config_of(*run, command, seed)).dump();
+                    line.variant = run->steps_in_turns ? "both" : std::string(name_of(run->variant));
+                    records.add(line);
+                    CHECK(run_claims(command) == 0);
+                    ++written;
+                }
+        CHECK(written > 5);
+    }
+}
+
 TEST_CASE("claims: numbers are paired by seed, within one text") {
     const TemporaryFolder folder;
     RunRecords records(folder / "runs.jsonl");
