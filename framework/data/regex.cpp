@@ -4,6 +4,7 @@
 #include <oniguruma.h>
 
 #include <algorithm>
+#include <deque>
 
 #include "framework/core/error.h"
 #include "framework/data/unicode.h"
@@ -24,11 +25,13 @@ const OnigUChar* bytes(std::string_view text) {
     return reinterpret_cast<const OnigUChar*>(text.data());
 }
 
-// The library keeps the list, and looks into it before its own tables.
+// The library keeps a pointer to the list, and looks into it before its own tables.
 void define_property(const std::string& name, const std::vector<CodeRange>& code_points) {
-    auto* list = new std::vector<OnigCodePoint>{static_cast<OnigCodePoint>(code_points.size())};
-    for (const CodeRange& range : code_points) list->insert(list->end(), {range.first, range.last});
-    const int code = onig_unicode_define_user_property(name.c_str(), list->data());
+    static std::deque<std::vector<OnigCodePoint>> lists;
+    std::vector<OnigCodePoint>& list = lists.emplace_back();
+    list.push_back(static_cast<OnigCodePoint>(code_points.size()));
+    for (const CodeRange& range : code_points) list.insert(list.end(), {range.first, range.last});
+    const int code = onig_unicode_define_user_property(name.c_str(), list.data());
     if (code != ONIG_NORMAL) fail(fmt::format("Oniguruma: \\p{{{}}}: {}", name, message_of(code)));
 }
 
