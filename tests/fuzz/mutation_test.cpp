@@ -17,18 +17,12 @@
 #include "tests/fuzz/format.h"
 #include "tests/fuzz/memory_meter.h"
 #include "tests/fuzz/mutate.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/source_dir.h"
 
 namespace sieve::fuzz {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SIEVE_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SIEVE_SANITIZED 1
-#endif
-#endif
 #ifdef SIEVE_SANITIZED
 constexpr double most_seconds = 5;  // sanitizers take a multiple of the time
 #else

@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "tests/support/sanitized.h"
+
 namespace sieve::testing {
 namespace {
 
@@ -12,7 +14,7 @@ std::atomic<int64_t> fail_after{0}, calls{0};
 
 }  // namespace
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef SIEVE_SANITIZED
 bool can_fail_new() {
     return false;
 }
@@ -42,7 +44,7 @@ int64_t calls_of_new() {
 
 }  // namespace sieve::testing
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifndef SIEVE_SANITIZED
 void* operator new(std::size_t bytes) {
     return sieve::testing::allocate_or_fail(bytes, 1);
 }
