@@ -34,7 +34,7 @@ struct DotProductTile {
         for (int64_t l = 0; l < t.pairs; ++l, ++a, b += max_vectors * lanes) {
             Vector bs[vectors];
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; ++v) bs[v] = Floats::at(b + v * lanes);
+            for (int v = 0; v < vectors; ++v) bs[v] = load_anywhere<float, lanes>(b + v * lanes);
 #pragma GCC unroll 16
             for (int r = 0; r < rows; ++r) {
                 const __m512bh both = (__m512bh)_mm512_set1_epi32(static_cast<int>(a[r * row_stride]));

@@ -15,13 +15,7 @@ struct KernelSet {
     static constexpr int tile_columns = max_vectors * lanes;
     static_assert(max_rows <= lanes || max_rows % lanes == 0, "pack_transposed needs it");
 
-    typedef T Vector __attribute__((vector_size(bytes)));
-    typedef T Loose __attribute__((vector_size(bytes), aligned(sizeof(T)), may_alias));  // at any address
-
-    static inline __attribute__((always_inline)) const Loose& at(const T* p) {
-        return *reinterpret_cast<const Loose*>(p);
-    }
-    static inline __attribute__((always_inline)) Loose& at(T* p) { return *reinterpret_cast<Loose*>(p); }
+    using Vector = cpu::Vector<T, lanes>;
 
     template <int rows, int vectors>
     static inline __attribute__((always_inline)) void write(const Vector (&sum)[rows][vectors],
@@ -31,7 +25,10 @@ struct KernelSet {
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; ++v) {
                 T* place = c + r * ldc + v * lanes;
-                at(place) = accumulate ? at(place) + sum[r][v] : sum[r][v];
+                if (accumulate)
+                    store_anywhere<T, lanes>(place, load_anywhere<T, lanes>(place) + sum[r][v]);
+                else
+                    store_anywhere<T, lanes>(place, sum[r][v]);
             }
         }
     }
@@ -61,7 +58,7 @@ struct KernelSet {
         for (int64_t l = 0; l < t.k; ++l, a += t.a_step, b += t.b_step) {
             Vector bs[vectors];
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; ++v) bs[v] = at(b + v * lanes);
+            for (int v = 0; v < vectors; ++v) bs[v] = load_anywhere<T, lanes>(b + v * lanes);
 #pragma GCC unroll 16
             for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 4
@@ -129,10 +126,13 @@ struct KernelSet {
         for (int64_t l = 0; l < whole; l += lanes) {
             Vector x[lanes];
 #pragma GCC unroll 16
-            for (int i = 0; i < lanes; ++i) x[i] = i < block ? at(row[i] + l) : Vector{};
+            for (int i = 0; i < lanes; ++i) {
+                x[i] = Vector{};
+                if (i < block) x[i] = load_anywhere<T, lanes>(row[i] + l);
+            }
             transpose(x);
 #pragma GCC unroll 16
-            for (int i = 0; i < lanes; ++i) at(panel + (l + i) * width) = x[i];
+            for (int i = 0; i < lanes; ++i) store_anywhere<T, lanes>(panel + (l + i) * width, x[i]);
         }
     }
 

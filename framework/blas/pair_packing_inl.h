@@ -43,16 +43,16 @@ struct PairPacking {
     static constexpr int width = Floats::tile_columns;
     static_assert(pairs_of_row % lanes == 0);
 
-    static inline __attribute__((always_inline)) auto& words(Bf16Pair* p) {
-        return Floats::at(reinterpret_cast<float*>(p));
+    static inline __attribute__((always_inline)) void store_words(Bf16Pair* p, const Vector& words) {
+        store_anywhere<float, lanes>(reinterpret_cast<float*>(p), words);
     }
 
     // `count` numbers, then zeros.
     static inline __attribute__((always_inline)) Vector load(const float* p, int64_t count) {
-        if (count >= lanes) return Floats::at(p);
+        if (count >= lanes) return load_anywhere<float, lanes>(p);
         float buffer[lanes] = {};
         for (int64_t j = 0; j < count; ++j) buffer[j] = p[j];
-        return Floats::at(buffer);
+        return load_anywhere<float, lanes>(buffer);
     }
 
     // Words of steps 2l, 2l + 1 of k, for `lanes` of the rows or columns that lie side by side from j on.
@@ -69,8 +69,8 @@ struct PairPacking {
         const float* source = p.source + j * p.ld + 2 * l;
         const int64_t left = p.k - 2 * l;
         if (left >= 2 * lanes)
-            return Rounding<bytes>::neighbours(p.alpha * Floats::at(source),
-                                               p.alpha * Floats::at(source + lanes));
+            return Rounding<bytes>::neighbours(p.alpha * load_anywhere<float, lanes>(source),
+                                               p.alpha * load_anywhere<float, lanes>(source + lanes));
         const Vector first = load(source, left),
                      second = left > lanes ? load(source + lanes, left - lanes) : Vector{};
         return Rounding<bytes>::neighbours(p.alpha * first, p.alpha * second);
@@ -79,7 +79,7 @@ struct PairPacking {
     static void pack_a(const PairPanel& p) {
         for (int64_t i = 0; i < p.count; ++i)
             for (int64_t l = 0; l < p.pairs; l += lanes)
-                words(p.panel + i * row_stride + l) = steps_along(p, l, i);
+                store_words(p.panel + i * row_stride + l, steps_along(p, l, i));
     }
 
     static void pack_a_transposed(const PairPanel& p) {
@@ -90,14 +90,14 @@ struct PairPacking {
                 for (int r = 0; r < lanes; ++r) x[r] = steps_across(p, l + r, i);
                 Floats::transpose(x);
                 for (int r = 0; r < std::min<int64_t>(lanes, p.count - i); ++r)
-                    words(p.panel + (i + r) * row_stride + l) = x[r];
+                    store_words(p.panel + (i + r) * row_stride + l, x[r]);
             }
     }
 
     static void pack_b(const PairPanel& p) {
         for (int64_t l = 0; l < p.pairs; ++l)
             for (int64_t j = 0; j < p.count; j += lanes)
-                words(p.panel + l * width + j) = steps_across(p, l, j);
+                store_words(p.panel + l * width + j, steps_across(p, l, j));
     }
 
     static void pack_b_transposed(const PairPanel& p) {
@@ -108,7 +108,7 @@ struct PairPacking {
                 for (int r = 0; r < lanes; ++r) x[r] = j + r < p.count ? steps_along(p, l, j + r) : Vector{};
                 Floats::transpose(x);
                 for (int r = 0; r < std::min<int64_t>(lanes, p.pairs - l); ++r)
-                    words(p.panel + (l + r) * width + j) = x[r];
+                    store_words(p.panel + (l + r) * width + j, x[r]);
             }
     }
 
