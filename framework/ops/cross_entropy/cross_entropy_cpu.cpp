@@ -24,6 +24,13 @@ SIEVE_INLINE double sum_of_exponentials(const T* __restrict row, int64_t vocab, 
     return total;
 }
 
+// Clang's lanes begin a maximum at the lowest finite number: where no logit is it, all are -infinity.
+template <class T>
+SIEVE_INLINE int64_t first_of(const T* row, int64_t vocab, T highest) {
+    const int64_t first = std::find(row, row + vocab, highest) - row;
+    return first == vocab && !std::isnan(highest) ? 0 : first;
+}
+
 template <class T>
 SIEVE_INLINE void forward_rows(const CrossEntropyForward<T>& a, int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
@@ -34,7 +41,7 @@ SIEVE_INLINE void forward_rows(const CrossEntropyForward<T>& a, int64_t begin, i
         a.highest[n] = highest;
         a.log_sum[n] = static_cast<T>(std::log(sum_of_exponentials(row, a.vocab, highest)));
         a.losses[n] = (highest - row[a.targets[n]]) + a.log_sum[n];
-        if (a.best) a.best[n] = static_cast<int32_t>(std::find(row, row + a.vocab, highest) - row);
+        if (a.best) a.best[n] = static_cast<int32_t>(first_of(row, a.vocab, highest));
     }
 }
 
