@@ -40,8 +40,8 @@ SIEVE_INLINE Vector<T, width>& at(T* pointer) {
     return *reinterpret_cast<Vector<T, width>*>(pointer);
 }
 
-// The same for a pointer anywhere. (GCC warns of results that are vectors longer than the target's. Clang 14 to 22
-// takes a reference that a member of a template returns to be aligned as the vector, whatever its type says.)
+// The same for a pointer anywhere. (GCC warns of results that are vectors longer than the target's. Clang 14 and 16
+// take what a returned reference refers to as aligned like any vector, whatever its type says.)
 template <class T, int width>
 #if defined(__clang__)
 SIEVE_INLINE Vector<T, width> load_anywhere(const T* pointer) {
