@@ -9,7 +9,7 @@
 namespace sieve {
 namespace {
 std::atomic<int> configured_threads = 0;  // 0: not set
-std::atomic<int> team = 0;                // 0: as many as there are available cores
+std::atomic<int> team = 0;                // 0: all
 }  // namespace
 
 void set_thread_count(int64_t threads) {
@@ -22,9 +22,12 @@ bool thread_count_is_set() {
     return configured_threads > 0;
 }
 
+int full_thread_count() {
+    return configured_threads > 0 ? configured_threads.load() : available_cores();
+}
+
 int thread_count() {
-    if (configured_threads > 0) return configured_threads;
-    return team > 0 ? team.load() : available_cores();
+    return configured_threads == 0 && team > 0 ? team.load() : full_thread_count();
 }
 
 void set_team(int threads) {

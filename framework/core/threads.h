@@ -12,9 +12,11 @@ namespace sieve {
 inline constexpr int64_t most_threads = 1024;
 void set_thread_count(int64_t threads);  // 1 to most_threads; throws a usage error otherwise
 bool thread_count_is_set();
-// The number of threads set, otherwise the team's: at first one for each available core.
+// The number of threads set, otherwise one for each available core.
+int full_thread_count();
+// The threads of the next parallel loop: all of those, or the team for which other programs leave room.
 int thread_count();
-void set_team(int threads);  // for core_share.h
+void set_team(int threads);  // for core_share.h; 0: all
 
 // Calls body(begin, end) on disjoint contiguous parts of [0, n), at most one part a thread, none shorter than
 // `grain` unless n is. Runs in the caller when one part suffices or when already inside a parallel region.

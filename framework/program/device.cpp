@@ -80,7 +80,7 @@ Device choose_device(const ExperimentConfig& config) {
 MachineUsed machine_used(Device device) {
     MachineUsed machine{.device = to_string(device),
                         .precision = precision(),
-                        .threads = thread_count(),
+                        .threads = full_thread_count(),
                         .processor = processor_name(),
                         .kernels = cpu::gemm_backend()};
     if (!device.is_cpu()) machine.device = cuda::device_info().name;
@@ -99,7 +99,7 @@ std::string quota_text() {
 
 std::string describe(Device device) {
     if (device.is_cpu())
-        return fmt::format("cpu, {} threads{}, matrix products by {}", thread_count(), quota_text(),
+        return fmt::format("cpu, {} threads{}, matrix products by {}", full_thread_count(), quota_text(),
                            cpu::gemm_backend());
     const cuda::DeviceInfo info = cuda::device_info();
     return fmt::format("{}, compute capability {}.{}, {}, precision {}", info.name, info.major, info.minor,

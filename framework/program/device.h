@@ -18,7 +18,7 @@ Device choose_device(const ExperimentConfig& config);
 struct MachineUsed {
     std::string device;  // "cpu", "NVIDIA H100 80GB HBM3"
     Precision precision = Precision::fp32;
-    int threads = 0;
+    int threads = 0;  // those set, or one a core: other programs may have taken some of them now and then
     std::string processor;  // "AMD EPYC 9B45"
     std::string kernels;    // of matrix products on the CPU
 };

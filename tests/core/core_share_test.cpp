@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "framework/core/threads.h"
+#include "framework/program/device.h"
 #include "tests/support/testing.h"
 
 using namespace sieve;
@@ -58,6 +59,19 @@ TEST_CASE("core_share: what the system's files say") {
     CHECK(cpu_quota() > 0);
     CHECK(available_cores() >= 1);
     CHECK(available_cores() <= std::max(1.0, std::ceil(cpu_quota())));
+}
+
+// A classic and a sparse model of one experiment may be compared whatever else ran beside them.
+TEST_CASE("core_share: what a run was made with does not depend on other programs") {
+    const MachineUsed alone = machine_used(Device{});
+    set_team(1);
+    const MachineUsed beside_others = machine_used(Device{});
+    const int team = thread_count();
+    set_team(0);
+    CHECK(alone.threads == full_thread_count());
+    CHECK(beside_others.threads == alone.threads);
+    CHECK(team == (thread_count_is_set() ? alone.threads : 1));
+    CHECK(thread_count() == alone.threads);
 }
 
 TEST_CASE("core_share: a number of threads that was set stays") {
