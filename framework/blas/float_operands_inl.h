@@ -34,9 +34,8 @@ class FloatOperands {
     }
 
     void pack_b(const Gemm<T>& g, const PartOfB& p, T* panel) const {
-        const T* from = g.transpose_b ? g.b + p.column * g.ldb + p.step : g.b + p.step * g.ldb + p.column;
         (g.transpose_b ? kernels_.pack_b_transposed : kernels_.pack_b)(
-            {.source = from, .ld = g.ldb, .k = p.steps, .count = p.columns, .panel = panel});
+            {.source = first_of(g, p), .ld = g.ldb, .k = p.steps, .count = p.columns, .panel = panel});
         // alpha joins here and not where a tile is written: there the compiler would be free to fuse the
         // product into the sum in one tile and not in another.
         if (g.alpha != T(1))
@@ -73,7 +72,7 @@ class FloatOperands {
         if (!t.a) {
             tile.a_step = g.transpose_a ? g.lda : 1;
             tile.a_row = g.transpose_a ? 1 : g.lda;
-            tile.a = g.a + p.step * tile.a_step + p.row * tile.a_row;
+            tile.a = first_of(g, p);
         }
         kernels_.tile(tile);
     }
@@ -83,9 +82,8 @@ class FloatOperands {
 
   private:
     void pack_a_panel(const Gemm<T>& g, const PartOfA& p, T* panel) const {
-        const T* from = g.transpose_a ? g.a + p.step * g.lda + p.row : g.a + p.row * g.lda + p.step;
         (g.transpose_a ? kernels_.pack_a : kernels_.pack_a_transposed)(
-            {.source = from, .ld = g.lda, .k = p.steps, .count = p.rows, .panel = panel});
+            {.source = first_of(g, p), .ld = g.lda, .k = p.steps, .count = p.rows, .panel = panel});
     }
 
     void round(T* panel, int64_t width, int64_t steps) const {

@@ -28,8 +28,7 @@ class PairOperands {
     }
 
     void pack_b(const Gemm<float>& g, const PartOfB& p, Bf16Pair* panel) const {
-        const float* from = g.transpose_b ? g.b + p.column * g.ldb + p.step : g.b + p.step * g.ldb + p.column;
-        (g.transpose_b ? kernels_.pack_b_transposed : kernels_.pack_b)({.source = from,
+        (g.transpose_b ? kernels_.pack_b_transposed : kernels_.pack_b)({.source = first_of(g, p),
                                                                         .ld = g.ldb,
                                                                         .k = p.steps,
                                                                         .count = p.columns,
@@ -39,8 +38,7 @@ class PairOperands {
     }
 
     void pack_a(const Gemm<float>& g, const PartOfA& p, Bf16Pair* a) const {
-        const float* from = g.transpose_a ? g.a + p.step * g.lda + p.row : g.a + p.row * g.lda + p.step;
-        (g.transpose_a ? kernels_.pack_a_transposed : kernels_.pack_a)({.source = from,
+        (g.transpose_a ? kernels_.pack_a_transposed : kernels_.pack_a)({.source = first_of(g, p),
                                                                         .ld = g.lda,
                                                                         .k = p.steps,
                                                                         .count = p.rows,

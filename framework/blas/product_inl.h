@@ -82,6 +82,16 @@ struct PartOfA {
     int64_t row, rows, step, steps;
 };
 
+// The part's first element where it lies.
+template <class T>
+const T* first_of(const Gemm<T>& g, const PartOfA& p) {
+    return g.a + (g.transpose_a ? p.step * g.lda + p.row : p.row * g.lda + p.step);
+}
+template <class T>
+const T* first_of(const Gemm<T>& g, const PartOfB& p) {
+    return g.b + (g.transpose_b ? p.column * g.ldb + p.step : p.step * g.ldb + p.column);
+}
+
 // A tile of C: A's rows times B's columns over `steps` of k.
 template <class T, class Word>
 struct TileCall {

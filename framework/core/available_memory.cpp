@@ -4,24 +4,15 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
-#include <sstream>
-#include <string>
+
+#include "framework/core/system_files.h"
 
 namespace sieve {
 namespace {
 
-// The number that follows `key` in a file of the system; -1 when there is none.
-int64_t number_in(const char* path, const std::string& key) {
-    std::ifstream file(path);
-    for (std::string line; std::getline(file, line);) {
-        if (line.compare(0, key.size(), key) != 0) continue;
-        int64_t value = -1;
-        std::istringstream rest(line.substr(key.size()));
-        return rest >> value ? value : -1;
-    }
-    return -1;
+int64_t number_in(const char* path, const char* key) {
+    return number_after(key, system_text(path));
 }
 
 }  // namespace

@@ -9,25 +9,17 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <limits>
-#include <optional>
 #include <sstream>
 #include <thread>
 
+#include "framework/core/system_files.h"
 #include "framework/core/threads.h"
 
 namespace sieve {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-std::string text_of(const std::string& path) {
-    std::ifstream file(path);
-    std::ostringstream text;
-    text << file.rdbuf();
-    return text.str();
-}
 
 // "0::/user.slice/x": the group of the one hierarchy (version 2); of version 1 the line that names "cpu".
 std::string group_path(const std::string& cgroup, bool version_2) {
@@ -42,15 +34,12 @@ std::string group_path(const std::string& cgroup, bool version_2) {
     return "";
 }
 
-double number_or(const std::string& text, double otherwise) {
-    double number = 0;
-    return std::istringstream(text) >> number ? number : otherwise;
-}
-
 double quota_of_group(const std::string& folder) {
-    if (const std::string text = text_of(folder + "/cpu.max"); !text.empty()) return quota_in(text);
-    const double quota = number_or(text_of(folder + "/cpu.cfs_quota_us"), -1),
-                 period = number_or(text_of(folder + "/cpu.cfs_period_us"), -1);
+    if (const std::string text = system_text(folder + "/cpu.max"); !text.empty()) return quota_in(text);
+    const auto number = [&](const char* file) {
+        return static_cast<double>(number_after("", system_text(folder + file)));
+    };
+    const double quota = number("/cpu.cfs_quota_us"), period = number("/cpu.cfs_period_us");
     return quota > 0 && period > 0 ? quota / period : std::numeric_limits<double>::infinity();
 }
 
@@ -69,7 +58,7 @@ int own_running() {
     if (!tasks) return 1;
     while (const dirent* task = readdir(tasks)) {
         if (task->d_name[0] == '.') continue;
-        const std::string stat = text_of(std::string("/proc/self/task/") + task->d_name + "/stat");
+        const std::string stat = system_text(std::string("/proc/self/task/") + task->d_name + "/stat");
         const size_t name_end = stat.rfind(')');  // the name may hold anything
         running += name_end != std::string::npos && stat.compare(name_end, 4, ") R ") == 0;
     }
@@ -79,7 +68,7 @@ int own_running() {
 
 // -1 where the system does not tell.
 int others_running() {
-    const int running = running_processes(text_of("/proc/stat"));
+    const int running = running_processes(system_text("/proc/stat"));
     return running < 0 ? -1 : std::max(0, running - own_running());
 }
 
@@ -100,9 +89,7 @@ struct Watch {
 }  // namespace
 
 int running_processes(const std::string& stat) {
-    const std::string key = "procs_running ";
-    const size_t at = stat.find(key);
-    return at == std::string::npos ? -1 : static_cast<int>(number_or(stat.substr(at + key.size()), -1));
+    return static_cast<int>(number_after("procs_running ", stat));
 }
 
 double quota_in(const std::string& cpu_max) {
@@ -113,7 +100,7 @@ double quota_in(const std::string& cpu_max) {
 }
 
 double cpu_quota() {
-    const std::string groups = text_of("/proc/self/cgroup");
+    const std::string groups = system_text("/proc/self/cgroup");
     return std::min(lowest_quota("/sys/fs/cgroup", group_path(groups, true)),
                     lowest_quota("/sys/fs/cgroup/cpu", group_path(groups, false)));
 }

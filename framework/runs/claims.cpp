@@ -180,8 +180,8 @@ void forget_other_builds(const ClaimsCommand& command) {
     for (int64_t seed = first_seed; seed < first_seed + command.seeds; ++seed)
         for (const Claim& claim : claims())
             for (const ClaimRow& row : claim.rows)
-                for (const ClaimRun* run : {&row.run, &row.reference})
-                    for (const StudyRun& training : trainings_of(*run, command, seed))
+                for (const ClaimRun& run : runs_of_row(row))
+                    for (const StudyRun& training : trainings_of(run, command, seed))
                         std::filesystem::remove_all(training.folder);
     write_file_atomic(note, build);
 }
@@ -230,8 +230,7 @@ class ClaimsRunner {
     void add(const Claim& claim, int64_t seed) {
         for (const ClaimRow& row : claim.rows) {
             if (row.long_only && command_.quick) continue;
-            add(row.run, seed);
-            if (row.comparison != Comparison::value) add(row.reference, seed);
+            for (const ClaimRun& run : runs_of_row(row)) add(run, seed);
         }
     }
 
@@ -340,6 +339,11 @@ const double* metric_in(const RunRecord* record, const std::string& metric) {
 }
 
 }  // namespace
+
+std::vector<ClaimRun> runs_of_row(const ClaimRow& row) {
+    if (row.comparison == Comparison::value) return {row.run};
+    return {row.run, row.reference};
+}
 
 ExperimentConfig config_of(const ClaimRun& run, const ClaimsCommand& command, int64_t seed) {
     ExperimentConfig config;

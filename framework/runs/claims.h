@@ -52,6 +52,9 @@ struct ClaimRow {
     bool long_only = false;           // --quick, which must stay quick, leaves the row's runs out
 };
 
+// The run, and what it is compared with.
+std::vector<ClaimRun> runs_of_row(const ClaimRow& row);
+
 struct Claim {
     std::string name;  // of --only
     std::string text;  // what is claimed, and by whom

@@ -45,10 +45,8 @@ std::vector<Point> points_of(const std::vector<std::string>& names, const char* 
             points.push_back({run, config_of(run, command, 0).model, numbers, interval_of(numbers)});
     };
     for (const std::string& name : names)
-        for (const ClaimRow& row : claim_named(name).rows) {
-            add(row.run);
-            if (row.comparison != Comparison::value) add(row.reference);
-        }
+        for (const ClaimRow& row : claim_named(name).rows)
+            for (const ClaimRun& run : runs_of_row(row)) add(run);
     return points;
 }
 

@@ -81,6 +81,16 @@ std::vector<ClaimRow> under_both_protocols(const char* metric, Range claimed) {
     return rows;
 }
 
+// Of one run alone.
+ClaimRow measured(std::string setting, const char* metric, ClaimRun run, std::optional<Range> claimed,
+                  std::optional<Range> quick = {}) {
+    return {.setting = std::move(setting),
+            .metric = metric,
+            .run = std::move(run),
+            .claimed = claimed,
+            .quick = quick};
+}
+
 ClaimRow compared(std::string setting, const char* metric, Comparison comparison, ClaimRun run,
                   ClaimRun reference, std::optional<Range> claimed = {}, std::optional<Range> quick = {}) {
     return {.setting = std::move(setting),
@@ -159,24 +169,18 @@ Claim recall_task() {
 }
 
 Claim learnable() {
-    const auto row = [](std::string setting, const char* metric, ClaimRun run,
-                        std::optional<Range> quick = {}) {
-        return ClaimRow{.setting = std::move(setting),
-                        .metric = metric,
-                        .run = std::move(run),
-                        .claimed = above_zero,
-                        .quick = quick};
-    };
     return {
         .name = "indexer_learnable",
         .text =
             "Warm-up and joint training teach the indexer which keys attention reads (the original): recall "
             "above chance, 0 for random keys and 1 for the best ones, is above 0",
-        .rows = {row("small, heldout", "indexer_recall_above_chance", small(sparse), above_zero),
-                 row("small, overlap", "indexer_recall_above_chance", small(sparse, leaking_split)),
-                 row("long, heldout", "indexer_recall_above_chance", by_selector("indexer")),
-                 row("long, heldout: covered mass above chance", "indexer_mass_above_chance",
-                     by_selector("indexer"))}};
+        .rows = {
+            measured("small, heldout", "indexer_recall_above_chance", small(sparse), above_zero, above_zero),
+            measured("small, overlap", "indexer_recall_above_chance", small(sparse, leaking_split),
+                     above_zero),
+            measured("long, heldout", "indexer_recall_above_chance", by_selector("indexer"), above_zero),
+            measured("long, heldout: covered mass above chance", "indexer_mass_above_chance",
+                     by_selector("indexer"), above_zero)}};
 }
 
 Claim speed() {
@@ -249,26 +253,19 @@ Claim sparsity() {
 
 Claim stable() {
     const Range finished{.least = 1}, near_best{.most = 0.02};
-    const auto row = [](std::string setting, const char* metric, ClaimRun run, Range claimed,
-                        std::optional<Range> quick = {}) {
-        return ClaimRow{.setting = std::move(setting),
-                        .metric = metric,
-                        .run = std::move(run),
-                        .claimed = claimed,
-                        .quick = quick};
-    };
     return {
         .name = "stable",
         .text =
             "Sparse training is stable (the original): every training reaches its last step, and ends within "
             "2 % "
             "of its lowest validation loss",
-        .rows = {row("small: share that ended", "finished", small(sparse), finished, finished),
-                 row("long: share that ended", "finished", by_selector("indexer"), finished),
-                 row("small: last loss over lowest", "loss_above_best", small(sparse), near_best),
-                 row("small, overlap: last loss over lowest", "loss_above_best", small(sparse, leaking_split),
+        .rows = {
+            measured("small: share that ended", "finished", small(sparse), finished, finished),
+            measured("long: share that ended", "finished", by_selector("indexer"), finished),
+            measured("small: last loss over lowest", "loss_above_best", small(sparse), near_best),
+            measured("small, overlap: last loss over lowest", "loss_above_best", small(sparse, leaking_split),
                      near_best),
-                 row("long: last loss over lowest", "loss_above_best", by_selector("indexer"), near_best)}};
+            measured("long: last loss over lowest", "loss_above_best", by_selector("indexer"), near_best)}};
 }
 
 Claim few_heads() {
@@ -329,28 +326,21 @@ Claim shared_selection() {
 
 Claim heads_differ() {
     const Range claimed{.most = 0.5};
-    const auto row = [](std::string setting, const char* metric, ClaimRun run, std::optional<Range> judged,
-                        std::optional<Range> quick = {}) {
-        return ClaimRow{.setting = std::move(setting),
-                        .metric = metric,
-                        .run = std::move(run),
-                        .claimed = judged,
-                        .quick = quick};
-    };
-    return {
-        .name = "heads_differ",
-        .text =
-            "The indexer's heads learn different patterns (the original): what two heads, each alone, "
-            "would select overlaps by at most half, 0 being the overlap of heads that have nothing to "
-            "do with each other and 1 that of heads that select the same",
-        .rows = {
-            row("small, 2 heads", "indexer_heads_overlap", small(sparse), claimed, claimed),
-            row("small, 8 heads", "indexer_heads_overlap", small(sparse, {{"indexer_heads", "8"}}), claimed),
-            row("medium, 4 heads", "indexer_heads_overlap", {.preset = "medium", .variant = sparse}, claimed),
-            row("long, 2 heads", "indexer_heads_overlap", by_selector("indexer"), claimed),
-            row("small, 2 heads: what a head's scores decide", "indexer_heads_decided", small(sparse), {}),
-            row("long, 2 heads: what a head's scores decide", "indexer_heads_decided", by_selector("indexer"),
-                {})}};
+    return {.name = "heads_differ",
+            .text =
+                "The indexer's heads learn different patterns (the original): what two heads, each alone, "
+                "would select overlaps by at most half, 0 being the overlap of heads that have nothing to "
+                "do with each other and 1 that of heads that select the same",
+            .rows = {measured("small, 2 heads", "indexer_heads_overlap", small(sparse), claimed, claimed),
+                     measured("small, 8 heads", "indexer_heads_overlap",
+                              small(sparse, {{"indexer_heads", "8"}}), claimed),
+                     measured("medium, 4 heads", "indexer_heads_overlap",
+                              {.preset = "medium", .variant = sparse}, claimed),
+                     measured("long, 2 heads", "indexer_heads_overlap", by_selector("indexer"), claimed),
+                     measured("small, 2 heads: what a head's scores decide", "indexer_heads_decided",
+                              small(sparse), {}),
+                     measured("long, 2 heads: what a head's scores decide", "indexer_heads_decided",
+                              by_selector("indexer"), {})}};
 }
 
 Claim entropy_warmup() {

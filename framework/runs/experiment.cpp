@@ -9,7 +9,6 @@
 #include <numeric>
 
 #include "framework/core/allocator.h"
-#include "framework/core/core_share.h"
 #include "framework/core/error.h"
 #include "framework/data/dataset.h"
 #include "framework/io/atomic_file.h"
@@ -388,7 +387,6 @@ int run_experiment(const ExperimentCommand& given, bool allow_different) {
     ExperimentCommand command = given;
     ExperimentConfig& config = command.config;
     const Device device = prepare_machine(config);
-    share_cores();
     const ResultPaths paths(config.results_dir);
     const std::vector<FolderLock> locks = lock_folders(config, paths);
     const bool compares = runs(config, ExperimentStage::compare);

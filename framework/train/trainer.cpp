@@ -316,6 +316,7 @@ void StageRunner::load_optimizer_state(const NamedTensors& state) {
 
 double measure_step_seconds(const ExperimentConfig& config, const Stage& stage, const Dataset& data,
                             Device device) {
+    share_cores();
     const Transformer model(
         config.model,
         {.seed = static_cast<uint64_t>(config.seed), .std = config.model.init_std, .device = device});

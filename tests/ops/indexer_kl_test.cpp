@@ -71,7 +71,7 @@ std::vector<Tensor> run(const IndexerInput& in, const AttentionInput& attention,
 // The gradients by the formulas, all loops written out.
 std::vector<Tensor> oracle_gradients(const IndexerInput& in, const AttentionInput& attention,
                                      const Selection& selection) {
-    const int64_t batch = in.q.dim(0), length = in.q.dim(1), heads = in.q.dim(2), width = in.q.dim(3);
+    const int64_t batch = in.q.dim(0), length = in.q.dim(1);
     std::vector<Tensor> d;
     for (const Tensor& x : {in.q, in.k, in.w}) d.push_back(Tensor::zeros(x.shape(), DType::float64));
     for (int64_t row = 0; row < batch * length; ++row) {
@@ -83,17 +83,7 @@ std::vector<Tensor> oracle_gradients(const IndexerInput& in, const AttentionInpu
             const double g =
                 (std::exp(oracle_score(in, index_scale, b, t, s)) / sum - oracle_target(attention, b, t, s)) /
                 static_cast<double>(batch * length) * index_scale;
-            const double* k = in.k.data<double>() + (b * length + s) * width;
-            for (int64_t j = row * heads; j < (row + 1) * heads; ++j) {
-                const double* q = in.q.data<double>() + j * width;
-                const double x = std::inner_product(q, q + width, k, 0.0), w = in.w.data<double>()[j];
-                if (x <= 0) continue;
-                d[2].data<double>()[j] += g * x;
-                for (int64_t i = 0; i < width; ++i) {
-                    d[0].data<double>()[j * width + i] += g * w * k[i];
-                    d[1].data<double>()[(b * length + s) * width + i] += g * w * q[i];
-                }
-            }
+            add_score_gradient(in, b, t, s, g, d);
         }
     }
     return d;

@@ -52,7 +52,7 @@ std::vector<Tensor> run(const IndexerInput& in, Device device = {}) {
 
 // dq, dk, dw by the formulas, all loops written out.
 std::vector<Tensor> oracle_gradients(const IndexerInput& in) {
-    const int64_t batch = in.q.dim(0), length = in.q.dim(1), heads = in.q.dim(2), width = in.q.dim(3);
+    const int64_t batch = in.q.dim(0), length = in.q.dim(1);
     std::vector<Tensor> d;
     for (const Tensor& x : {in.q, in.k, in.w}) d.push_back(Tensor::zeros(x.shape(), DType::float64));
     for (int64_t row = 0; row < batch * length; ++row) {
@@ -63,17 +63,7 @@ std::vector<Tensor> oracle_gradients(const IndexerInput& in) {
             const double share = r[static_cast<size_t>(s)];
             const double g =
                 share * (std::log(share) + h) / static_cast<double>(batch * length) * index_scale;
-            const double* k = in.k.data<double>() + (b * length + s) * width;
-            for (int64_t j = row * heads; j < (row + 1) * heads; ++j) {
-                const double* q = in.q.data<double>() + j * width;
-                const double x = std::inner_product(q, q + width, k, 0.0), w = in.w.data<double>()[j];
-                if (x <= 0) continue;
-                d[2].data<double>()[j] += g * x;
-                for (int64_t i = 0; i < width; ++i) {
-                    d[0].data<double>()[j * width + i] += g * w * k[i];
-                    d[1].data<double>()[(b * length + s) * width + i] += g * w * q[i];
-                }
-            }
+            add_score_gradient(in, b, t, s, g, d);
         }
     }
     return d;

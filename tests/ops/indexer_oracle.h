@@ -72,6 +72,24 @@ inline double oracle_score(const IndexerInput& in, double scale, int64_t b, int6
     return scale * sum;
 }
 
+// Adds what dI[b,t,s] = g (before the scale) gives dq, dk and dw, in that order.
+inline void add_score_gradient(const IndexerInput& in, int64_t b, int64_t t, int64_t s, double g,
+                               const std::vector<Tensor>& d) {
+    const int64_t length = in.q.dim(1), heads = in.q.dim(2), width = in.q.dim(3);
+    const int64_t row = b * length + t, key = b * length + s;
+    const double* k = in.k.data<double>() + key * width;
+    for (int64_t j = row * heads; j < (row + 1) * heads; ++j) {
+        const double* q = in.q.data<double>() + j * width;
+        const double x = std::inner_product(q, q + width, k, 0.0), w = in.w.data<double>()[j];
+        if (x <= 0) continue;
+        d[2].data<double>()[j] += g * x;
+        for (int64_t i = 0; i < width; ++i) {
+            d[0].data<double>()[j * width + i] += g * w * k[i];
+            d[1].data<double>()[key * width + i] += g * w * q[i];
+        }
+    }
+}
+
 inline Tensor oracle_scores(const IndexerInput& in, double scale) {
     const int64_t batch = in.q.dim(0), length = in.q.dim(1);
     const Tensor scores =
