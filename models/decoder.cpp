@@ -6,8 +6,25 @@
 
 namespace sieve {
 
+namespace {
+
+// What linear layers multiply by. Tied weights are one matrix.
+std::vector<cpu::PackedMatrices::Matrix> matrices_of(const Transformer& model) {
+    std::vector<cpu::PackedMatrices::Matrix> matrices;
+    if (!model.device().is_cpu()) return matrices;
+    for (const auto& [name, weight] : model.state())
+        if (weight.rank() == 2 && weight.dtype() == DType::float32)
+            matrices.push_back({weight.data<float>(), weight.dim(0), weight.dim(1)});
+    return matrices;
+}
+
+}  // namespace
+
 Decoder::Decoder(const Transformer& model, Observer observe)
-    : model_(model), observe_(std::move(observe)), cache_(static_cast<size_t>(model.config().n_layers)) {}
+    : model_(model),
+      packed_(matrices_of(model)),
+      observe_(std::move(observe)),
+      cache_(static_cast<size_t>(model.config().n_layers)) {}
 
 Tensor Decoder::read(std::span<const int32_t> tokens) {
     if (tokens.empty()) fail("decoder: no tokens to read");

@@ -1,7 +1,8 @@
 // bench: speed as a program. `bench step` times training steps of the classic and the sparse model and sets
 // them against the rate at which this machine multiplies matrices; `bench gemm` prints that rate; `bench
 // scaling` measures how a step grows along each axis of the configuration; `bench indexer` compares the
-// precisions of the indexer, on random data or in the layers of a trained model.
+// precisions of the indexer, on random data or in the layers of a trained model; `bench decode` times the writing of a
+// text token by token.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 #include "framework/io/json_file.h"
 #include "framework/io/marked_section.h"
 #include "framework/io/pt.h"
+#include "framework/measure/decode_timing.h"
 #include "framework/measure/flops.h"
 #include "framework/measure/precision_report.h"
 #include "framework/measure/process_memory.h"
@@ -181,6 +183,44 @@ void bench_step(const Arguments& a) {
                    result["sparse_over_classic"].get<double>());
 }
 
+void bench_decode(const Arguments& a) {
+    ExperimentConfig config;
+    apply_preset(config, a.preset);
+    if (a.top_k) config.model.sparse_top_k = a.top_k;
+    config.device = DeviceChoice::cpu, config.precision = a.precision;
+    validate(config);
+    const Device device = choose_device(config);
+    const int64_t context = a.seq_len ? a.seq_len : 16;
+    std::vector<AttentionKind> kinds;
+    for (const auto& [kind, name] : enum_names<AttentionKind>)
+        if (a.attention == "both" || a.attention == name) kinds.push_back(kind);
+    Json result{{"preset", a.preset},        {"context", context},
+                {"tokens", a.steps},         {"device", describe(device)},
+                {"threads", thread_count()}, {"precision", name_of(precision())}};
+    if (!a.json)
+        fmt::print("{} preset, {} tokens after {} others, by turns; {}\n", a.preset, a.steps, context,
+                   describe(device));
+    for (const DecodeTiming& t : time_decoding(config.model, kinds, context, a.steps)) {
+        const char* name = name_of(t.attention);
+        result[name] = {{"seconds_per_token", t.seconds.median},
+                        {"lower_quartile", t.seconds.lower_quartile},
+                        {"upper_quartile", t.seconds.upper_quartile},
+                        {"weight_bytes", t.weight_bytes},
+                        {"cache_bytes", t.cache_bytes},
+                        {"read_bytes_per_second", t.read_rate},
+                        {"share_of_floor", t.floor_seconds() / t.seconds.median}};
+        if (!a.json)
+            fmt::print(
+                "{:<8} {:>7.3f} ms/token ({:.3f} to {:.3f})  {:.0f} tokens/s  reads {:.1f} MB of weights and "
+                "{:.1f} MB of cache, at {:.1f} GB/s in {:.3f} ms: {:.0f} %\n",
+                name, 1000 * t.seconds.median, 1000 * t.seconds.lower_quartile,
+                1000 * t.seconds.upper_quartile, 1 / t.seconds.median, t.weight_bytes / 1e6,
+                t.cache_bytes / 1e6, t.read_rate / 1e9, 1000 * t.floor_seconds(),
+                100 * t.floor_seconds() / t.seconds.median);
+    }
+    if (a.json) fmt::print("{}\n", result.dump());
+}
+
 void bench_gemm(const Arguments& a) {
     ExperimentConfig config;
     config.device = DeviceChoice::cpu, config.precision = a.precision;
@@ -315,17 +355,21 @@ void bench_indexer(const Arguments& a) {
 
 int main_of(int argc, char** argv) {
     Arguments a;
-    ToolCommand command("bench",
-                        "Times training steps (bench step), matrix products (bench gemm), how a step grows "
-                        "(bench scaling) or the precisions of the indexer (bench indexer).");
-    command.positional("what", a.what, "step, gemm, scaling or indexer");
+    ToolCommand command(
+        "bench",
+        "Times training steps (bench step), matrix products (bench gemm), how a step grows "
+        "(bench scaling), the precisions of the indexer (bench indexer) or the writing of a text "
+        "(bench decode).");
+    command.positional("what", a.what, "step, gemm, scaling, indexer or decode");
     command.option("preset", a.preset, "small, medium, large or long");
     command.option("attention", a.attention, "classic, sparse or both");
-    command.option("seq_len", a.seq_len, "tokens in a window; 0: the preset's");
+    command.option("seq_len", a.seq_len,
+                   "tokens in a window; 0: the preset's; of decode: tokens before the timed ones, 0: 16");
     command.option("top_k", a.top_k, "selected tokens; 0: the preset's");
     command.option("batch_size", a.batch_size, "windows per step; 0: the preset's");
     command.option("threads", a.threads, "0: all cores");
-    command.option("steps", a.steps, "timed steps, after two that are not; of indexer: timed selections");
+    command.option("steps", a.steps,
+                   "timed steps, after two that are not; of indexer: timed selections; of decode: tokens");
     command.option("optimizer", a.optimizer, "muon or adamw");
     command.option("device", a.device, "auto, cpu or cuda");
     command.option("precision", a.precision, "of matrix products: auto, fp32, bf16 or tf32 (on a GPU)");
@@ -353,8 +397,10 @@ int main_of(int argc, char** argv) {
         bench_gemm(a);
     else if (a.what == "indexer")
         bench_indexer(a);
+    else if (a.what == "decode")
+        bench_decode(a);
     else
-        fail_usage(fmt::format("'{}', want step, gemm, scaling or indexer", a.what));
+        fail_usage(fmt::format("'{}', want step, gemm, scaling, indexer or decode", a.what));
     return 0;
 }
 

@@ -9,6 +9,8 @@
 #include "framework/data/tokenizer.h"
 #include "framework/data/utf8_stream.h"
 #include "framework/program/command_line.h"
+#include "framework/program/config.h"
+#include "framework/program/device.h"
 #include "framework/program/interrupt.h"
 #include "framework/train/model_file.h"
 #include "models/decoder.h"
@@ -22,6 +24,7 @@ using Clock = std::chrono::steady_clock;
 struct Arguments {
     std::string checkpoint = "results/sparse", prompt;
     int64_t max_new_tokens = 200, threads = 0, seed = 42;
+    PrecisionChoice precision = PrecisionChoice::fp32;
     Sampling sampling;
 };
 
@@ -114,10 +117,15 @@ int main_of(int argc, char** argv) {
     command.option("seed", a.seed, "of the draws");
     command.group("Running");
     command.option("threads", a.threads, "0: the cores that other programs leave free");
+    command.option("precision", a.precision,
+                   "of matrix products: fp32, bf16 (half the bytes a token, other roundings) or auto");
     if (!command.parse(argc, argv)) return 0;
     check(a);
     a.sampling.seed = static_cast<uint64_t>(a.seed);
     if (a.threads) set_thread_count(a.threads);
+    ExperimentConfig machine;
+    machine.device = DeviceChoice::cpu, machine.precision = a.precision;
+    choose_device(machine);
     return run(a);
 }
 

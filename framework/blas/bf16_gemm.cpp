@@ -104,7 +104,14 @@ const Bf16Products& bf16_products() {
 }
 
 void bf16_gemm(const Gemm<float>& g, bool lower_only) {
-    with_operands([&](const auto& operands) { multiply(operands, g, lower_only); });
+    const PackedParts* packed = packed_parts(g);
+    with_operands([&](const auto& operands) { multiply(operands, g, lower_only, packed); });
+}
+
+PackedParts pack_bf16_parts(const Gemm<float>& g) {
+    PackedParts parts;
+    with_operands([&](const auto& operands) { parts = pack_with(operands, g); });
+    return parts;
 }
 
 void reserve_bf16_gemm(const Gemm<float>& g) {

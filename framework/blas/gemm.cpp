@@ -20,8 +20,10 @@ const GemmKernels<T>& best_kernels() {
 
 template <class T>
 void multiply_at_precision(const Gemm<T>& g, bool lower_only) {
-    if constexpr (std::is_same_v<T, float>)
+    if constexpr (std::is_same_v<T, float>) {
         if (precision() == Precision::bf16) return bf16_gemm(g, lower_only);
+        return multiply(FloatOperands<T>(best_kernels<T>()), g, lower_only, packed_parts(g));
+    }
     multiply(FloatOperands<T>(best_kernels<T>()), g, lower_only);
 }
 
@@ -60,6 +62,11 @@ std::vector<const GemmKernels<T>*> supported_gemm_kernels() {
 #endif
     sets.push_back(&gemm_kernels_baseline<T>());
     return sets;
+}
+
+PackedParts pack_parts(const Gemm<float>& g) {
+    if (precision() == Precision::bf16) return pack_bf16_parts(g);
+    return pack_with(FloatOperands<float>(best_kernels<float>()), g);
 }
 
 template <class T>

@@ -29,6 +29,7 @@
 #include <new>
 
 #include "framework/blas/gemm.h"
+#include "framework/blas/packed_parts.h"
 #include "framework/core/threads.h"
 
 namespace sieve::cpu {
@@ -38,6 +39,8 @@ constexpr int64_t k_block = 512;
 constexpr int64_t row_block = 96;
 constexpr int64_t buffer_elements = int64_t{1} << 21;  // of packed B
 constexpr int64_t products_worth_a_thread = 1 << 18;
+// An element of B takes as long to read, or to pack, as so many products with it.
+constexpr int64_t products_of_an_element = 8;
 
 int64_t ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;
@@ -104,15 +107,36 @@ struct TileCall {
     T* c;
 };
 
+// Packed words of one panel of B.
+template <class Operands>
+int64_t words_of_panel(const Operands& operands, const PartOfB& part) {
+    return operands.tile_columns() * operands.words(part.steps);
+}
+
+// Panels [begin, end) of a part of B, packed into theirs of `b`.
+template <class Operands, class T>
+void pack_panels(const Operands& operands, const Gemm<T>& g, const PartOfB& part, int64_t begin, int64_t end,
+                 typename Operands::Word* b) {
+    for (int64_t p = begin; p < end; ++p) {
+        const int64_t column = p * operands.tile_columns();
+        const int64_t columns = std::min(operands.tile_columns(), part.columns - column);
+        operands.pack_b(g, {part.column + column, columns, part.step, part.steps},
+                        b + p * words_of_panel(operands, part));
+    }
+}
+
 template <class Operands>
 class Product {
   public:
     using T = typename Operands::Element;
     using Word = typename Operands::Word;
 
-    Product(const Operands& operands, const Gemm<T>& g, PartOfB part, bool lower_only)
-        : g_(g), part_(part), lower_only_(lower_only), operands_(operands) {
-        const int64_t most = g.m * part.columns * part.steps / products_worth_a_thread;
+    // `packed`: the part's panels, where somebody keeps them.
+    Product(const Operands& operands, const Gemm<T>& g, PartOfB part, bool lower_only,
+            const Word* packed = nullptr)
+        : g_(g), part_(part), lower_only_(lower_only), operands_(operands), b_(packed) {
+        const int64_t most =
+            (g.m + products_of_an_element) * part.columns * part.steps / products_worth_a_thread;
         threads_ = omp_in_parallel() ? 1 : static_cast<int>(std::clamp<int64_t>(most, 1, thread_count()));
         panels_ = ceil_div(part.columns, operands_.tile_columns());
         // As many blocks for each thread; a short C is cut along its columns, too.
@@ -122,12 +146,14 @@ class Product {
         reads_a_ = operands_.reads_a(g, panels_each_);
         a_elements_ = operands_.a_elements(rows_each_, std::min(k_block, part.steps)) + 64;
         a_ = scratch<Word>(0, a_elements_ * threads_);
-        b_ = scratch<Word>(1, panels_ * panel_elements() + 64);
+        if (packed) return;
+        to_pack_ = scratch<Word>(1, panels_ * words_of_panel(operands_, part_) + 64);
+        b_ = to_pack_;
     }
 
     void run() {
         if (threads_ == 1) {
-            pack_b(0, panels_);
+            if (to_pack_) pack_panels(operands_, g_, part_, 0, panels_, to_pack_);
             operands_.enter();
             for (int64_t i = 0; i < blocks(); ++i) block(i, a_);
             operands_.leave();
@@ -136,8 +162,11 @@ class Product {
 #pragma omp parallel num_threads(threads_)
         {
             const int64_t thread = omp_get_thread_num(), team = omp_get_num_threads();
-            pack_b(panels_ * thread / team, panels_ * (thread + 1) / team);
+            if (to_pack_) {
+                pack_panels(operands_, g_, part_, panels_ * thread / team, panels_ * (thread + 1) / team,
+                            to_pack_);
 #pragma omp barrier
+            }
             operands_.enter();
             // From the bottom up: the blocks of a lower triangle come longest first.
             for (int64_t i = next_++; i < blocks(); i = next_++)
@@ -151,20 +180,9 @@ class Product {
         return ceil_div(g_.m, rows_each_) * ceil_div(panels_, panels_each_);
     }
 
-    int64_t panel_elements() const {
-        return operands_.tile_columns() * operands_.words(part_.steps);
-    }
     const Word* b_panel(int64_t panel, int64_t step) const {
-        return b_ + panel * panel_elements() + operands_.words(step) * operands_.tile_columns();
-    }
-
-    void pack_b(int64_t begin, int64_t end) const {
-        for (int64_t p = begin; p < end; ++p) {
-            const int64_t column = p * operands_.tile_columns();
-            const int64_t columns = std::min(operands_.tile_columns(), part_.columns - column);
-            operands_.pack_b(g_, {part_.column + column, columns, part_.step, part_.steps},
-                             b_ + p * panel_elements());
-        }
+        return b_ + panel * words_of_panel(operands_, part_) +
+               operands_.words(step) * operands_.tile_columns();
     }
 
     void block(int64_t index, Word* a) const {
@@ -206,7 +224,9 @@ class Product {
     bool reads_a_;
     int threads_;
     int64_t panels_, row_blocks_, rows_each_, panels_each_, a_elements_;
-    Word *a_, *b_;
+    Word* a_;
+    const Word* b_;
+    Word* to_pack_ = nullptr;
     std::atomic<int64_t> next_{0};
 };
 
@@ -231,11 +251,32 @@ void reserve(const Operands& operands, const Gemm<T>& g) {
 }
 
 template <class Operands, class T>
-void multiply(const Operands& operands, const Gemm<T>& g, bool lower_only) {
+void multiply(const Operands& operands, const Gemm<T>& g, bool lower_only,
+              const PackedParts* packed = nullptr) {
     if (g.m == 0 || g.n == 0) return;
     if (g.k == 0) scale_c(g, 0, g.m, 0, g.n);
-    for_each_part(operands, g,
-                  [&](const PartOfB& part) { Product<Operands>(operands, g, part, lower_only).run(); });
+    size_t next = 0;
+    for_each_part(operands, g, [&](const PartOfB& part) {
+        const void* b = packed ? packed->at(next++).get() : nullptr;
+        Product<Operands>(operands, g, part, lower_only, static_cast<const typename Operands::Word*>(b))
+            .run();
+    });
+}
+
+template <class Operands>
+PackedParts pack_with(const Operands& operands, const Gemm<float>& g) {
+    static_assert(sizeof(typename Operands::Word) == 4);
+    PackedParts parts;
+    for_each_part(operands, g, [&](const PartOfB& part) {
+        const int64_t panels = ceil_div(part.columns, operands.tile_columns());
+        // Behind the last panel the kernels may write and read one vector more.
+        const auto words = static_cast<size_t>(panels * words_of_panel(operands, part) + 64);
+        parts.emplace_back(static_cast<uint32_t*>(::operator new (4 * words, std::align_val_t{64})));
+        const auto b = static_cast<typename Operands::Word*>(static_cast<void*>(parts.back().get()));
+        parallel_for(panels, 1,
+                     [&](int64_t begin, int64_t end) { pack_panels(operands, g, part, begin, end, b); });
+    });
+    return parts;
 }
 
 }  // namespace

@@ -14,9 +14,10 @@ using namespace sieve::testing;
 
 namespace {
 
-const AttentionCase cases[] = {{1, 1, 1, 1, 4, 4},   {2, 2, 2, 2, 3, 5},    {2, 4, 2, 7, 7, 3},
-                               {1, 6, 1, 31, 5, 1},  {2, 2, 1, 32, 1, 2},   {1, 6, 2, 33, 16, 17},
-                               {3, 2, 2, 70, 33, 9}, {1, 2, 1, 330, 32, 32}};
+const AttentionCase cases[] = {{1, 1, 1, 1, 4, 4},     {2, 2, 2, 2, 3, 5},     {2, 4, 2, 7, 7, 3},
+                               {1, 6, 1, 31, 5, 1},    {2, 2, 1, 32, 1, 2},    {1, 6, 2, 33, 16, 17},
+                               {3, 2, 2, 70, 33, 9},   {1, 2, 1, 330, 32, 32}, {2, 6, 2, 65, 8, 16},
+                               {1, 8, 1, 129, 50, 48}, {1, 3, 1, 1, 5, 32}};
 
 // Rows [first, first + n) of each matrix of x [A,T,w], followed by `after` rows of NaN.
 Tensor rows_of(const Tensor& x, int64_t first, int64_t n, int64_t after = 0) {
@@ -63,6 +64,19 @@ TEST_CASE("decode_attention: over every key it is the last row of dense_attentio
             const AttentionInputs in = attention_inputs(c, dtype);
             check_last_row(c, in, dense_attention(in.q, in.k, in.v, 0.7), nullptr);
         }
+}
+
+TEST_CASE("decode_attention: heads that share keys are divided among threads without a trace") {
+    const int before = full_thread_count();
+    for (const int64_t threads : {1, 2, 3, 5, 8, 64}) {
+        set_thread_count(threads);
+        for (const AttentionCase& c : {AttentionCase{1, 8, 1, 100, 24, 16}, {2, 6, 2, 70, 16, 32}}) {
+            INFO(name_of(c) << " threads " << threads);
+            const AttentionInputs in = attention_inputs(c, DType::float32);
+            check_last_row(c, in, dense_attention(in.q, in.k, in.v, 0.7), nullptr);
+        }
+    }
+    set_thread_count(before);
 }
 
 TEST_CASE("decode_attention: over selected keys it is the last row of sparse_attention, bit by bit") {

@@ -204,6 +204,104 @@ SIEVE_INLINE void forward_tile(const AttentionForward<T>& a, const Head<T>& head
                              head.out_stride);
 }
 
+// Scratch of one query of some heads that share their keys and values.
+template <class T>
+struct LoneQuery {
+    T* keys;           // [dim, key_tile]: a tile of k, transposed
+    T* q;              // [heads, dim], times scale
+    T* scores;         // [heads, key_tile]
+    T* out;            // [heads, value_dim]
+    T *maximum, *sum;  // [heads]
+
+    static int64_t elements(const AttentionSizes& z, int64_t heads) {
+        return key_tile * z.dim + heads * (z.dim + key_tile + z.value_dim + 2);
+    }
+    SIEVE_INLINE LoneQuery(T* scratch, const AttentionSizes& z, int64_t heads)
+        : keys(scratch),
+          q(keys + key_tile * z.dim),
+          scores(q + heads * z.dim),
+          out(scores + heads * key_tile),
+          maximum(out + heads * z.value_dim),
+          sum(maximum + heads) {}
+};
+
+// What softmax_tile does for one lane, and out times its factor: the tile's values are then added to that.
+template <class T, int width>
+SIEVE_INLINE void softmax_row(T* __restrict scores, int64_t keys, T& maximum, T& sum, T* __restrict out,
+                              int64_t value_dim) {
+    Vector<T, width> high = Vector<T, width>{} + maximum;
+    int64_t s = 0;
+    for (; s + width <= keys; s += width) max_into<T, width>(high, load_anywhere<T, width>(scores + s));
+    T highest = maximum;
+    for (int l = 0; l < width; ++l) highest = highest > high[l] ? highest : high[l];
+    for (; s < keys; ++s) highest = highest > scores[s] ? highest : scores[s];
+    const T factor = simd_exp(maximum - highest);
+    maximum = highest;
+#pragma omp simd
+    for (int64_t i = 0; i < keys; ++i) scores[i] = simd_exp(scores[i] - highest);
+    sum *= factor;
+    for (int64_t i = 0; i < keys; ++i) sum += scores[i];
+#pragma omp simd
+    for (int64_t j = 0; j < value_dim; ++j) out[j] *= factor;
+}
+
+// The query `t` of the heads [first_head, first_head + heads) over all keys up to its own. The other lanes of a tile
+// would be padding, so here keys, and then dims of the value, lie in the lanes; each score, sum and output is the
+// same chain of operations as in a tile.
+struct LoneQueries {
+    template <class T, int width>
+    static SIEVE_INLINE void run(const AttentionForward<T>& a, int64_t b, int64_t first_head, int64_t heads,
+                                 int64_t t, T* scratch) {
+        const AttentionSizes& z = a.size;
+        const LoneQuery<T> lone(scratch, z, heads);
+        const Head<T> head = head_of(a, b, first_head, t);
+        for (int64_t h = 0; h < heads; ++h) {
+            const T* q = head_of(a, b, first_head + h, t).q;
+            for (int64_t j = 0; j < z.dim; ++j) lone.q[h * z.dim + j] = q[j] * a.scale;
+        }
+        std::fill(lone.out, lone.out + heads * z.value_dim, T(0));
+        std::fill(lone.maximum, lone.maximum + heads, no_score<T>);
+        std::fill(lone.sum, lone.sum + heads, T(0));
+        for (int64_t s0 = 0; s0 <= t; s0 += key_tile) {
+            const int64_t n = std::min(key_tile, t + 1 - s0);
+            transpose_into<T, width>(head.k + s0 * z.dim, z.dim, n, z.dim, T(1), lone.keys, key_tile);
+            tile_product<T, width>({.a = lone.q,
+                                    .a_row = z.dim,
+                                    .a_step = 1,
+                                    .b = lone.keys,
+                                    .ldb = key_tile,
+                                    .c = lone.scores,
+                                    .ldc = key_tile,
+                                    .rows = heads,
+                                    .cols = key_tile,
+                                    .depth = z.dim});
+            for (int64_t h = 0; h < heads; ++h)
+                softmax_row<T, width>(lone.scores + h * key_tile, n, lone.maximum[h], lone.sum[h],
+                                      lone.out + h * z.value_dim, z.value_dim);
+            tile_product<T, width>({.a = lone.scores,
+                                    .a_row = key_tile,
+                                    .a_step = 1,
+                                    .b = head.v + s0 * z.value_dim,
+                                    .ldb = z.value_dim,
+                                    .c = lone.out,
+                                    .ldc = z.value_dim,
+                                    .rows = heads,
+                                    .cols = z.value_dim,
+                                    .depth = n,
+                                    .start = TileStart::add});
+        }
+        for (int64_t h = 0; h < heads; ++h) {
+            const Head<T> of = head_of(a, b, first_head + h, t);
+            const LogSumExp<T> lse = log_sum_exp(lone.maximum[h], lone.sum[h]);
+            a.lse[of.row] = lse.value;
+            a.lse_rest[of.row] = lse.rest;
+            const T factor = lone.sum[h] == 0 ? T(0) : T(1) / lone.sum[h];
+            for (int64_t j = 0; j < z.value_dim; ++j)
+                a.out[of.out_offset + j] = lone.out[h * z.value_dim + j] * factor;
+        }
+    }
+};
+
 constexpr int64_t queries_per_task = 256;
 
 // Heads [first_head, first_head + heads) of the queries [begin, end): they share the bits of a selection.
@@ -425,9 +523,31 @@ void attend_back_by_tiles(const AttentionBackward<T>& a, const KeyTask<T>& task,
     run_best<BackwardTiles, T>(a, task, query_end, scratch.data<T>(), static_cast<uint32_t*>(bits.raw()));
 }
 
+namespace {
+
+// The heads that share keys and values are divided among the threads that there are: each part transposes the keys.
+template <class T>
+void attend_with_last_query(const AttentionForward<T>& a) {
+    const AttentionSizes& z = a.size;
+    const int64_t group = z.heads / z.kv_heads, groups = z.batch * z.kv_heads;
+    const int64_t parts = std::min(group, (thread_count() + groups - 1) / groups);
+    const int64_t each = (group + parts - 1) / parts;
+    run_tasks(groups * parts, attention_work(z), [&](int64_t task) {
+        const int64_t first = task % parts * each, heads = std::min(each, group - first);
+        if (heads <= 0) return;
+        const int64_t row = task / parts, b = row / z.kv_heads, kv = row % z.kv_heads;
+        const Tensor scratch = Tensor::empty(Shape{LoneQuery<T>::elements(z, heads)}, dtype_of<T>);
+        run_best<LoneQueries, T>(a, b, kv * group + first, heads, z.first_query, scratch.data<T>());
+    });
+}
+
+}  // namespace
+
 template <class T>
 void dense_attention_forward(const AttentionForward<T>& a) {
     const AttentionSizes& z = a.size;
+    // A product's columns are whole vectors.
+    if (z.queries() == 1 && z.value_dim % widest<T>() == 0) return attend_with_last_query(a);
     const int64_t parts = (z.queries() + queries_per_task - 1) / queries_per_task;
     run_tasks(z.batch * z.heads * parts, attention_work(z), [&](int64_t task) {
         const int64_t part = parts - 1 - task % parts, row = task / parts;  // the longest rows first
