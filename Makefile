@@ -62,7 +62,7 @@ test: programs
 	@cmake --build build -j $(JOBS) --target sieve_tests mutation_tests emulation_tests emulation_engine_tests
 	@./tests/run.sh $(CHECKS) ./tests/inlined_kernels.sh ./tests/build_size.sh ./tests/find_cuda.sh \
 	    ./tests/include_arrows.sh ./tests/include_arrows_test.sh "./tests/mutation_check.sh --texts" ./build/sieve_tests ./build/tests/fuzz/mutation_tests \
-	    --together ./tests/first_gpu_run.sh "$(emulated)/emulation_engine_tests" \
+	    --together ./tests/first_gpu_run.sh ./tests/install.sh "$(emulated)/emulation_engine_tests" \
 	    "OMP_WAIT_POLICY=passive SIEVE_CUDA_EMULATION_SEED=1 SIEVE_CUDA_EMULATION_DEFERRED=1 $(emulated)/emulation_tests --devices=cuda -ts=device" \
 	    "OMP_WAIT_POLICY=passive SIEVE_CUDA_EMULATION_SEED=2 $(emulated)/emulation_tests --devices=cuda -ts=device"
 

@@ -15,6 +15,8 @@
 #include <new>
 #include <system_error>
 
+#include "framework/core/cuda/runtime.h"
+#include "framework/core/vectors.h"
 #include "framework/core/version.h"
 #include "framework/io/json_file.h"
 #include "framework/program/config_file.h"
@@ -38,12 +40,22 @@ std::vector<std::string> flag_names(const CLI::App& app) {
                            nearest.empty() ? "" : fmt::format(", did you mean --{}?", nearest)));
 }
 
-void declare_common(CLI::App& app) {
+// "sieve 0.2.0 (e2467bf30786), with CUDA; here with AVX-512"
+std::string version_text() {
     const Version built = version();
+    const int bytes = cpu::vector_bytes();
+    return fmt::format("sieve {} ({}), {} CUDA; here with {}", built.number, built.commit,
+                       cuda::built() ? "with" : "without",
+                       bytes == 64   ? "AVX-512"
+                       : bytes == 32 ? "AVX2"
+                                     : "128-bit vectors");
+}
+
+void declare_common(CLI::App& app) {
     app.footer(exit_codes_help);
     app.set_help_flag("--help,-h", "print this and exit");
-    app.set_version_flag("--version", fmt::format("sieve {} ({})", built.number, built.commit),
-                         "print the version and the commit it was built from, and exit");
+    app.set_version_flag("--version", version_text(),
+                         "print the version, the commit it was built from and its instruction set, and exit");
     app.allow_extras();
 }
 

@@ -69,7 +69,8 @@ std::string character(uint32_t code) {
 std::string random_text(uint64_t seed, int characters) {
     std::string text;
     for (int i = 0; i < characters; ++i) {
-        const auto random = philox({seed, 0}, static_cast<uint64_t>(i)).v;
+        const Philox4 numbers = philox({seed, 0}, static_cast<uint64_t>(i));
+        const uint32_t* random = numbers.v;
         constexpr std::string_view common = "aenst  \n\t'.,12\xC3\xA9";
         uint32_t code = random[1] % 0x110000;
         if (code >= 0xD800 && code < 0xE000) code -= 0x1000;

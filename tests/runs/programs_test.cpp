@@ -429,6 +429,6 @@ TEST_CASE("programs: --help and --version") {
     for (const char* program : programs) {
         check_run(root + program + " --help", 0, "Exit codes");
         check_run(root + program + " --version", 0,
-                  fmt::format("sieve {} ({})\n", built.number, built.commit));
+                  fmt::format("sieve {} ({}), with", built.number, built.commit));
     }
 }
