@@ -344,6 +344,78 @@ TEST_CASE("model config: impossible combinations are named") {
     refuse("shared_experts: -1, want at least 0 (none)", [](ModelConfig& c) { c.shared_experts = -1; });
     refuse("routed_scaling_factor: 0, want more than 0", [](ModelConfig& c) { c.routed_scaling_factor = 0; });
     refuse("n_heads: 0, want at least 1", [](ModelConfig& c) { c.n_heads = 0; });
+    refuse("dense_d_ff: -1, want at least 0 (d_ff)", [](ModelConfig& c) { c.dense_d_ff = -1; });
+    refuse("latent_norm_eps: -1, want at least 0 (norm_eps)", [](ModelConfig& c) { c.latent_norm_eps = -1; });
+    refuse(
+        "attention_bias: true with attention_type mha, whose projections have no biases; want false, or "
+        "attention_type mla",
+        [](ModelConfig& c) { c.attention_bias = true; });
+    for (const int64_t dims : {-2, 3, 10})
+        refuse("indexer_rope_dim: " + std::to_string(dims) +
+                   ", want an even number up to indexer_dim 8, or 0 (half of it); RoPE rotates pairs",
+               [dims](ModelConfig& c) {
+                   c.indexer = IndexerKind::deepseek;
+                   c.indexer_dim = 8, c.indexer_rope_dim = dims;
+               });
+}
+
+TEST_CASE("model config: expert groups and weights that cannot be are named") {
+    const auto refuse = [](const std::string& message, auto change) {
+        ModelConfig c = tiny("sparse");
+        c.router = RouterKind::sigmoid_bias;
+        c.num_experts = 8, c.expert_top_k = 3, c.n_group = 4, c.topk_group = 2;
+        change(c);
+        check_error(message, [&] { validate(c); });
+    };
+    refuse("n_group: 0, want at least 1", [](ModelConfig& c) { c.n_group = 0; });
+    refuse("topk_group: 0, want at least 1", [](ModelConfig& c) { c.topk_group = 0; });
+    refuse("topk_group: 5 is more than n_group 4; lower it or add groups",
+           [](ModelConfig& c) { c.topk_group = 5; });
+    refuse("n_group: 4 with router softmax, which has no groups; want 1, or router sigmoid_bias",
+           [](ModelConfig& c) { c.router = RouterKind::softmax; });
+    for (const int64_t groups : {3, 8})
+        refuse("n_group: " + std::to_string(groups) +
+                   " for num_experts 8, want groups of one size and at least 2 experts: a group's score is "
+                   "the sum of its best two",
+               [groups](ModelConfig& c) { c.n_group = groups; });
+    refuse(
+        "expert_top_k: 3 is more than the 2 experts of topk_group 1 (groups of 2); lower it or raise "
+        "topk_group",
+        [](ModelConfig& c) { c.topk_group = 1; });
+    refuse(
+        "norm_topk_prob: false with router softmax, whose weights router_weights says; want true, or router "
+        "sigmoid_bias",
+        [](ModelConfig& c) {
+            c.router = RouterKind::softmax;
+            c.n_group = c.topk_group = 1;
+            c.norm_topk_prob = false;
+        });
+}
+
+TEST_CASE("model config: impossible settings of YaRN are named, and without it play no part") {
+    const auto refuse = [](const std::string& message, auto change) {
+        ModelConfig c = tiny("classic");
+        c.rope_scaling = RopeScaling::yarn;
+        c.rope_factor = 4, c.rope_original_max_seq_len = 8;
+        change(c);
+        check_error(message, [&] { validate(c); });
+        c.rope_scaling = RopeScaling::none;
+        validate(c);
+    };
+    refuse(
+        "rope_factor: 0.5, want at least 1 with rope_scaling yarn: how much longer than "
+        "rope_original_max_seq_len texts are",
+        [](ModelConfig& c) { c.rope_factor = 0.5; });
+    refuse(
+        "rope_original_max_seq_len: 0, want at least 1 with rope_scaling yarn: the length of the windows of "
+        "the first training",
+        [](ModelConfig& c) { c.rope_original_max_seq_len = 0; });
+    refuse("rope_beta_slow: 0, want more than 0", [](ModelConfig& c) { c.rope_beta_slow = 0; });
+    refuse("rope_beta_fast: 1, want at least rope_beta_slow 2",
+           [](ModelConfig& c) { c.rope_beta_fast = 1, c.rope_beta_slow = 2; });
+    refuse("rope_mscale: -1, want at least 0 (none)", [](ModelConfig& c) { c.rope_mscale = -1; });
+    refuse("rope_mscale_all_dim: -1, want at least 0 (none)",
+           [](ModelConfig& c) { c.rope_mscale_all_dim = -1; });
 }
 
 TEST_CASE(
