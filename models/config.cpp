@@ -220,22 +220,6 @@ void check_size(ModelConfig c) {
         {SizeKind::width, SizeKind::layers, SizeKind::experts, SizeKind::expert_width});
 }
 
-// Keys whose computation is not here yet.
-void refuse_unfinished(const ModelConfig& c) {
-    const auto refuse = [](bool given, const char* key, const char* want) {
-        if (given) fail_usage(fmt::format("{}: this version computes {} alone", key, want));
-    };
-    refuse(!c.tie_embeddings, "tie_embeddings", "true");
-    refuse(c.latent_norm_eps != 0, "latent_norm_eps", "0 (norm_eps)");
-    refuse(c.indexer_rope_dim != 0, "indexer_rope_dim", "0 (half of indexer_dim)");
-    refuse(c.indexer_rope_layout != RopeLayout::half_split, "indexer_rope_layout", "half");
-    refuse(c.dense_layers() != 0, "ffn_layers", "layers M");
-    refuse(!c.norm_topk_prob, "norm_topk_prob", "true");
-    refuse(c.n_group != 1, "n_group", "1");
-    refuse(c.rope_scaling != RopeScaling::none, "rope_scaling", "none");
-    refuse(c.attention_bias, "attention_bias", "false");
-}
-
 }  // namespace
 
 void validate(const ModelConfig& c) {
@@ -287,7 +271,6 @@ void validate(const ModelConfig& c) {
     if (!std::isfinite(c.indexer_scale))
         fail_usage(fmt::format("indexer_scale: {}, want a number", c.indexer_scale));
     check_size(c);
-    refuse_unfinished(c);
 }
 
 std::string leak_text(const ModelConfig& c) {
@@ -321,6 +304,35 @@ std::vector<int64_t> packed_rows(const ModelConfig& c, PackedMatrices packed, co
     return rows;
 }
 
+namespace {
+
+// YaRN's magnitude: entropy falls as texts grow (Peng et al., 2023, section 3.4; `weight` is DeepSeek's).
+double yarn_magnitude(double factor, double weight) {
+    return 0.1 * weight * std::log(factor) + 1;
+}
+
+}  // namespace
+
+RopeAngles rope_angles(const ModelConfig& c) {
+    RopeAngles angles{.base = c.rope_base, .yarn = {}};
+    if (c.rope_scaling == RopeScaling::none) return angles;
+    const bool moved = c.rope_mscale > 0 && c.rope_mscale_all_dim > 0;
+    angles.yarn = YarnScaling{.factor = c.rope_factor,
+                              .original_length = c.rope_original_max_seq_len,
+                              .beta_fast = c.rope_beta_fast,
+                              .beta_slow = c.rope_beta_slow,
+                              .magnitude = moved ? yarn_magnitude(c.rope_factor, c.rope_mscale) /
+                                                       yarn_magnitude(c.rope_factor, c.rope_mscale_all_dim)
+                                                 : yarn_magnitude(c.rope_factor, 1)};
+    return angles;
+}
+
+double attention_score_factor(const ModelConfig& c) {
+    if (c.rope_scaling == RopeScaling::none || c.rope_mscale_all_dim == 0) return 1;
+    const double magnitude = yarn_magnitude(c.rope_factor, c.rope_mscale_all_dim);
+    return magnitude * magnitude;
+}
+
 SelectorConfig selector_config(const ModelConfig& c, int64_t layer) {
     const bool deepseek = c.indexer == IndexerKind::deepseek;
     double scale = c.indexer_scale;
@@ -338,6 +350,8 @@ SelectorConfig selector_config(const ModelConfig& c, int64_t layer) {
                         .dim = c.indexer_dim,
                         .scale = scale,
                         .weights = c.indexer_weights == IndexerWeights::on,
+                        .rope_dim = c.indexer_rotary_dims(),
+                        .rope_layout = c.indexer_rope_layout,
                         .pool = c.indexer_pool,
                         .precision = c.indexer_precision}};
 }

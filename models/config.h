@@ -197,6 +197,9 @@ inline constexpr auto enum_names<PackedMatrices> = std::to_array<NamedValue<Pack
     {{PackedMatrices::whole, "whole"}, {PackedMatrices::qkv, "qkv"}, {PackedMatrices::heads, "heads"}});
 std::vector<int64_t> packed_rows(const ModelConfig& config, PackedMatrices packed, const std::string& name);
 
+RopeAngles rope_angles(const ModelConfig& config);
+// Of the attention scores, beside 1 / sqrt of the head size: YaRN's.
+double attention_score_factor(const ModelConfig& config);
 SelectorConfig selector_config(const ModelConfig& config, int64_t layer);
 
 }  // namespace sieve

@@ -1,5 +1,7 @@
 #include "models/transformer.h"
 
+#include <fmt/format.h>
+
 #include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
@@ -260,18 +262,90 @@ TEST_CASE("load_state: two names of one tensor must have the same bits") {
     check_error(
         "w.pt: embed.weight and lm_head.weight are one tensor in this model (tied weights) but differ, first "
         "in "
-        "embed.weight[1,3]: 0 and -0; leave out the one that is not meant",
+        "embed.weight[1,3]: 0 and -0; leave out the one that is not meant, or set tie_embeddings to false",
         [&] { model.load_state(state, "w.pt"); });
     std::swap(state[0], state.back());
     check_error(
         "w.pt: lm_head.weight and embed.weight are one tensor in this model (tied weights) but differ, first "
         "in "
-        "lm_head.weight[1,3]: -0 and 0; leave out the one that is not meant",
+        "lm_head.weight[1,3]: -0 and 0; leave out the one that is not meant, or set tie_embeddings to false",
         [&] { model.load_state(state, "w.pt"); });
     CHECK(bit_identical(model.state()[0].tensor, before));
     state.erase(state.begin());
     model.load_state(state, "w.pt");
     CHECK(bit_identical(model.state()[0].tensor, state.back().tensor));
+}
+
+TEST_CASE("load_state: a head of its own, and files with and without one") {
+    ModelConfig config = tiny("classic");
+    const Transformer tied(config, ParameterInit{.seed = 7});
+    config.tie_embeddings = false;
+    const Transformer own(config, ParameterInit{});
+    const NamedTensors state = own.state();
+    CHECK(state.size() == tied.state().size());
+    const Tensor embed = state[0].tensor, head = own.parameters().back().tensor;
+    REQUIRE(own.parameters().back().name == "lm_head.weight");
+    CHECK(!bit_identical(embed, head));
+
+    // Nothing of the file of an own head fits a tied model, unless the two matrices agree.
+    check_error(
+        fmt::format("w.pt: embed.weight and lm_head.weight are one tensor in this model (tied weights) but "
+                    "differ, first in embed.weight[0,0]: {} and {}; leave out the one that is not meant, or "
+                    "set tie_embeddings to false",
+                    embed.alias({37 * 16}).rows(0, 1).item(), head.alias({37 * 16}).rows(0, 1).item()),
+        [&] { tied.load_state(state, "w.pt"); });
+    NamedTensors equal = state;
+    equal.back().tensor = embed;
+    tied.load_state(equal, "w.pt");
+    CHECK(bit_identical(tied.state()[0].tensor, embed));
+
+    own.load_state(Transformer(tiny("classic"), ParameterInit{.seed = 3}).state(), "w.pt");
+    CHECK(bit_identical(embed, head));
+    CHECK(!embed.is_same(head));
+    NamedTensors without = tied.state();
+    without.pop_back();
+    check_error(
+        "w.pt: has no tensor lm_head.weight: its embeddings are tied, and this model's head has a matrix of "
+        "its own (tie_embeddings false); want tie_embeddings true",
+        [&] { own.load_state(without, "w.pt"); });
+}
+
+TEST_CASE("an own head is trained beside the embedding, which then has the gradient of its rows alone") {
+    ModelConfig config = tiny("classic");
+    config.tie_embeddings = false;
+    const Transformer own(config, ParameterInit{.std = 0.2});
+    const Tensor tokens = Tensor::from<int32_t>({3, 5, 3}, {1, 3}), targets = random_tokens({3}, 5, 37);
+    backward(cross_entropy(own.forward(tokens, {}).logits, targets));
+    const Tensor of_embed = own.parameters().front().tensor.grad(),
+                 of_head = own.parameters().back().tensor.grad();
+    const Tensor none = Tensor::zeros({1, 16});
+    for (int64_t row = 0; row < 37; ++row) {
+        CHECK(bit_identical(of_embed.rows(row, row + 1), none) == (row != 3 && row != 5));
+        CHECK(!bit_identical(of_head.rows(row, row + 1), none));
+    }
+}
+
+TEST_CASE("YaRN's magnitudes are those of DeepSeek's configurations") {
+    ModelConfig c = tiny("classic");
+    CHECK(attention_score_factor(c) == 1);
+    CHECK(!rope_angles(c).yarn.has_value());
+    c.rope_scaling = RopeScaling::yarn, c.rope_factor = 40, c.rope_original_max_seq_len = 4096;
+    const double log_40 = 3.6888794541139363;
+    CHECK(rope_angles(c).magnitude() == doctest::Approx(0.1 * log_40 + 1));
+    CHECK(attention_score_factor(c) == 1);
+    c.rope_mscale = 0.707;  // alone it says nothing
+    CHECK(rope_angles(c).magnitude() == doctest::Approx(0.1 * log_40 + 1));
+    CHECK(attention_score_factor(c) == 1);
+    c.rope_mscale_all_dim = 1;
+    CHECK(rope_angles(c).magnitude() == doctest::Approx((0.0707 * log_40 + 1) / (0.1 * log_40 + 1)));
+    CHECK(attention_score_factor(c) == doctest::Approx((0.1 * log_40 + 1) * (0.1 * log_40 + 1)));
+    c.rope_mscale = 1;
+    CHECK(rope_angles(c).magnitude() == 1);
+    c.rope_mscale = 0;
+    CHECK(rope_angles(c).magnitude() == doctest::Approx(0.1 * log_40 + 1));
+    c.rope_factor = 1;
+    CHECK(rope_angles(c).magnitude() == 1);
+    CHECK(attention_score_factor(c) == 1);
 }
 
 TEST_CASE("load_state: a weight that is not finite is refused by name, place and value") {

@@ -359,7 +359,15 @@ TEST_CASE("command line: ffn_layers") {
     const auto with = [](const std::string& letters) {
         return parse({"--preset", "small", "--ffn_layers", letters}).config;
     };
+    CHECK(parse({"--preset", "small"}).config.model.expert_layers() == 4);
+    const ModelConfig one = with("DMMM").model;
+    CHECK(one.dense_layers() == 1);
+    CHECK(one.is_dense_layer(0));
+    CHECK(!one.is_dense_layer(1));
+    CHECK(one.dense_width() == one.d_ff);
+    CHECK(!with("DDDD").model.has_experts());
     CHECK(with("").model.has_experts());
+    CHECK(config_from_json(config_to_json(with("MDMD")), "test").model.ffn_layers == "MDMD");
     for (const char* wrong : {"DMM", "DMmM", "MMMMM", "FSSS"})
         check_error(std::string("ffn_layers: '") + wrong +
                         "', want a letter for each of n_layers 4: D (one dense feed-forward) or M (a mixture "
