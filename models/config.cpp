@@ -53,6 +53,90 @@ void check_index_share(const ModelConfig& c) {
     }
 }
 
+void check_ffn_layers(const ModelConfig& c) {
+    const std::string& letters = c.ffn_layers;
+    if (!letters.empty() && (static_cast<int64_t>(letters.size()) != c.n_layers ||
+                             letters.find_first_not_of("DM") != std::string::npos))
+        fail_usage(fmt::format(
+            "ffn_layers: '{}', want a letter for each of n_layers {}: D (one dense feed-forward) or M (a "
+            "mixture of experts), as in DMMM",
+            letters, c.n_layers));
+    if (c.dense_d_ff < 0) fail_usage(fmt::format("dense_d_ff: {}, want at least 0 (d_ff)", c.dense_d_ff));
+}
+
+void check_expert_groups(const ModelConfig& c) {
+    require_at_least_one("n_group", c.n_group);
+    require_at_least_one("topk_group", c.topk_group);
+    if (c.topk_group > c.n_group)
+        fail_usage(fmt::format("topk_group: {} is more than n_group {}; lower it or add groups", c.topk_group,
+                               c.n_group));
+    if (c.n_group == 1) return;
+    if (c.router != RouterKind::sigmoid_bias)
+        fail_usage(
+            fmt::format("n_group: {} with router {}, which has no groups; want 1, or router "
+                        "sigmoid_bias",
+                        c.n_group, name_of(c.router)));
+    const int64_t members = c.num_experts / c.n_group;
+    if (c.num_experts % c.n_group != 0 || members < 2)
+        fail_usage(
+            fmt::format("n_group: {} for num_experts {}, want groups of one size and at least 2 experts: "
+                        "a group's score is the sum of its best two",
+                        c.n_group, c.num_experts));
+    if (c.expert_top_k > c.topk_group * members)
+        fail_usage(
+            fmt::format("expert_top_k: {} is more than the {} experts of topk_group {} (groups of {}); "
+                        "lower it or raise topk_group",
+                        c.expert_top_k, c.topk_group * members, c.topk_group, members));
+}
+
+void check_router_weights(const ModelConfig& c) {
+    if (!(c.routed_scaling_factor > 0))
+        fail_usage(fmt::format("routed_scaling_factor: {}, want more than 0", c.routed_scaling_factor));
+    if (!c.norm_topk_prob && c.router != RouterKind::sigmoid_bias)
+        fail_usage(
+            fmt::format("norm_topk_prob: false with router {}, whose weights router_weights says; want "
+                        "true, or router sigmoid_bias",
+                        name_of(c.router)));
+}
+
+void check_rope(const ModelConfig& c) {
+    if (!(c.rope_base > 1)) fail_usage(fmt::format("rope_base: {}, want more than 1", c.rope_base));
+    if (c.rope_scaling == RopeScaling::none) return;
+    if (!(c.rope_factor >= 1))
+        fail_usage(
+            fmt::format("rope_factor: {}, want at least 1 with rope_scaling yarn: how much longer than "
+                        "rope_original_max_seq_len texts are",
+                        c.rope_factor));
+    if (c.rope_original_max_seq_len < 1)
+        fail_usage(
+            fmt::format("rope_original_max_seq_len: {}, want at least 1 with rope_scaling yarn: the "
+                        "length of the windows of the first training",
+                        c.rope_original_max_seq_len));
+    if (!(c.rope_beta_slow > 0))
+        fail_usage(fmt::format("rope_beta_slow: {}, want more than 0", c.rope_beta_slow));
+    if (!(c.rope_beta_fast >= c.rope_beta_slow))
+        fail_usage(fmt::format("rope_beta_fast: {}, want at least rope_beta_slow {}", c.rope_beta_fast,
+                               c.rope_beta_slow));
+    if (!(c.rope_mscale >= 0))
+        fail_usage(fmt::format("rope_mscale: {}, want at least 0 (none)", c.rope_mscale));
+    if (!(c.rope_mscale_all_dim >= 0))
+        fail_usage(fmt::format("rope_mscale_all_dim: {}, want at least 0 (none)", c.rope_mscale_all_dim));
+}
+
+void check_indexer_rope(const ModelConfig& c) {
+    if (c.indexer != IndexerKind::deepseek) return;
+    if (c.indexer_rope_dim == 0 && c.indexer_dim % 4 != 0)
+        fail_usage(fmt::format(
+            "indexer_dim: {}, want a multiple of 4: the deepseek indexer rotates pairs in half of "
+            "its dims",
+            c.indexer_dim));
+    if (c.indexer_rope_dim < 0 || c.indexer_rope_dim % 2 != 0 || c.indexer_rope_dim > c.indexer_dim)
+        fail_usage(
+            fmt::format("indexer_rope_dim: {}, want an even number up to indexer_dim {}, or 0 (half of "
+                        "it); RoPE rotates pairs",
+                        c.indexer_rope_dim, c.indexer_dim));
+}
+
 void require_rate(const char* key, double value) {
     if (!(value >= 0 && value < 1)) fail_usage(fmt::format("{}: {}, want 0 <= {} < 1", key, value, key));
 }
@@ -153,6 +237,7 @@ void validate(const ModelConfig& c) {
     require_at_least_one("indexer_pool", c.indexer_pool);
     check_top_k(c);
     check_index_share(c);
+    check_ffn_layers(c);
     if (c.sink_tokens < 0) fail_usage(fmt::format("sink_tokens: {}, want at least 0 (none)", c.sink_tokens));
     if (c.selector_seed < 0) fail_usage(fmt::format("selector_seed: {}, want at least 0", c.selector_seed));
     require_at_least_one("selector_block", c.selector_block);
@@ -162,23 +247,26 @@ void validate(const ModelConfig& c) {
         check_latent(c);
     else
         check_heads(c);
+    if (c.attention_bias && c.attention_type != AttentionType::mla)
+        fail_usage(
+            fmt::format("attention_bias: true with attention_type {}, whose projections have no biases; "
+                        "want false, or attention_type mla",
+                        name_of(c.attention_type)));
     if (c.attention_type == AttentionType::gqa) check_kv_heads(c);
     if (c.shared_experts < 0)
         fail_usage(fmt::format("shared_experts: {}, want at least 0 (none)", c.shared_experts));
-    if (!(c.routed_scaling_factor > 0))
-        fail_usage(fmt::format("routed_scaling_factor: {}, want more than 0", c.routed_scaling_factor));
+    check_router_weights(c);
     if (c.expert_top_k > c.num_experts)
         fail_usage(fmt::format("expert_top_k: {} is more than num_experts {}; lower it or add experts",
                                c.expert_top_k, c.num_experts));
-    if (c.indexer == IndexerKind::deepseek && c.indexer_dim % 4 != 0)
-        fail_usage(fmt::format(
-            "indexer_dim: {}, want a multiple of 4: the deepseek indexer rotates pairs in half of "
-            "its dims",
-            c.indexer_dim));
+    check_expert_groups(c);
+    check_indexer_rope(c);
     check_indexer_precision(c);
+    if (!(c.latent_norm_eps >= 0))
+        fail_usage(fmt::format("latent_norm_eps: {}, want at least 0 (norm_eps)", c.latent_norm_eps));
     if (!(c.norm_eps >= 0)) fail_usage(fmt::format("norm_eps: {}, want at least 0", c.norm_eps));
     if (!(c.router_noise >= 0)) fail_usage(fmt::format("router_noise: {}, want at least 0", c.router_noise));
-    if (!(c.rope_base > 1)) fail_usage(fmt::format("rope_base: {}, want more than 1", c.rope_base));
+    check_rope(c);
     if (!(c.init_std > 0)) fail_usage(fmt::format("init_std: {}, want more than 0", c.init_std));
     if (!std::isfinite(c.indexer_scale))
         fail_usage(fmt::format("indexer_scale: {}, want a number", c.indexer_scale));
@@ -216,6 +304,35 @@ std::vector<int64_t> packed_rows(const ModelConfig& c, PackedMatrices packed, co
     return rows;
 }
 
+namespace {
+
+// YaRN's magnitude: entropy falls as texts grow (Peng et al., 2023, section 3.4; `weight` is DeepSeek's).
+double yarn_magnitude(double factor, double weight) {
+    return 0.1 * weight * std::log(factor) + 1;
+}
+
+}  // namespace
+
+RopeAngles rope_angles(const ModelConfig& c) {
+    RopeAngles angles{.base = c.rope_base, .yarn = {}};
+    if (c.rope_scaling == RopeScaling::none) return angles;
+    const bool moved = c.rope_mscale > 0 && c.rope_mscale_all_dim > 0;
+    angles.yarn = YarnScaling{.factor = c.rope_factor,
+                              .original_length = c.rope_original_max_seq_len,
+                              .beta_fast = c.rope_beta_fast,
+                              .beta_slow = c.rope_beta_slow,
+                              .magnitude = moved ? yarn_magnitude(c.rope_factor, c.rope_mscale) /
+                                                       yarn_magnitude(c.rope_factor, c.rope_mscale_all_dim)
+                                                 : yarn_magnitude(c.rope_factor, 1)};
+    return angles;
+}
+
+double attention_score_factor(const ModelConfig& c) {
+    if (c.rope_scaling == RopeScaling::none || c.rope_mscale_all_dim == 0) return 1;
+    const double magnitude = yarn_magnitude(c.rope_factor, c.rope_mscale_all_dim);
+    return magnitude * magnitude;
+}
+
 SelectorConfig selector_config(const ModelConfig& c, int64_t layer) {
     const bool deepseek = c.indexer == IndexerKind::deepseek;
     double scale = c.indexer_scale;
@@ -233,6 +350,8 @@ SelectorConfig selector_config(const ModelConfig& c, int64_t layer) {
                         .dim = c.indexer_dim,
                         .scale = scale,
                         .weights = c.indexer_weights == IndexerWeights::on,
+                        .rope_dim = c.indexer_rotary_dims(),
+                        .rope_layout = c.indexer_rope_layout,
                         .pool = c.indexer_pool,
                         .precision = c.indexer_precision}};
 }

@@ -10,6 +10,7 @@
 #include "framework/core/named_enum.h"
 #include "framework/nn/attention.h"
 #include "framework/nn/mixture_of_experts.h"
+#include "framework/ops/rope/rope.h"
 
 namespace sieve {
 
@@ -54,6 +55,16 @@ inline constexpr auto enum_names<IndexerPrecision> =
                                                  {IndexerPrecision::fp8, "fp8"},
                                                  {IndexerPrecision::int8, "int8"}});
 
+template <>
+inline constexpr auto enum_names<RopeLayout> = std::to_array<NamedValue<RopeLayout>>(
+    {{RopeLayout::half_split, "half"}, {RopeLayout::interleaved, "interleaved"}});
+
+// How the angles of RoPE are changed for texts longer than those of the first training.
+enum class RopeScaling { none, yarn };
+template <>
+inline constexpr auto enum_names<RopeScaling> =
+    std::to_array<NamedValue<RopeScaling>>({{RopeScaling::none, "none"}, {RopeScaling::yarn, "yarn"}});
+
 // What trains an indexer that several layers share.
 enum class IndexShareLoss {
     own,     // its own layer's attention
@@ -79,16 +90,26 @@ struct ModelConfig {
     bool materialised = false;
     int64_t vocab_size = 4096;
     int64_t d_model = 256, n_heads = 8, n_layers = 6, d_ff = 512;
+    bool tie_embeddings = true;  // false: the head has a matrix of its own
     int64_t max_seq_len = 128;
     AttentionType attention_type = AttentionType::mha;
     int64_t n_kv_heads = 2;  // gqa only
     // mla only; q_lora_rank 0: queries come straight from the block's input.
     int64_t q_lora_rank = 0, kv_lora_rank = 64, qk_nope_head_dim = 32, qk_rope_head_dim = 16, v_head_dim = 32;
+    double latent_norm_eps = 0;   // mla only, of the latents' norms; 0: norm_eps
+    bool attention_bias = false;  // mla only: q_a_proj, kv_a_proj_with_mqa and w_o have a bias
     int64_t num_experts = 4, expert_top_k = 2, shared_experts = 0;
     FeedForwardKind ffn = FeedForwardKind::silu;
+    // A letter a layer: M has experts, D one dense feed-forward of dense_d_ff hidden units (0: d_ff). Empty:
+    // all M.
+    std::string ffn_layers;
+    int64_t dense_d_ff = 0;
     RouterKind router = RouterKind::softmax;
     RouterWeights router_weights = RouterWeights::selected;  // softmax only
-    double routed_scaling_factor = 1;                        // sigmoid_bias only
+    // sigmoid_bias only: ops/moe_sigmoid_routing.
+    double routed_scaling_factor = 1;
+    bool norm_topk_prob = true;
+    int64_t n_group = 1, topk_group = 1;
     std::string selector = "indexer";  // what chooses the keys of a sparse model: nn/selector.h
     int64_t sink_tokens = 4;           // sink_recent only
     int64_t selector_seed = 0;         // random only
@@ -96,6 +117,10 @@ struct ModelConfig {
     int64_t hisa_candidates = 4;       // hisa only
     IndexerKind indexer = IndexerKind::plain;
     int64_t indexer_heads = 4, indexer_dim = 64;
+    // Of the indexer `deepseek`: how many of its dims are rotated, the first ones (0: half of them), and in
+    // which pairs.
+    int64_t indexer_rope_dim = 0;
+    RopeLayout indexer_rope_layout = RopeLayout::half_split;
     IndexerWeights indexer_weights = IndexerWeights::on;
     int64_t indexer_pool = 1;  // tokens whose keys the selector `indexer` averages to one
     // A letter a layer: F has a selector of its own, S reads the keys of the last F before it. Empty: all F.
@@ -110,6 +135,12 @@ struct ModelConfig {
     double indexer_scale = 0;  // 0: 1 for plain, indexer_heads^-0.5 * indexer_dim^-0.5 for deepseek
     double dropout = 0.1, router_noise = 0.1;
     double norm_eps = 1.1920929e-07, rope_base = 10000, init_std = 0.02;
+    // YaRN (ops/rope); a magnitude of 0 is one that the model does not have.
+    RopeScaling rope_scaling = RopeScaling::none;
+    double rope_factor = 1;
+    int64_t rope_original_max_seq_len = 0;
+    double rope_beta_fast = 32, rope_beta_slow = 1;
+    double rope_mscale = 0, rope_mscale_all_dim = 0;
 
     bool is_sparse() const { return attention == AttentionKind::sparse; }
     bool reads_future() const { return is_sparse() && leaks; }
@@ -117,9 +148,18 @@ struct ModelConfig {
     bool selects_all() const;
     // Whether the loss of the language model reaches the routers: a single normalised weight is a constant.
     bool trains_router() const {
-        return num_experts > 1 && (expert_top_k > 1 || (router == RouterKind::softmax &&
-                                                        router_weights != RouterWeights::selected));
+        const bool normalised =
+            router == RouterKind::softmax ? router_weights == RouterWeights::selected : norm_topk_prob;
+        return has_experts() && num_experts > 1 && (expert_top_k > 1 || !normalised);
     }
+    bool is_dense_layer(int64_t layer) const {
+        return !ffn_layers.empty() && ffn_layers.at(static_cast<size_t>(layer)) == 'D';
+    }
+    int64_t dense_layers() const { return std::count(ffn_layers.begin(), ffn_layers.end(), 'D'); }
+    int64_t expert_layers() const { return n_layers - dense_layers(); }
+    bool has_experts() const { return expert_layers() > 0; }
+    int64_t dense_width() const { return dense_d_ff ? dense_d_ff : d_ff; }
+    int64_t indexer_rotary_dims() const { return indexer_rope_dim ? indexer_rope_dim : indexer_dim / 2; }
     // Whether there is a lightning indexer, which the alignment loss trains.
     bool has_indexer() const { return is_sparse() && selector_kind(selector).has_indexer; }
     // DeepSeek's indexer makes its queries from the query latent, where there is one.
@@ -157,6 +197,9 @@ inline constexpr auto enum_names<PackedMatrices> = std::to_array<NamedValue<Pack
     {{PackedMatrices::whole, "whole"}, {PackedMatrices::qkv, "qkv"}, {PackedMatrices::heads, "heads"}});
 std::vector<int64_t> packed_rows(const ModelConfig& config, PackedMatrices packed, const std::string& name);
 
+RopeAngles rope_angles(const ModelConfig& config);
+// Of the attention scores, beside 1 / sqrt of the head size: YaRN's.
+double attention_score_factor(const ModelConfig& config);
 SelectorConfig selector_config(const ModelConfig& config, int64_t layer);
 
 }  // namespace sieve

@@ -18,8 +18,8 @@ using Ints = std::vector<int64_t>;
 class GraphBuilder {
   public:
     explicit GraphBuilder(const Transformer& model) {
-        for (const NamedTensor& p : model.state())
-            if (p.name != "lm_head.weight") tensors_.emplace(p.name, p.tensor);  // it is embed.weight
+        for (const NamedTensor& p : model.parameters()) tensors_.emplace(p.name, p.tensor);
+        for (const NamedTensor& b : model.buffers()) tensors_.emplace(b.name, b.tensor);
         graph.name = name_of(model.config().attention);
     }
 
@@ -119,10 +119,12 @@ class ModelGraph {
             const std::string block = fmt::format("blocks.{}", i);
             b_.enter(block);
             h = b_.node("Add", {h, attention(rms_norm(h, block + ".norm1"), block + ".attention", i)});
-            h = b_.node("Add", {h, experts(rms_norm(h, block + ".norm2"), block + ".feed_forward")});
+            h = b_.node("Add", {h, feed_forward(rms_norm(h, block + ".norm2"), block + ".feed_forward", i)});
         }
         b_.enter("head");
-        const std::string logits = b_.node("Gemm", {rms_norm(h, "norm"), embed}, {{"transB", int64_t{1}}});
+        const std::string head =
+            c_.tie_embeddings ? embed : b_.weight("lm_head.weight", {c_.vocab_size, c_.d_model});
+        const std::string logits = b_.node("Gemm", {rms_norm(h, "norm"), head}, {{"transB", int64_t{1}}});
         b_.graph.nodes.push_back(
             {"Reshape", {logits, batch_shape({c_.vocab_size})}, {"logits"}, {{"allowzero", int64_t{1}}}});
         b_.check_complete();
@@ -146,21 +148,23 @@ class ModelGraph {
         positions_ = b_.node("Range", {zero, scalar_length, one});
         causal_ = b_.node("GreaterOrEqual", {b_.unsqueeze(positions_, {1}), b_.unsqueeze(positions_, {0})});
         rotation_ = rotation(head_dim());
-        if (deepseek()) indexer_rotation_ = rotation(c_.indexer_dim / 2);
+        if (deepseek()) indexer_rotation_ = rotation(c_.indexer_rotary_dims());
     }
 
     // Angles in float64, rounded once, as ops/rope does it.
     Rotation rotation(int64_t dims) {
-        const Tensor frequencies = Tensor::empty({dims / 2}, DType::float64);
-        for (int64_t i = 0; i < dims / 2; ++i)
-            frequencies.data<double>()[i] =
-                std::pow(c_.rope_base, -2.0 * static_cast<double>(i) / static_cast<double>(dims));
+        const RopeAngles of_model = rope_angles(c_);
+        const Tensor frequencies = Tensor::from(of_model.frequencies(dims), {dims / 2});
         const std::string positions =
             b_.node("Cast", {b_.unsqueeze(positions_, {1})}, {{"to", onnx_type(DType::float64)}});
         const std::string angles = b_.node(
             "Mul", {positions, b_.constant(fmt::format("frequencies of {} dims", dims), frequencies)});
         const auto rounded = [&](const std::string& x) {
-            return b_.node("Cast", {x}, {{"to", onnx_type(DType::float32)}});
+            const std::string scaled =
+                of_model.magnitude() == 1
+                    ? x
+                    : b_.node("Mul", {x, b_.number("RoPE magnitude", of_model.magnitude(), DType::float64)});
+            return b_.node("Cast", {scaled}, {{"to", onnx_type(DType::float32)}});
         };
         return {rounded(b_.node("Cos", {angles})), rounded(b_.node("Sin", {angles}))};
     }
@@ -191,20 +195,29 @@ class ModelGraph {
                 b_.node("Add", {b_.node("Mul", {u, sines}), b_.node("Mul", {v, cosines})})};
     }
 
-    // x [B,heads,S,dh]: the pairs (x[2i], x[2i+1]).
-    std::string rope_interleaved(const std::string& x, const Rotation& r) {
-        const Names pair = b_.split(b_.reshape(x, {0, 0, 0, head_dim() / 2, 2}), {1, 1}, 4);
+    // x [B,heads,S,dims]: the pairs (x[2i], x[2i+1]).
+    std::string rope_interleaved(const std::string& x, int64_t dims, const Rotation& r) {
+        const Names pair = b_.split(b_.reshape(x, {0, 0, 0, dims / 2, 2}), {1, 1}, 4);
         const auto [u, v] =
             turned(pair[0], pair[1], b_.unsqueeze(r.cosines, {2}), b_.unsqueeze(r.sines, {2}));
-        return b_.reshape(b_.concat({u, v}, 4), {0, 0, 0, head_dim()});
+        return b_.reshape(b_.concat({u, v}, 4), {0, 0, 0, dims});
     }
 
-    // x [B,heads,S,dI]: the pairs (x[i], x[i + R/2]) of the first R = dI / 2 dims.
-    std::string rope_half_split(const std::string& x, const Rotation& r) {
-        const int64_t pairs = c_.indexer_dim / 4;
-        const Names parts = b_.split(x, {pairs, pairs, c_.indexer_dim - 2 * pairs}, 3);
+    // x [B,heads,S,dims]: the pairs (x[i], x[i + dims/2]).
+    std::string rope_half_split(const std::string& x, int64_t dims, const Rotation& r) {
+        const Names parts = b_.split(x, {dims / 2, dims / 2}, 3);
         const auto [u, v] = turned(parts[0], parts[1], r.cosines, r.sines);
-        return b_.concat({u, v, parts[2]}, 3);
+        return b_.concat({u, v}, 3);
+    }
+
+    // x [B,heads,S,dI], of which the first dims are turned.
+    std::string indexer_rope(const std::string& x) {
+        const int64_t dims = c_.indexer_rotary_dims(), rest = c_.indexer_dim - dims;
+        const Names parts = b_.split(x, rest > 0 ? Ints{dims, rest} : Ints{dims}, 3);
+        const std::string turned_part = c_.indexer_rope_layout == RopeLayout::interleaved
+                                            ? rope_interleaved(parts[0], dims, indexer_rotation_)
+                                            : rope_half_split(parts[0], dims, indexer_rotation_);
+        return rest > 0 ? b_.concat({turned_part, parts[1]}, 3) : turned_part;
     }
 
     std::string attention(const std::string& x, const std::string& name, int64_t layer) {
@@ -212,9 +225,10 @@ class ModelGraph {
         const std::string qkv =
             split_heads(b_.linear(x, name + ".qkv", c_.d_model, 3 * c_.d_model), 3 * H, dh);
         const Names heads = b_.split(qkv, {H, H, H}, 1);
-        const std::string q = b_.node("Mul", {rope_interleaved(heads[0], rotation_),
-                                              b_.number(1 / std::sqrt(static_cast<double>(dh)))});
-        const std::string k = rope_interleaved(heads[1], rotation_);
+        const std::string q =
+            b_.node("Mul", {rope_interleaved(heads[0], dh, rotation_),
+                            b_.number(attention_score_factor(c_) / std::sqrt(static_cast<double>(dh)))});
+        const std::string k = rope_interleaved(heads[1], dh, rotation_);
         const std::string& v = heads[2];
         const std::string allowed = c_.is_sparse() ? selected(x, name + ".indexer", layer) : causal_;
         const std::string masked = b_.node(
@@ -235,8 +249,8 @@ class ModelGraph {
                         {{"axis", int64_t{-1}}, {"epsilon", 1e-6f}});
         k = split_heads(k, 1, dI);
         if (deepseek()) {
-            q = rope_half_split(q, indexer_rotation_);
-            k = rope_half_split(k, indexer_rotation_);
+            q = indexer_rope(q);
+            k = indexer_rope(k);
         }
         const std::string w =
             b_.node("Mul", {split_heads(b_.linear(x, name + ".w_proj", c_.d_model, HI), HI, 1),
@@ -262,6 +276,17 @@ class ModelGraph {
     std::string filled(double value, const std::string& like) {
         return b_.node("Expand", {b_.number(fmt::format("byte {}", value), value, DType::uint8),
                                   b_.node("Shape", {like})});
+    }
+
+    std::string feed_forward(const std::string& x, const std::string& name, int64_t layer) {
+        return c_.is_dense_layer(layer) ? silu_layers(x, name, c_.dense_width()) : experts(x, name);
+    }
+
+    // linear2(silu(linear1(x))), x [rows,d]
+    std::string silu_layers(const std::string& x, const std::string& name, int64_t width) {
+        const std::string hidden = b_.linear(x, name + ".linear1", c_.d_model, width);
+        const std::string silu = b_.node("Mul", {hidden, b_.node("Sigmoid", {hidden})});
+        return b_.linear(silu, name + ".linear2", width, c_.d_model);
     }
 
     // y = sum over the selected experts e of weight_e * linear2_e(silu(linear1_e(x))), x [N,d].
@@ -295,10 +320,7 @@ class ModelGraph {
     std::string add_expert(const std::string& y, const std::string& x, const std::string& name,
                            const std::string& chosen, const std::string& share) {
         const std::string rows = b_.reshape(b_.node("NonZero", {chosen}), {-1});
-        const std::string hidden =
-            b_.linear(b_.node("Gather", {x, rows}), name + ".linear1", c_.d_model, c_.d_ff);
-        const std::string silu = b_.node("Mul", {hidden, b_.node("Sigmoid", {hidden})});
-        const std::string out = b_.linear(silu, name + ".linear2", c_.d_ff, c_.d_model);
+        const std::string out = silu_layers(b_.node("Gather", {x, rows}), name, c_.d_ff);
         const std::string shares = b_.unsqueeze(b_.node("Gather", {share, rows}), {1});
         return b_.node("ScatterND", {y, b_.unsqueeze(rows, {1}), b_.node("Mul", {out, shares})},
                        {{"reduction", std::string("add")}});

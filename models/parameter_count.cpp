@@ -31,13 +31,19 @@ Count of_attention(const ModelConfig& c) {
     const Count queries =
         c.q_lora_rank ? d * q_rank + q_rank + q_rank * q_width : d * q_width;  // with their norm
     const Count keys_and_values = d * (C + R) + C + C * H * (N + V);           // likewise
-    return queries + keys_and_values + H * V * d;
+    const Count biases = c.attention_bias ? q_rank + C + R + d : Count(0);
+    return queries + keys_and_values + H * V * d + biases;
+}
+
+Count of_feed_forward(const ModelConfig& c, int64_t width) {
+    const Count matrices = c.ffn == FeedForwardKind::swiglu ? 3 : 2;
+    return matrices * c.d_model * width;
 }
 
 Count of_experts(const ModelConfig& c) {
-    const Count matrices = c.ffn == FeedForwardKind::swiglu ? 3 : 2, experts = c.num_experts;
-    const Count expert = matrices * c.d_model * c.d_ff;
-    return experts * c.d_model + (experts + c.shared_experts) * expert;  // with the router
+    const Count experts = c.num_experts;
+    return experts * c.d_model +
+           (experts + c.shared_experts) * of_feed_forward(c, c.d_ff);  // with the router
 }
 
 Count of_indexer(const ModelConfig& c) {
@@ -56,8 +62,11 @@ int64_t ParameterCount::total() const {
 
 ParameterCount parameter_count(const ModelConfig& c) {
     const Count d = c.d_model, layers = c.n_layers;
-    const Count block = Count(2) * d + of_attention(c) + of_experts(c);
-    return {.main = (Count(c.vocab_size) * d + layers * block + d).value,
+    const Count block = Count(2) * d + of_attention(c);
+    const Count feed_forward = Count(c.expert_layers()) * of_experts(c) +
+                               Count(c.dense_layers()) * of_feed_forward(c, c.dense_width());
+    const Count vocabularies = c.tie_embeddings ? 1 : 2;
+    return {.main = (vocabularies * c.vocab_size * d + layers * block + feed_forward + d).value,
             .indexer = c.has_indexer() ? (Count(c.own_indexes()) * of_indexer(c)).value : 0};
 }
 

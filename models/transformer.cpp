@@ -30,16 +30,19 @@ AttentionConfig attention_config(const ModelConfig& config, int64_t layer) {
     AttentionConfig attention{.d_model = config.d_model,
                               .n_heads = config.n_heads,
                               .n_kv_heads = config.kv_heads(),
-                              .rope_base = config.rope_base,
-                              .norm_eps = config.norm_eps,
+                              .rope = rope_angles(config),
+                              .score_factor = attention_score_factor(config),
                               .materialised = config.materialised,
                               .leaks = config.reads_future()};
     if (config.attention_type == AttentionType::mla)
-        attention.latent = LatentAttentionConfig{.q_rank = config.q_lora_rank,
-                                                 .kv_rank = config.kv_lora_rank,
-                                                 .nope_dim = config.qk_nope_head_dim,
-                                                 .rope_dim = config.qk_rope_head_dim,
-                                                 .value_dim = config.v_head_dim};
+        attention.latent = LatentAttentionConfig{
+            .q_rank = config.q_lora_rank,
+            .kv_rank = config.kv_lora_rank,
+            .nope_dim = config.qk_nope_head_dim,
+            .rope_dim = config.qk_rope_head_dim,
+            .value_dim = config.v_head_dim,
+            .norm_eps = config.latent_norm_eps > 0 ? config.latent_norm_eps : config.norm_eps,
+            .bias = config.attention_bias};
     if (config.is_sparse() && !config.shares_index(layer))
         attention.selector = selector_config(config, layer);
     return attention;
@@ -55,6 +58,9 @@ MixtureOfExpertsConfig experts_config(const ModelConfig& config) {
             .router = config.router,
             .weights = config.router_weights,
             .routed_scaling = config.routed_scaling_factor,
+            .normalised = config.norm_topk_prob,
+            .groups = config.n_group,
+            .top_groups = config.topk_group,
             .dropout = config.dropout,
             .router_noise = config.router_noise};
 }
@@ -132,7 +138,7 @@ void refuse_difference(const NamedTensor& a, const NamedTensor& b, const std::st
     const auto value = [&](const Tensor& t) { return t.alias({t.numel()}).rows(*at, *at + 1).item(); };
     fail_bad_file(
         fmt::format("{}: {} and {} are one tensor in this model (tied weights) but differ, first in "
-                    "{}: {} and {}; leave out the one that is not meant",
+                    "{}: {} and {}; leave out the one that is not meant, or set tie_embeddings to false",
                     source, a.name, b.name, element_name(a.name, a.tensor.shape(), *at), value(a.tensor),
                     value(b.tensor)));
 }
@@ -192,11 +198,24 @@ Block::Block(const ParameterInit& init, const std::string& full_name, const Mode
     : norm1(init, config.d_model, config.norm_eps),
       norm2(init, config.d_model, config.norm_eps),
       attention(init, full_name + ".attention", attention_config(config, layer)),
-      feed_forward(init, full_name + ".feed_forward", experts_config(config)) {
+      experts(config.is_dense_layer(layer) ? nullptr
+                                           : std::make_unique<MixtureOfExperts>(
+                                                 init, full_name + ".feed_forward", experts_config(config))),
+      dense(config.is_dense_layer(layer)
+                ? std::make_unique<FeedForward>(init, full_name + ".feed_forward", config.d_model,
+                                                config.dense_width(), config.ffn)
+                : nullptr),
+      dropout_(config.dropout) {
     add_child("norm1", norm1);
     add_child("attention", attention);
     add_child("norm2", norm2);
-    add_child("feed_forward", feed_forward);
+    add_child("feed_forward", experts ? static_cast<const Module&>(*experts) : *dense);
+}
+
+MixtureOfExpertsOutput Block::feed_forward(const Tensor& x, Generator* rng) const {
+    if (experts) return (*experts)(x, rng);
+    const TimedPart part(step_part::experts);
+    return {.y = (*dense)(x, dropout_, rng), .load_balancing = {}, .assignments = {}};
 }
 
 Transformer::Transformer(const ModelConfig& config, const ParameterInit& init)
@@ -210,6 +229,9 @@ Transformer::Transformer(const ModelConfig& config, const ParameterInit& init)
         add_child(name, *blocks_.back());
     }
     add_child("norm", norm_);
+    if (config.tie_embeddings) return;
+    lm_head_ = std::make_unique<Linear>(init, "lm_head", config.d_model, config.vocab_size);
+    add_child("lm_head", *lm_head_);
 }
 
 // The attention of one block, its norm included.
@@ -256,18 +278,18 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
         h = add_residual(h, attended, config_.dropout, options.rng);
 
         part.emplace(expert_memory);
-        const MixtureOfExpertsOutput experts =
-            block->feed_forward(reshape(block->norm2(h), rows), options.rng);
-        watch(layer, "feed_forward", experts.y);
-        output.load_balancing = sum_of(output.load_balancing, experts.load_balancing);
-        output.assignments.push_back(experts.assignments);
-        h = add_residual(h, reshape(experts.y, cube), config_.dropout, options.rng);
+        const MixtureOfExpertsOutput fed = block->feed_forward(reshape(block->norm2(h), rows), options.rng);
+        watch(layer, "feed_forward", fed.y);
+        if (block->experts) output.load_balancing = sum_of(output.load_balancing, fed.load_balancing);
+        output.assignments.push_back(fed.assignments);
+        h = add_residual(h, reshape(fed.y, cube), config_.dropout, options.rng);
         ++layer;
     }
+    if (!config_.has_experts()) output.load_balancing = Tensor::zeros({}, h.dtype(), h.device());
     output.indexer_loss = indexer_loss.mean();
     const MemoryScope head(logits_memory);
     const TimedPart part(step_part::head);
-    if (options.logits) output.logits = linear(reshape(norm_(h), rows), embed_.weight());
+    if (options.logits) output.logits = linear(reshape(norm_(h), rows), head_weight());
     if (options.watch && options.logits) options.watch("lm_head", output.logits);
     return output;
 }
@@ -275,7 +297,7 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
 void Transformer::balance_routers(const std::vector<Tensor>& assignments, double speed,
                                   const Tensor& guard) const {
     for (size_t i = 0; i < blocks_.size(); ++i)
-        blocks_[i]->feed_forward.router().balance(assignments[i], speed, guard);
+        if (blocks_[i]->experts) blocks_[i]->experts->router().balance(assignments[i], speed, guard);
 }
 
 bool is_indexer_parameter(const std::string& name) {
@@ -285,7 +307,7 @@ bool is_indexer_parameter(const std::string& name) {
 NamedTensors Transformer::state() const {
     NamedTensors all = parameters();
     for (NamedTensor& buffer : buffers()) all.push_back(std::move(buffer));
-    all.push_back({"lm_head.weight", embed_.weight()});
+    if (!lm_head_) all.push_back({"lm_head.weight", embed_.weight()});
     return all;
 }
 
@@ -309,6 +331,11 @@ void Transformer::load_state(const NamedTensors& tensors, const std::string& sou
     // All checks come before the first copy: a refused file leaves the model as it was.
     for (const auto& [name, target] : wanted) {
         const auto found = given.find(name);
+        if (found == given.end() && name == "lm_head.weight" && lm_head_)
+            fail_bad_file(
+                source +
+                ": has no tensor lm_head.weight: its embeddings are tied, and this model's head has "
+                "a matrix of its own (tie_embeddings false); want tie_embeddings true");
         const bool optional =
             name == "lm_head.weight" || (allow_missing_indexer && is_indexer_parameter(name));
         if (found == given.end() && !optional)

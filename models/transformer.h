@@ -1,9 +1,9 @@
-// The language model of both variants: a pre-norm decoder with tied embeddings.
+// The language model of both variants: a pre-norm decoder.
 //
 //   h  = embed[tokens]                                   [B,T,d]
 //   h += dropout(attention(rms_norm(h)))                 for each block
-//   h += dropout(moe(rms_norm(h)))
-//   logits = rms_norm(h) embed^T                         [B,T,V]
+//   h += dropout(moe(rms_norm(h)))                       or one dense feed-forward: config's ffn_layers
+//   logits = rms_norm(h) embed^T                         [B,T,V]; or lm_head^T: its tie_embeddings
 #pragma once
 
 #include <functional>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "framework/nn/attention.h"
+#include "framework/nn/feed_forward.h"
 #include "framework/nn/mixture_of_experts.h"
 #include "models/config.h"
 
@@ -19,9 +20,16 @@ namespace sieve {
 class Block : public Module {
   public:
     Block(const ParameterInit& init, const std::string& full_name, const ModelConfig& config, int64_t layer);
+    // x [N,d]. Of a dense layer y alone is defined.
+    MixtureOfExpertsOutput feed_forward(const Tensor& x, Generator* rng) const;
+
     const RMSNorm norm1, norm2;
     const SelfAttention attention;
-    const MixtureOfExperts feed_forward;
+    const std::unique_ptr<MixtureOfExperts> experts;  // null: a dense layer
+    const std::unique_ptr<FeedForward> dense;         // null: one with experts
+
+  private:
+    double dropout_;
 };
 
 struct ForwardOptions {
@@ -42,9 +50,9 @@ struct ForwardOptions {
 
 struct ModelOutput {
     Tensor logits;                    // [B*T, V]
-    Tensor load_balancing;            // scalar: sum over layers, unweighted
+    Tensor load_balancing;            // scalar: sum over layers, unweighted; 0 without experts
     Tensor indexer_loss;              // scalar: mean over the indexers; undefined unless asked for
-    std::vector<Tensor> assignments;  // by layer: see MixtureOfExpertsOutput
+    std::vector<Tensor> assignments;  // by layer: see MixtureOfExpertsOutput; undefined for a dense one
 };
 
 class Transformer : public Module {
@@ -61,8 +69,8 @@ class Transformer : public Module {
     void balance_routers(const std::vector<Tensor>& assignments, double speed,
                          const Tensor& guard = {}) const;
 
-    // Parameters and buffers, named as in the original PyTorch model; lm_head.weight is the same tensor as
-    // embed.weight.
+    // Parameters and buffers, named as in the original PyTorch model; with tied embeddings lm_head.weight is
+    // the same tensor as embed.weight.
     NamedTensors state() const;
     NamedTensors main_parameters() const;     // all but the indexers'
     NamedTensors indexer_parameters() const;  // empty in a classic model
@@ -74,12 +82,14 @@ class Transformer : public Module {
                     bool allow_missing_indexer = false) const;
 
   private:
+    const Tensor& head_weight() const { return lm_head_ ? lm_head_->weight() : embed_.weight(); }
     Tensor attend(int64_t layer, const Tensor& h, const ForwardOptions& options, AttentionTrace& trace) const;
 
     ModelConfig config_;
     Embedding embed_;
     std::vector<std::unique_ptr<Block>> blocks_;
     RMSNorm norm_;
+    std::unique_ptr<Linear> lm_head_;  // null: tied embeddings
 };
 
 bool is_indexer_parameter(const std::string& name);

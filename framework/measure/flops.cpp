@@ -63,7 +63,7 @@ std::vector<Matrix> indexer_weights(const ModelConfig& c) {
     return weights;
 }
 
-std::vector<Matrix> expert_weights(const ModelConfig& c, double width) {
+std::vector<Matrix> feed_forward_weights(const ModelConfig& c, double width) {
     const auto d = static_cast<double>(c.d_model);
     std::vector<Matrix> weights{{width, d}, {d, width}};
     if (c.ffn == FeedForwardKind::swiglu) weights.push_back({width, d});
@@ -97,13 +97,15 @@ StepFlops model_flops(const ModelConfig& c, int64_t batch_size, int64_t seq_len,
     const auto layers = static_cast<double>(c.n_layers), top_k = static_cast<double>(c.expert_top_k);
     const auto ff = static_cast<double>(c.d_ff), shared = static_cast<double>(c.shared_experts);
     const AttentionShape attention = attention_shape(c);
-    const double expert_elements =
-        E * d + elements_of(expert_weights(c, shared * ff)) + top_k * elements_of(expert_weights(c, ff));
+    const double expert_elements = E * d + elements_of(feed_forward_weights(c, shared * ff)) +
+                                   top_k * elements_of(feed_forward_weights(c, ff));
+    const double dense_elements = elements_of(feed_forward_weights(c, static_cast<double>(c.dense_width())));
 
     StepFlops flops;
     const double per_element = 2 * passes.matmul * tokens;
     flops.projections = per_element * layers * elements_of(attention.weights);
-    flops.experts = per_element * layers * expert_elements;
+    flops.experts = per_element * (static_cast<double>(c.expert_layers()) * expert_elements +
+                                   static_cast<double>(c.dense_layers()) * dense_elements);
     flops.head = per_element * d * static_cast<double>(c.vocab_size);
     for (int64_t layer = 0; layer < c.n_layers; ++layer) {
         const double keys = keys_read(c, layer, seq_len), triangle = (T + 1) / 2;
@@ -140,10 +142,12 @@ StepFlops training_step_flops(const ModelConfig& c, int64_t batch_size, int64_t 
     StepFlops flops = model_flops(c, batch_size, seq_len, training_passes);
     const auto d = static_cast<double>(c.d_model), ff = static_cast<double>(c.d_ff);
     const auto E = static_cast<double>(c.num_experts), shared = static_cast<double>(c.shared_experts);
-    flops.optimizer = static_cast<double>(c.n_layers) *
-                      (optimizer_of(attention_shape(c).weights) + newton_schulz({E, d}) +
-                       E * optimizer_of(expert_weights(c, ff)) +
-                       (c.shared_experts ? optimizer_of(expert_weights(c, shared * ff)) : 0));
+    flops.optimizer = static_cast<double>(c.n_layers) * optimizer_of(attention_shape(c).weights) +
+                      static_cast<double>(c.expert_layers()) *
+                          (newton_schulz({E, d}) + E * optimizer_of(feed_forward_weights(c, ff)) +
+                           (c.shared_experts ? optimizer_of(feed_forward_weights(c, shared * ff)) : 0)) +
+                      static_cast<double>(c.dense_layers()) *
+                          optimizer_of(feed_forward_weights(c, static_cast<double>(c.dense_width())));
     if (c.has_indexer())
         flops.optimizer += static_cast<double>(c.own_indexes()) * optimizer_of(indexer_weights(c));
     return flops;

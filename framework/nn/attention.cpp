@@ -15,10 +15,9 @@ std::unique_ptr<AttentionProjections> make_projections(const ParameterInit& init
                                                        const std::string& full_name,
                                                        const AttentionConfig& c) {
     if (c.latent)
-        return std::make_unique<LatentProjections>(init, full_name, c.d_model, c.n_heads, *c.latent,
-                                                   c.rope_base, c.norm_eps);
+        return std::make_unique<LatentProjections>(init, full_name, c.d_model, c.n_heads, *c.latent, c.rope);
     return std::make_unique<GroupedQueryProjections>(init, full_name, c.d_model, c.n_heads, c.n_kv_heads,
-                                                     c.rope_base);
+                                                     c.rope);
 }
 
 }  // namespace
@@ -28,8 +27,10 @@ SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_
     : selector_reads_latent_(config.selector_reads_latent()),
       materialised_(config.materialised),
       leaks_(config.leaks),
+      score_factor_(config.score_factor),
       projections_(make_projections(init, full_name, config)),
-      w_o_(init, full_name + ".w_o", projections_->out_width(), config.d_model) {
+      w_o_(init, full_name + ".w_o", projections_->out_width(), config.d_model,
+           config.latent && config.latent->bias ? Bias::yes : Bias::no) {
     add_child("", *projections_);
     add_child("w_o", w_o_);
     if (!config.selector) return;
@@ -39,7 +40,7 @@ SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_
                           {.full_name = full_name + ".indexer",
                            .d_model = config.d_model,
                            .q_width = selector_reads_latent_ ? config.latent->q_rank : config.d_model,
-                           .rope_base = config.rope_base},
+                           .rope = config.rope},
                           *config.selector);
     add_child("indexer", *selector_);
 }
@@ -52,7 +53,7 @@ Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, std::opt
     trace.q = heads.q;
     trace.k = heads.k;
     trace.v = heads.v;
-    trace.scale = projections_->scale();
+    trace.scale = projections_->scale() * score_factor_;
     if (cache) cache->append(trace.k, trace.v);
     if (selector_) {
         const TimedPart selector_part(step_part::indexer_projections);

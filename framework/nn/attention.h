@@ -16,7 +16,8 @@ namespace sieve {
 struct AttentionConfig {
     int64_t d_model, n_heads;
     int64_t n_kv_heads;  // n_heads: classic multi-head attention
-    double rope_base, norm_eps;
+    RopeAngles rope;
+    double score_factor = 1;                      // of q . k, beside 1 / sqrt of the head size
     std::optional<LatentAttentionConfig> latent;  // set: latent attention; n_kv_heads then plays no part
     std::optional<SelectorConfig> selector;       // set: attention reads what a selector chooses
     bool materialised = false;                    // all keys, by materialised_attention.h
@@ -80,6 +81,7 @@ class SelfAttention : public Module {
     Tensor attend_to_cache(AttentionStage stage, AttentionTrace& trace, const AttentionCache& cache) const;
 
     bool selector_reads_latent_, materialised_, leaks_;
+    double score_factor_;
     std::unique_ptr<AttentionProjections> projections_;
     Linear w_o_;
     std::unique_ptr<Selector> selector_;

@@ -7,15 +7,22 @@
 #include "framework/ops/reshape/reshape.h"
 
 namespace sieve {
+namespace {
+
+Bias bias_of(const LatentAttentionConfig& config) {
+    return config.bias ? Bias::yes : Bias::no;
+}
+
+}  // namespace
 
 GroupedQueryProjections::GroupedQueryProjections(const ParameterInit& init, const std::string& full_name,
                                                  int64_t d_model, int64_t heads, int64_t kv_heads,
-                                                 double rope_base)
+                                                 const RopeAngles& rope)
     : AttentionProjections(d_model,
                            1.0 / std::sqrt(static_cast<double>(d_model) / static_cast<double>(heads))),
       heads_(heads),
       kv_heads_(kv_heads),
-      rope_{.layout = RopeLayout::interleaved, .rotary_dims = d_model / heads, .base = rope_base},
+      rope_{.layout = RopeLayout::interleaved, .rotary_dims = d_model / heads, .angles = rope},
       qkv_(init, full_name + ".qkv", d_model, (heads + 2 * kv_heads) * (d_model / heads)) {
     add_child("qkv", qkv_);
 }
@@ -26,22 +33,24 @@ AttentionHeads GroupedQueryProjections::heads(const Tensor& x, int64_t first_pos
 }
 
 LatentProjections::LatentProjections(const ParameterInit& init, const std::string& full_name, int64_t d_model,
-                                     int64_t heads, const LatentAttentionConfig& config, double rope_base,
-                                     double norm_eps)
+                                     int64_t heads, const LatentAttentionConfig& config,
+                                     const RopeAngles& rope)
     : AttentionProjections(heads * config.value_dim,
                            1.0 / std::sqrt(static_cast<double>(config.nope_dim + config.rope_dim))),
       heads_(heads),
       config_(config),
-      rope_{.layout = RopeLayout::interleaved, .rotary_dims = config.rope_dim, .base = rope_base},
+      rope_{.layout = RopeLayout::interleaved, .rotary_dims = config.rope_dim, .angles = rope},
       q_proj_(init, full_name + (config.q_rank ? ".q_b_proj" : ".q_proj"),
               config.q_rank ? config.q_rank : d_model, heads * (config.nope_dim + config.rope_dim)),
-      kv_a_proj_(init, full_name + ".kv_a_proj_with_mqa", d_model, config.kv_rank + config.rope_dim),
-      kv_a_layernorm_(init, config.kv_rank, norm_eps),
+      kv_a_proj_(init, full_name + ".kv_a_proj_with_mqa", d_model, config.kv_rank + config.rope_dim,
+                 bias_of(config)),
+      kv_a_layernorm_(init, config.kv_rank, config.norm_eps),
       kv_b_proj_(init, full_name + ".kv_b_proj", config.kv_rank,
                  heads * (config.nope_dim + config.value_dim)) {
     if (config.q_rank) {
-        q_a_proj_ = std::make_unique<Linear>(init, full_name + ".q_a_proj", d_model, config.q_rank);
-        q_a_layernorm_ = std::make_unique<RMSNorm>(init, config.q_rank, norm_eps);
+        q_a_proj_ =
+            std::make_unique<Linear>(init, full_name + ".q_a_proj", d_model, config.q_rank, bias_of(config));
+        q_a_layernorm_ = std::make_unique<RMSNorm>(init, config.q_rank, config.norm_eps);
         add_child("q_a_proj", *q_a_proj_);
         add_child("q_a_layernorm", *q_a_layernorm_);
     }

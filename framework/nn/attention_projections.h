@@ -41,7 +41,7 @@ class AttentionProjections : public Module {
 class GroupedQueryProjections : public AttentionProjections {
   public:
     GroupedQueryProjections(const ParameterInit& init, const std::string& full_name, int64_t d_model,
-                            int64_t heads, int64_t kv_heads, double rope_base);
+                            int64_t heads, int64_t kv_heads, const RopeAngles& rope);
     AttentionHeads heads(const Tensor& x, int64_t first_position) const override;
     Tensor values(const Tensor& attended) const override { return attended; }
 
@@ -55,6 +55,8 @@ struct LatentAttentionConfig {
     int64_t q_rank;                         // 0: queries come straight from x
     int64_t kv_rank;                        // C, width of the latent
     int64_t nope_dim, rope_dim, value_dim;  // N, R and V of a head
+    double norm_eps;
+    bool bias = false;  // of q_a_proj, kv_a_proj_with_mqa and w_o
 };
 
 // Multi-head latent attention with decoupled RoPE (DeepSeek-V2, 2024, section 2.1; parameter names as in
@@ -72,7 +74,7 @@ struct LatentAttentionConfig {
 class LatentProjections : public AttentionProjections {
   public:
     LatentProjections(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t heads,
-                      const LatentAttentionConfig& config, double rope_base, double norm_eps);
+                      const LatentAttentionConfig& config, const RopeAngles& rope);
     AttentionHeads heads(const Tensor& x, int64_t first_position) const override;
     Tensor values(const Tensor& attended) const override;
 

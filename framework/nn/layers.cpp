@@ -1,5 +1,6 @@
 #include "framework/nn/layers.h"
 
+#include "framework/ops/add_bias/add_bias.h"
 #include "framework/ops/embedding/embedding.h"
 #include "framework/ops/layer_norm/layer_norm.h"
 #include "framework/ops/linear/linear.h"
@@ -7,10 +8,13 @@
 
 namespace sieve {
 
-Linear::Linear(const ParameterInit& init, const std::string& full_name, int64_t in, int64_t out)
-    : weight_(add_parameter("weight", init.normal(full_name + ".weight", {out, in}))) {}
+Linear::Linear(const ParameterInit& init, const std::string& full_name, int64_t in, int64_t out, Bias bias)
+    : weight_(add_parameter("weight", init.normal(full_name + ".weight", {out, in}))) {
+    if (bias == Bias::yes) bias_ = add_parameter("bias", init.constant({out}, 0));
+}
 Tensor Linear::operator()(const Tensor& x) const {
-    return linear(x, weight_);
+    const Tensor y = linear(x, weight_);
+    return bias_.defined() ? add_bias(y, bias_) : y;
 }
 
 Embedding::Embedding(const ParameterInit& init, const std::string& full_name, int64_t vocab, int64_t width)

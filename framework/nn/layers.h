@@ -7,15 +7,19 @@
 
 namespace sieve {
 
-// y = x W^T, W [out,in], no bias.
+enum class Bias { no, yes };
+
+// y = x W^T, W [out,in], and with a bias + b, b [out], which starts at 0.
 class Linear : public Module {
   public:
-    Linear(const ParameterInit& init, const std::string& full_name, int64_t in, int64_t out);
+    Linear(const ParameterInit& init, const std::string& full_name, int64_t in, int64_t out,
+           Bias bias = Bias::no);
     Tensor operator()(const Tensor& x) const;  // [...,in] -> [...,out]
     const Tensor& weight() const { return weight_; }
 
   private:
     Tensor weight_;
+    Tensor bias_;  // undefined: none
 };
 
 class Embedding : public Module {

@@ -4,55 +4,29 @@
 #include "framework/core/timed_part.h"
 #include "framework/nn/step_parts.h"
 #include "framework/ops/add/add.h"
-#include "framework/ops/dropout/dropout.h"
 #include "framework/ops/grouped_linear/grouped_linear.h"
 #include "framework/ops/moe_combine/moe_combine.h"
 #include "framework/ops/moe_dispatch/moe_dispatch.h"
 #include "framework/ops/moe_sigmoid_routing/moe_sigmoid_routing.h"
 #include "framework/ops/noise/noise.h"
-#include "framework/ops/silu/silu.h"
-#include "framework/ops/swiglu/swiglu.h"
 
 namespace sieve {
-namespace {
-
-// An expert's hidden units from what linear1 gave and, for swiglu, linear3 (undefined for silu).
-Tensor hidden_units(const Tensor& first, const Tensor& third, double rate, Generator* rng) {
-    if (!third.defined()) return rng ? silu_dropout(first, rate, rng->next_key()) : silu(first);
-    const Tensor gated = swiglu(first, third);
-    return rng ? dropout(gated, rate, rng->next_key()) : gated;
-}
-
-}  // namespace
-
-Expert::Expert(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t d_ff,
-               FeedForwardKind kind)
-    : linear1(init, full_name + ".linear1", d_model, d_ff),
-      linear2(init, full_name + ".linear2", d_ff, d_model),
-      linear3(kind == FeedForwardKind::swiglu
-                  ? std::make_unique<Linear>(init, full_name + ".linear3", d_model, d_ff)
-                  : nullptr) {
-    add_child("linear1", linear1);
-    add_child("linear2", linear2);
-    if (linear3) add_child("linear3", *linear3);
-}
-
-Tensor Expert::operator()(const Tensor& x, double dropout_rate, Generator* rng) const {
-    return linear2(hidden_units(linear1(x), linear3 ? (*linear3)(x) : Tensor(), dropout_rate, rng));
-}
-
 Router::Router(const ParameterInit& init, const std::string& full_name, const MixtureOfExpertsConfig& config)
     : gate(init, full_name + ".gate", config.d_model, config.num_experts),
       top_k_(config.top_k),
       weights_(config.weights),
-      scaling_(config.routed_scaling) {
+      sigmoid_{.top_k = config.top_k,
+               .scaling = config.routed_scaling,
+               .normalised = config.normalised,
+               .groups = config.groups,
+               .top_groups = config.top_groups} {
     add_child("gate", gate);
     if (config.router == RouterKind::sigmoid_bias)
         bias_ = add_buffer("gate.e_score_correction_bias", init.constant({config.num_experts}, 0));
 }
 
 Routing Router::operator()(const Tensor& logits) const {
-    return bias_.defined() ? moe_sigmoid_routing(logits, bias_, top_k_, scaling_)
+    return bias_.defined() ? moe_sigmoid_routing(logits, bias_, sigmoid_)
                            : moe_routing(logits, top_k_, weights_);
 }
 
@@ -66,17 +40,17 @@ MixtureOfExperts::MixtureOfExperts(const ParameterInit& init, const std::string&
     add_child("router", router_);
     for (int64_t e = 0; e < config.num_experts; ++e) {
         const std::string name = "experts." + std::to_string(e);
-        experts_.push_back(
-            std::make_unique<Expert>(init, full_name + "." + name, config.d_model, config.d_ff, config.ffn));
-        const Expert& expert = *experts_.back();
+        experts_.push_back(std::make_unique<FeedForward>(init, full_name + "." + name, config.d_model,
+                                                         config.d_ff, config.ffn));
+        const FeedForward& expert = *experts_.back();
         add_child(name, expert);
         first_weights_.push_back(expert.linear1.weight());
         second_weights_.push_back(expert.linear2.weight());
         if (expert.linear3) third_weights_.push_back(expert.linear3->weight());
     }
     if (config.shared_experts == 0) return;
-    shared_experts_ = std::make_unique<Expert>(init, full_name + ".shared_experts", config.d_model,
-                                               config.shared_experts * config.d_ff, config.ffn);
+    shared_experts_ = std::make_unique<FeedForward>(init, full_name + ".shared_experts", config.d_model,
+                                                    config.shared_experts * config.d_ff, config.ffn);
     add_child("shared_experts", *shared_experts_);
 }
 

@@ -3,10 +3,7 @@
 //   logits = x gate^T (+ noise in training)      the router selects top_k experts and weighs them
 //   y      = sum over the selected e of weight_e * expert_e(x)  +  shared_experts(x)
 //
-//   expert, silu:    linear2(dropout(silu(linear1(x))))
-//   expert, swiglu:  linear2(dropout(silu(linear1(x)) * linear3(x)))        named as Mixtral's w1, w2 and w3
-//
-// Work is proportional to the selected experts: tokens are sorted by expert and each expert sees only its
+// An expert is a FeedForward. Work is proportional to the selected experts: tokens are sorted by expert and each expert sees only its
 // own. The shared experts see every token (DeepSeekMoE, Dai et al. 2024): they are one expert of
 // shared_experts * d_ff hidden units, which is their sum.
 #pragma once
@@ -16,8 +13,9 @@
 #include <vector>
 
 #include "framework/core/named_enum.h"
-#include "framework/nn/layers.h"
+#include "framework/nn/feed_forward.h"
 #include "framework/ops/moe_routing/moe_routing.h"
+#include "framework/ops/moe_sigmoid_routing/moe_sigmoid_routing.h"
 
 namespace sieve {
 
@@ -37,17 +35,15 @@ template <>
 inline constexpr auto enum_names<RouterKind> = std::to_array<NamedValue<RouterKind>>(
     {{RouterKind::softmax, "softmax"}, {RouterKind::sigmoid_bias, "sigmoid_bias"}});
 
-enum class FeedForwardKind { silu, swiglu };
-template <>
-inline constexpr auto enum_names<FeedForwardKind> = std::to_array<NamedValue<FeedForwardKind>>(
-    {{FeedForwardKind::silu, "silu"}, {FeedForwardKind::swiglu, "swiglu"}});
-
 struct MixtureOfExpertsConfig {
     int64_t d_model, d_ff, num_experts, top_k, shared_experts;
     FeedForwardKind ffn;
     RouterKind router;
     RouterWeights weights;  // of softmax
-    double routed_scaling;  // of sigmoid_bias: what a token's weights sum to
+    // Of sigmoid_bias: see SigmoidRouting.
+    double routed_scaling;
+    bool normalised;
+    int64_t groups, top_groups;
     double dropout, router_noise;
 };
 
@@ -56,15 +52,6 @@ struct MixtureOfExpertsOutput {
     Tensor load_balancing;  // scalar E * sum_e f_e P_e, unweighted
     Tensor
         assignments;  // int64 [num_experts + 1]: expert e was chosen assignments[e+1] - assignments[e] times
-};
-
-class Expert : public Module {
-  public:
-    Expert(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t d_ff,
-           FeedForwardKind kind);
-    Tensor operator()(const Tensor& x, double dropout_rate, Generator* rng) const;
-    const Linear linear1, linear2;
-    const std::unique_ptr<Linear> linear3;  // swiglu only
 };
 
 class Router : public Module {
@@ -79,7 +66,7 @@ class Router : public Module {
   private:
     int64_t top_k_;
     RouterWeights weights_;
-    double scaling_;
+    SigmoidRouting sigmoid_;
     Tensor bias_;  // [num_experts], a buffer; sigmoid_bias only
 };
 
@@ -94,9 +81,9 @@ class MixtureOfExperts : public Module {
   private:
     MixtureOfExpertsConfig config_;
     Router router_;
-    std::vector<std::unique_ptr<Expert>> experts_;
+    std::vector<std::unique_ptr<FeedForward>> experts_;
     std::vector<Tensor> first_weights_, second_weights_, third_weights_;
-    std::unique_ptr<Expert> shared_experts_;
+    std::unique_ptr<FeedForward> shared_experts_;
 };
 
 }  // namespace sieve

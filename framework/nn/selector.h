@@ -22,12 +22,13 @@
 #include "framework/attention/target/main_attention.h"
 #include "framework/nn/module.h"
 #include "framework/ops/lightning_indexer/lightning_indexer.h"
+#include "framework/ops/rope/rope.h"
 
 namespace sieve {
 
 enum class IndexerKind {
     plain,     // I = scale * sum_j w_j ReLU(q_j k): the original experiment's
-    deepseek,  // also LayerNorm on k, half-split RoPE on the first half of the dims
+    deepseek,  // also LayerNorm on k and RoPE on the first dims
 };
 
 // Of selectors that have a lightning indexer.
@@ -35,8 +36,10 @@ struct IndexerConfig {
     IndexerKind kind = IndexerKind::plain;
     int64_t heads = 0, dim = 0;
     double scale = 1;
-    bool weights = true;  // false: every w is 1, and there is no w_proj
-    int64_t pool = 1;     // of the selector `indexer`: tokens whose keys are averaged to one
+    bool weights = true;                              // false: every w is 1, and there is no w_proj
+    int64_t rope_dim = 0;                             // deepseek only: rotated dims, even
+    RopeLayout rope_layout = RopeLayout::half_split;  // deepseek only
+    int64_t pool = 1;  // of the selector `indexer`: tokens whose keys are averaged to one
     IndexerPrecision precision = IndexerPrecision::fp32;  // of the scores that select
 };
 
@@ -54,7 +57,7 @@ struct SelectorConfig {
 struct SelectorPlace {
     std::string full_name;     // of its parameters: "blocks.0.attention.indexer"
     int64_t d_model, q_width;  // of SelectorInput's x and q_source
-    double rope_base;
+    RopeAngles rope;
 };
 
 // All at the positions from `first_position` on. A selector detaches what it learns from: nothing below it

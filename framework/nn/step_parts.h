@@ -11,8 +11,8 @@ inline constexpr const char* indexer_projections = "indexer projections";
 inline constexpr const char* selection = "indexer scores and selection";  // one fused op
 inline constexpr const char* attention = "attention";
 inline constexpr const char* alignment_loss = "alignment loss";
-inline constexpr const char* experts = "experts";      // router, dispatch, experts, combination
-inline constexpr const char* head = "head";            // last norm, logits, cross entropy
+inline constexpr const char* experts = "experts";  // router, dispatch, experts, combination; a dense layer
+inline constexpr const char* head = "head";        // last norm, logits, cross entropy
 inline constexpr const char* optimizer = "optimizer";  // clipping, Muon, AdamW
 
 inline constexpr const char* all[] = {projections, indexer_projections, selection,

@@ -82,6 +82,11 @@ void print_model_variants(const ModelConfig& m) {
     if (m.ffn != FeedForwardKind::silu || m.router != RouterKind::softmax || m.shared_experts > 0)
         fmt::print("  experts     {}, {} router, {} shared by all tokens\n", name_of(m.ffn),
                    name_of(m.router), m.shared_experts);
+    if (m.dense_layers() > 0)
+        fmt::print("  ffn_layers  {}: a D layer is one feed-forward of {}\n", m.ffn_layers, m.dense_width());
+    if (!m.tie_embeddings) fmt::print("  head        a matrix of its own\n");
+    if (m.rope_scaling == RopeScaling::yarn)
+        fmt::print("  rope        yarn, {:g} times {} tokens\n", m.rope_factor, m.rope_original_max_seq_len);
 }
 
 void print_selector(const ExperimentConfig& c) {

@@ -51,15 +51,14 @@ std::vector<std::string> setting_notes(const ExperimentConfig& config, bool spar
     const ModelConfig& m = config.model;
     if (sparse && m.leaks) notes.push_back(leak_text(m));
     if (sparse) note_selection(m, notes);
-    if (m.num_experts > 1 && !m.trains_router())
+    if (m.has_experts() && m.num_experts > 1 && !m.trains_router())
         notes.push_back(fmt::format(
             "expert_top_k 1 with {}: a token's one weight is always {:g}, so the loss of the language "
             "model does not reach the routers and only load balancing moves them; {}",
             m.router == RouterKind::softmax ? "router_weights selected" : "router sigmoid_bias",
             m.router == RouterKind::softmax ? 1 : m.routed_scaling_factor,
-            m.router == RouterKind::softmax
-                ? "give --expert_top_k 2 or another --router_weights"
-                : "give --expert_top_k 2 or --router softmax with another --router_weights"));
+            m.router == RouterKind::softmax ? "give --expert_top_k 2 or another --router_weights"
+                                            : "give --expert_top_k 2 or --norm_topk_prob false"));
     return notes;
 }
 

@@ -17,13 +17,14 @@ bool contains(const std::string& name, const char* part) {
 }
 
 // 2 operations per token for the forward and 4 for the backward, for every weight that a token meets: all
-// hidden matrices of the main model but the experts that were not chosen, and the output head.
+// hidden matrices of the main model but the experts that were not chosen, and the output head (which is the
+// embedding where they are tied).
 double projections_of(const Transformer& model, double tokens) {
     const ModelConfig& c = model.config();
     const double chosen = static_cast<double>(c.expert_top_k) / static_cast<double>(c.num_experts);
     double elements = 0;
     for (const NamedTensor& p : model.main_parameters())
-        if (p.tensor.rank() == 2)
+        if (p.tensor.rank() == 2 && (c.tie_embeddings || p.name != "embed.weight"))
             elements += static_cast<double>(p.tensor.numel()) * (contains(p.name, ".experts.") ? chosen : 1);
     return 6 * tokens * elements;
 }

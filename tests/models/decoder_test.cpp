@@ -3,6 +3,7 @@
 #include "framework/autograd/autograd.h"
 #include "framework/core/error.h"
 #include "framework/core/threads.h"
+#include "tests/models/variants.h"
 #include "tests/support/testing.h"
 
 using namespace sieve;
@@ -105,6 +106,24 @@ TEST_CASE("decoder: the same in every precision of the indexer") {
             ModelConfig config = tiny("sparse", indexer, 6);
             config.indexer_precision = from_name<IndexerPrecision>("indexer_precision", precision);
             check_decoding(config, DType::float32);
+        }
+}
+
+TEST_CASE("decoder: the same in every variant of the model") {
+    for (const Variant& variant : model_variants())
+        for (const char* attention : {"classic", "sparse"}) {
+            INFO(variant.name << ", " << attention);
+            ModelConfig config = tiny_variant(variant, attention);
+            const Transformer model(config, ParameterInit{.std = 0.4});
+            const std::vector<int32_t> tokens = random_tokens({40}, 3, 13).to_vector<int32_t>();
+            const NoGrad guard;
+            const Tensor whole = model.forward(Tensor::from(tokens, {1, 40}), {}).logits;
+            Decoder decoder(model);
+            const std::span<const int32_t> all(tokens);
+            decoder.read(all.first(9));
+            for (int64_t t = 9; t < 40; ++t)
+                CHECK(bit_identical(decoder.read(all.subspan(static_cast<size_t>(t), 1)).alias({1, 13}),
+                                    whole.rows(t, t + 1)));
         }
 }
 

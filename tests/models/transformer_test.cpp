@@ -1,5 +1,7 @@
 #include "models/transformer.h"
 
+#include <fmt/format.h>
+
 #include "framework/autograd/autograd.h"
 #include "framework/core/allocator.h"
 #include "framework/core/error.h"
@@ -260,18 +262,90 @@ TEST_CASE("load_state: two names of one tensor must have the same bits") {
     check_error(
         "w.pt: embed.weight and lm_head.weight are one tensor in this model (tied weights) but differ, first "
         "in "
-        "embed.weight[1,3]: 0 and -0; leave out the one that is not meant",
+        "embed.weight[1,3]: 0 and -0; leave out the one that is not meant, or set tie_embeddings to false",
         [&] { model.load_state(state, "w.pt"); });
     std::swap(state[0], state.back());
     check_error(
         "w.pt: lm_head.weight and embed.weight are one tensor in this model (tied weights) but differ, first "
         "in "
-        "lm_head.weight[1,3]: -0 and 0; leave out the one that is not meant",
+        "lm_head.weight[1,3]: -0 and 0; leave out the one that is not meant, or set tie_embeddings to false",
         [&] { model.load_state(state, "w.pt"); });
     CHECK(bit_identical(model.state()[0].tensor, before));
     state.erase(state.begin());
     model.load_state(state, "w.pt");
     CHECK(bit_identical(model.state()[0].tensor, state.back().tensor));
+}
+
+TEST_CASE("load_state: a head of its own, and files with and without one") {
+    ModelConfig config = tiny("classic");
+    const Transformer tied(config, ParameterInit{.seed = 7});
+    config.tie_embeddings = false;
+    const Transformer own(config, ParameterInit{});
+    const NamedTensors state = own.state();
+    CHECK(state.size() == tied.state().size());
+    const Tensor embed = state[0].tensor, head = own.parameters().back().tensor;
+    REQUIRE(own.parameters().back().name == "lm_head.weight");
+    CHECK(!bit_identical(embed, head));
+
+    // Nothing of the file of an own head fits a tied model, unless the two matrices agree.
+    check_error(
+        fmt::format("w.pt: embed.weight and lm_head.weight are one tensor in this model (tied weights) but "
+                    "differ, first in embed.weight[0,0]: {} and {}; leave out the one that is not meant, or "
+                    "set tie_embeddings to false",
+                    embed.alias({37 * 16}).rows(0, 1).item(), head.alias({37 * 16}).rows(0, 1).item()),
+        [&] { tied.load_state(state, "w.pt"); });
+    NamedTensors equal = state;
+    equal.back().tensor = embed;
+    tied.load_state(equal, "w.pt");
+    CHECK(bit_identical(tied.state()[0].tensor, embed));
+
+    own.load_state(Transformer(tiny("classic"), ParameterInit{.seed = 3}).state(), "w.pt");
+    CHECK(bit_identical(embed, head));
+    CHECK(!embed.is_same(head));
+    NamedTensors without = tied.state();
+    without.pop_back();
+    check_error(
+        "w.pt: has no tensor lm_head.weight: its embeddings are tied, and this model's head has a matrix of "
+        "its own (tie_embeddings false); want tie_embeddings true",
+        [&] { own.load_state(without, "w.pt"); });
+}
+
+TEST_CASE("an own head is trained beside the embedding, which then has the gradient of its rows alone") {
+    ModelConfig config = tiny("classic");
+    config.tie_embeddings = false;
+    const Transformer own(config, ParameterInit{.std = 0.2});
+    const Tensor tokens = Tensor::from<int32_t>({3, 5, 3}, {1, 3}), targets = random_tokens({3}, 5, 37);
+    backward(cross_entropy(own.forward(tokens, {}).logits, targets));
+    const Tensor of_embed = own.parameters().front().tensor.grad(),
+                 of_head = own.parameters().back().tensor.grad();
+    const Tensor none = Tensor::zeros({1, 16});
+    for (int64_t row = 0; row < 37; ++row) {
+        CHECK(bit_identical(of_embed.rows(row, row + 1), none) == (row != 3 && row != 5));
+        CHECK(!bit_identical(of_head.rows(row, row + 1), none));
+    }
+}
+
+TEST_CASE("YaRN's magnitudes are those of DeepSeek's configurations") {
+    ModelConfig c = tiny("classic");
+    CHECK(attention_score_factor(c) == 1);
+    CHECK(!rope_angles(c).yarn.has_value());
+    c.rope_scaling = RopeScaling::yarn, c.rope_factor = 40, c.rope_original_max_seq_len = 4096;
+    const double log_40 = 3.6888794541139363;
+    CHECK(rope_angles(c).magnitude() == doctest::Approx(0.1 * log_40 + 1));
+    CHECK(attention_score_factor(c) == 1);
+    c.rope_mscale = 0.707;  // alone it says nothing
+    CHECK(rope_angles(c).magnitude() == doctest::Approx(0.1 * log_40 + 1));
+    CHECK(attention_score_factor(c) == 1);
+    c.rope_mscale_all_dim = 1;
+    CHECK(rope_angles(c).magnitude() == doctest::Approx((0.0707 * log_40 + 1) / (0.1 * log_40 + 1)));
+    CHECK(attention_score_factor(c) == doctest::Approx((0.1 * log_40 + 1) * (0.1 * log_40 + 1)));
+    c.rope_mscale = 1;
+    CHECK(rope_angles(c).magnitude() == 1);
+    c.rope_mscale = 0;
+    CHECK(rope_angles(c).magnitude() == doctest::Approx(0.1 * log_40 + 1));
+    c.rope_factor = 1;
+    CHECK(rope_angles(c).magnitude() == 1);
+    CHECK(attention_score_factor(c) == 1);
 }
 
 TEST_CASE("load_state: a weight that is not finite is refused by name, place and value") {
@@ -344,6 +418,78 @@ TEST_CASE("model config: impossible combinations are named") {
     refuse("shared_experts: -1, want at least 0 (none)", [](ModelConfig& c) { c.shared_experts = -1; });
     refuse("routed_scaling_factor: 0, want more than 0", [](ModelConfig& c) { c.routed_scaling_factor = 0; });
     refuse("n_heads: 0, want at least 1", [](ModelConfig& c) { c.n_heads = 0; });
+    refuse("dense_d_ff: -1, want at least 0 (d_ff)", [](ModelConfig& c) { c.dense_d_ff = -1; });
+    refuse("latent_norm_eps: -1, want at least 0 (norm_eps)", [](ModelConfig& c) { c.latent_norm_eps = -1; });
+    refuse(
+        "attention_bias: true with attention_type mha, whose projections have no biases; want false, or "
+        "attention_type mla",
+        [](ModelConfig& c) { c.attention_bias = true; });
+    for (const int64_t dims : {-2, 3, 10})
+        refuse("indexer_rope_dim: " + std::to_string(dims) +
+                   ", want an even number up to indexer_dim 8, or 0 (half of it); RoPE rotates pairs",
+               [dims](ModelConfig& c) {
+                   c.indexer = IndexerKind::deepseek;
+                   c.indexer_dim = 8, c.indexer_rope_dim = dims;
+               });
+}
+
+TEST_CASE("model config: expert groups and weights that cannot be are named") {
+    const auto refuse = [](const std::string& message, auto change) {
+        ModelConfig c = tiny("sparse");
+        c.router = RouterKind::sigmoid_bias;
+        c.num_experts = 8, c.expert_top_k = 3, c.n_group = 4, c.topk_group = 2;
+        change(c);
+        check_error(message, [&] { validate(c); });
+    };
+    refuse("n_group: 0, want at least 1", [](ModelConfig& c) { c.n_group = 0; });
+    refuse("topk_group: 0, want at least 1", [](ModelConfig& c) { c.topk_group = 0; });
+    refuse("topk_group: 5 is more than n_group 4; lower it or add groups",
+           [](ModelConfig& c) { c.topk_group = 5; });
+    refuse("n_group: 4 with router softmax, which has no groups; want 1, or router sigmoid_bias",
+           [](ModelConfig& c) { c.router = RouterKind::softmax; });
+    for (const int64_t groups : {3, 8})
+        refuse("n_group: " + std::to_string(groups) +
+                   " for num_experts 8, want groups of one size and at least 2 experts: a group's score is "
+                   "the sum of its best two",
+               [groups](ModelConfig& c) { c.n_group = groups; });
+    refuse(
+        "expert_top_k: 3 is more than the 2 experts of topk_group 1 (groups of 2); lower it or raise "
+        "topk_group",
+        [](ModelConfig& c) { c.topk_group = 1; });
+    refuse(
+        "norm_topk_prob: false with router softmax, whose weights router_weights says; want true, or router "
+        "sigmoid_bias",
+        [](ModelConfig& c) {
+            c.router = RouterKind::softmax;
+            c.n_group = c.topk_group = 1;
+            c.norm_topk_prob = false;
+        });
+}
+
+TEST_CASE("model config: impossible settings of YaRN are named, and without it play no part") {
+    const auto refuse = [](const std::string& message, auto change) {
+        ModelConfig c = tiny("classic");
+        c.rope_scaling = RopeScaling::yarn;
+        c.rope_factor = 4, c.rope_original_max_seq_len = 8;
+        change(c);
+        check_error(message, [&] { validate(c); });
+        c.rope_scaling = RopeScaling::none;
+        validate(c);
+    };
+    refuse(
+        "rope_factor: 0.5, want at least 1 with rope_scaling yarn: how much longer than "
+        "rope_original_max_seq_len texts are",
+        [](ModelConfig& c) { c.rope_factor = 0.5; });
+    refuse(
+        "rope_original_max_seq_len: 0, want at least 1 with rope_scaling yarn: the length of the windows of "
+        "the first training",
+        [](ModelConfig& c) { c.rope_original_max_seq_len = 0; });
+    refuse("rope_beta_slow: 0, want more than 0", [](ModelConfig& c) { c.rope_beta_slow = 0; });
+    refuse("rope_beta_fast: 1, want at least rope_beta_slow 2",
+           [](ModelConfig& c) { c.rope_beta_fast = 1, c.rope_beta_slow = 2; });
+    refuse("rope_mscale: -1, want at least 0 (none)", [](ModelConfig& c) { c.rope_mscale = -1; });
+    refuse("rope_mscale_all_dim: -1, want at least 0 (none)",
+           [](ModelConfig& c) { c.rope_mscale_all_dim = -1; });
 }
 
 TEST_CASE(

@@ -28,6 +28,20 @@ inline std::vector<Variant> model_variants() {
             c.qk_nope_head_dim = 3, c.qk_rope_head_dim = 2, c.v_head_dim = 4;
         };
     };
+    const auto sigmoid_bias = [](ModelConfig& c) {
+        c.router = RouterKind::sigmoid_bias;
+        c.routed_scaling_factor = 1.5;
+    };
+    const auto groups = [sigmoid_bias](ModelConfig& c) {
+        sigmoid_bias(c);
+        c.num_experts = 6, c.n_group = 3, c.topk_group = 2;
+    };
+    // Of four pairs the first keeps its frequency, the last has it divided by the factor.
+    const auto yarn = [](ModelConfig& c) {
+        c.rope_scaling = RopeScaling::yarn;
+        c.rope_base = 10, c.rope_factor = 4, c.rope_original_max_seq_len = 16;
+        c.rope_beta_fast = 2, c.rope_beta_slow = 0.5;
+    };
     return {
         {"mha", [](ModelConfig&) {}},
         {"gqa, 1 key head", gqa(1)},
@@ -63,10 +77,71 @@ inline std::vector<Variant> model_variants() {
              c.expert_top_k = 1;
          }},
         {"scaled weights over all experts", [](ModelConfig& c) { c.router_weights = RouterWeights::scaled; }},
-        {"sigmoid_bias",
+        {"sigmoid_bias", sigmoid_bias},
+        {"sigmoid_bias, expert groups", groups},
+        {"sigmoid_bias, weights as they are",
+         [sigmoid_bias](ModelConfig& c) {
+             sigmoid_bias(c);
+             c.norm_topk_prob = false;
+         }},
+        {"own head", [](ModelConfig& c) { c.tie_embeddings = false; }},
+        {"a dense layer, then experts",
          [](ModelConfig& c) {
-             c.router = RouterKind::sigmoid_bias;
-             c.routed_scaling_factor = 1.5;
+             c.ffn_layers = "DM";
+             c.dense_d_ff = 7;
+         }},
+        {"experts, then a dense layer, swiglu, sigmoid_bias",
+         [sigmoid_bias](ModelConfig& c) {
+             sigmoid_bias(c);
+             c.ffn = FeedForwardKind::swiglu;
+             c.ffn_layers = "MD";
+         }},
+        {"dense layers alone", [](ModelConfig& c) { c.ffn_layers = "DD"; }},
+        {"yarn",
+         [yarn](ModelConfig& c) {
+             yarn(c);
+             c.n_heads = 1;
+         }},
+        {"mla, yarn, deepseek, scaled scores",
+         [mla, yarn](ModelConfig& c) {
+             mla(6)(c);
+             yarn(c);
+             c.qk_rope_head_dim = 8, c.indexer_dim = 8, c.indexer_rope_dim = 8;
+             c.rope_mscale = 2, c.rope_mscale_all_dim = 3;
+             c.indexer = IndexerKind::deepseek;
+         }},
+        {"deepseek, interleaved",
+         [](ModelConfig& c) {
+             c.indexer = IndexerKind::deepseek;
+             c.indexer_dim = 6, c.indexer_rope_dim = 4;
+             c.indexer_rope_layout = RopeLayout::interleaved;
+         }},
+        {"deepseek, all dims rotated",
+         [](ModelConfig& c) {
+             c.indexer = IndexerKind::deepseek;
+             c.indexer_rope_dim = 4;
+         }},
+        {"mla, epsilon of the latents",
+         [mla](ModelConfig& c) {
+             mla(6)(c);
+             c.latent_norm_eps = 0.5;
+         }},
+        {"mla, biases",
+         [mla](ModelConfig& c) {
+             mla(0)(c);
+             c.attention_bias = true;
+         }},
+        {"GLM with everything",
+         [mla, groups, yarn](ModelConfig& c) {
+             mla(6)(c);
+             groups(c);
+             yarn(c);
+             c.n_layers = 3, c.ffn_layers = "DMM", c.dense_d_ff = 7, c.index_share = "FSF";
+             c.qk_rope_head_dim = 4, c.indexer_dim = 6, c.indexer_rope_dim = 4, c.rope_mscale_all_dim = 1;
+             c.indexer = IndexerKind::deepseek, c.indexer_rope_layout = RopeLayout::interleaved;
+             c.tie_embeddings = c.norm_topk_prob = false;
+             c.attention_bias = true, c.latent_norm_eps = 1e-3;
+             c.ffn = FeedForwardKind::swiglu, c.shared_experts = 1;
          }},
         {"gqa, swiglu, shared, sigmoid_bias, deepseek", [gqa](ModelConfig& c) {
              gqa(2)(c);

@@ -18,12 +18,15 @@ using namespace sieve::testing;
 
 namespace {
 
-// Buffers start at zero: random ones, so that they matter.
+// Buffers and biases start at zero: random ones, so that they matter.
 std::unique_ptr<Transformer> random_model(const ModelConfig& config, DType dtype = DType::float32) {
     auto model = std::make_unique<Transformer>(config, ParameterInit{.std = config.init_std, .dtype = dtype});
     uint64_t seed = 50;
-    for (const NamedTensor& b : model->buffers())
-        b.tensor.copy_from(random_normal(b.tensor.shape(), ++seed, DType::float64, 0.1));
+    NamedTensors zeros = model->buffers();
+    for (const NamedTensor& p : model->parameters())
+        if (p.name.ends_with(".bias")) zeros.push_back(p);
+    for (const NamedTensor& z : zeros)
+        z.tensor.copy_from(random_normal(z.tensor.shape(), ++seed, DType::float64, 0.1));
     return model;
 }
 
@@ -241,6 +244,20 @@ TEST_CASE("variants: names of the state, each once, and a state loads into anoth
     CHECK(!names_of("2 shared experts").count("blocks.1.feed_forward.shared_experts.linear3.weight"));
     CHECK(names_of("sigmoid_bias").count("blocks.1.feed_forward.router.gate.e_score_correction_bias"));
     CHECK(names_of("gqa, 2 key heads").count("blocks.0.attention.qkv.weight"));
+    CHECK(names_of("own head").count("lm_head.weight"));
+    CHECK(names_of("mla, biases").count("blocks.1.attention.kv_a_proj_with_mqa.bias"));
+    CHECK(names_of("mla, biases").count("blocks.1.attention.w_o.bias"));
+    CHECK(!names_of("mla, biases").count("blocks.1.attention.kv_b_proj.bias"));
+    const std::set<std::string> glm = names_of("GLM with everything");
+    CHECK(glm.count("blocks.0.attention.q_a_proj.bias"));
+    CHECK(glm.count("blocks.0.feed_forward.linear3.weight"));
+    CHECK(glm.count("blocks.0.attention.indexer.k_norm.bias"));
+    CHECK(glm.count("blocks.2.attention.indexer.q_proj.weight"));
+    for (const std::string& name : glm) {
+        CHECK_MESSAGE(name.find("blocks.1.attention.indexer.") == std::string::npos, name);
+        CHECK_MESSAGE(name.find("blocks.0.feed_forward.router") == std::string::npos, name);
+        CHECK_MESSAGE(name.find("blocks.0.feed_forward.experts") == std::string::npos, name);
+    }
 
     const Tensor tokens = random_tokens({1, 7}, 9, 13);
     for (const Variant& variant : model_variants()) {
@@ -252,7 +269,7 @@ TEST_CASE("variants: names of the state, each once, and a state loads into anoth
         CHECK(bit_identical(logits_of(other, tokens, AttentionStage::sparse),
                             logits_of(*model, tokens, AttentionStage::sparse)));
         const bool same_tensors = variant.name == "mha" || variant.name == "top k per layer" ||
-                                  config.router_weights != RouterWeights::selected;
+                                  variant.name == "yarn" || config.router_weights != RouterWeights::selected;
         if (same_tensors) continue;
         const Transformer plain(tiny_variant(model_variants()[0], "sparse"), ParameterInit{});
         CHECK_THROWS_AS(plain.load_state(state, "w.pt"), Error);
@@ -292,7 +309,9 @@ TEST_CASE("variants: the scale of attention is 1 / sqrt(what a query and a key a
         int64_t layers = 0;
         ForwardOptions options;
         options.observe = [&](int64_t, const AttentionTrace& trace) {
-            CHECK(trace.scale == doctest::Approx(1 / std::sqrt(static_cast<double>(width))));
+            const double magnitude = 1 + 0.1 * config.rope_mscale_all_dim * std::log(config.rope_factor);
+            CHECK(trace.scale ==
+                  doctest::Approx(magnitude * magnitude / std::sqrt(static_cast<double>(width))));
             ++layers;
         };
         const NoGrad guard;
@@ -394,4 +413,23 @@ TEST_CASE("sigmoid_bias: updates even out a skewed load, without a gradient") {
     const double after = imbalance(model.forward(tokens, {}).assignments[0]);
     CHECK(before > 1.5);
     CHECK(after < 1.3);
+}
+
+TEST_CASE("dense layers: no balancing loss, no assignments, one feed-forward of dense_d_ff") {
+    ModelConfig config = tiny_variant(model_variants()[0], "classic");
+    config.ffn_layers = "MD";
+    const Tensor tokens = random_tokens({1, 7}, 9, 13);
+    const auto run = [&] { return random_model(config)->forward(tokens, {}); };
+    const ModelOutput mixed = run();
+    REQUIRE(mixed.assignments.size() == 2);
+    CHECK(mixed.assignments[0].defined());
+    CHECK(!mixed.assignments[1].defined());
+    config.n_layers = 1, config.ffn_layers = "";  // the first layer's loss alone
+    CHECK(bit_identical(mixed.load_balancing, run().load_balancing));
+    config.n_layers = 2, config.ffn_layers = "DD";
+    CHECK(run().load_balancing.item() == 0);
+    config.dense_d_ff = 11;
+    CHECK(random_model(config)->parameters()[5].name == "blocks.0.feed_forward.linear1.weight");
+    CHECK(random_model(config)->parameters()[5].tensor.shape() == Shape{11, 8});
+    random_model(config)->balance_routers(run().assignments, 0.25);  // there are none to move
 }

@@ -184,6 +184,21 @@ TEST_CASE("onnx: experts weighed over all of them") {
     }
 }
 
+TEST_CASE("onnx: a head of its own, a dense layer, the indexer's rotations, YaRN") {
+    const auto python = python_with_onnx();
+    if (!python) return skip("no Python with onnx and onnxruntime (.ci/run makes one)");
+    for (const RopeLayout layout : {RopeLayout::half_split, RopeLayout::interleaved})
+        for (const int64_t dims : {2, 8}) {
+            ModelConfig c = tiny("sparse", "deepseek", 8);
+            c.indexer_rope_layout = layout, c.indexer_rope_dim = dims;
+            c.tie_embeddings = false;
+            c.ffn_layers = "DM", c.dense_d_ff = 33;
+            c.rope_scaling = RopeScaling::yarn, c.rope_factor = 8, c.rope_original_max_seq_len = 16;
+            c.rope_beta_fast = 2, c.rope_base = 100, c.rope_mscale_all_dim = dims == 2 ? 0 : 1;
+            check_onnx(*python, c, shapes);
+        }
+}
+
 TEST_CASE("onnx: the same graph gives the same bytes, weights as they are") {
     const TemporaryFolder folder;
     const Transformer model(tiny("sparse", "deepseek", 4), ParameterInit{});

@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "framework/ops/add/add.h"
+#include "framework/ops/add_bias/add_bias.h"
 #include "framework/ops/batched_matmul/batched_matmul.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
 #include "framework/ops/decode_select/decode_select.h"
@@ -85,6 +86,7 @@ std::vector<OpCall> plain_ops() {
         {"rms_norm",
          {{"x", zeros({2, 3})}, {"weight", zeros({3})}},
          [](Given t) { rms_norm(t[0], t[1], 1e-5); }},
+        {"add_bias", {{"x", zeros({2, 3})}, {"bias", zeros({3})}}, [](Given t) { add_bias(t[0], t[1]); }},
         {"layer_norm",
          {{"x", zeros({2, 3})}, {"weight", zeros({3})}, {"bias", zeros({3})}},
          [](Given t) { layer_norm(t[0], t[1], t[2], 1e-5); }},
@@ -126,7 +128,7 @@ std::vector<OpCall> expert_ops() {
          }},
         {"moe_sigmoid_routing",
          {{"logits", zeros({4, 2})}, {"bias", zeros({2})}},
-         [](Given t) { moe_sigmoid_routing(t[0], t[1], 1, 1); }},
+         [](Given t) { moe_sigmoid_routing(t[0], t[1], {.top_k = 1}); }},
         {"move_balancing_bias",
          {{"bias", zeros({2})}, offsets("offsets"), {"guard", zeros({}, DType::float64)}},
          [](Given t) { move_balancing_bias(t[0], t[1], 0.1, t[2]); }},

@@ -20,7 +20,7 @@ Tensor slow_rope(const Tensor& x, const RopeConfig& c) {
                 for (int64_t i = 0; i < R / 2; ++i) {
                     const double angle =
                         static_cast<double>(c.first_position + t) *
-                        std::pow(c.base, -2.0 * static_cast<double>(i) / static_cast<double>(R));
+                        std::pow(c.angles.base, -2.0 * static_cast<double>(i) / static_cast<double>(R));
                     const int64_t row = ((b * T + t) * H + h) * dh;
                     const bool pairs = c.layout == RopeLayout::interleaved;
                     const int64_t iu = row + (pairs ? 2 * i : i), iv = row + (pairs ? 2 * i + 1 : R / 2 + i);
@@ -29,6 +29,24 @@ Tensor slow_rope(const Tensor& x, const RopeConfig& c) {
                     y.data<double>()[iv] = u * std::sin(angle) + v * std::cos(angle);
                 }
     return y;
+}
+
+// YaRN's frequency of pair i, from the turns that it makes within the original length: at beta_fast turns and
+// more its own, at beta_slow and fewer a factor lower, with the bounds moved outwards to whole pairs.
+double slow_yarn_frequency(double base, const YarnScaling& yarn, int64_t dims, int64_t i) {
+    const double pi = std::acos(-1.0), R = static_cast<double>(dims);
+    const auto own = [&](double pair) { return std::pow(base, -2 * pair / R); };
+    const auto turns = [&](double pair) {
+        return static_cast<double>(yarn.original_length) * own(pair) / (2 * pi);
+    };
+    double low = 0, high = R - 1;
+    while (low + 1 < R && turns(low + 1) >= yarn.beta_fast) ++low;
+    while (high > 0 && turns(high - 1) <= yarn.beta_slow) --high;
+    const auto at = static_cast<double>(i);
+    if (at <= low) return own(at);
+    if (at >= high) return own(at) / yarn.factor;
+    const double share = (at - low) / (high - low);
+    return (1 - share) * own(at) + share * own(at) / yarn.factor;
 }
 
 // [B,T,parts,dh] -> heads [first, first + count) as [B,count,T,dh]
@@ -51,12 +69,64 @@ DEVICE_TEST_CASE("rope: values in both layouts, partial rotation and shifted pos
         for (const int64_t dims : {0, 2, 6})
             for (const int64_t first : {0, 100}) {
                 const RopeConfig config{
-                    .layout = layout, .rotary_dims = dims, .base = 10000, .first_position = first};
+                    .layout = layout, .rotary_dims = dims, .angles = {.base = 500}, .first_position = first};
                 const Tensor x = random_normal({2, 7, 3, 10}, 1);
                 CHECK(max_abs_difference(rope(x.to(device), config), slow_rope(x, config)) < 1e-14);
                 CHECK(max_abs_difference(rope(x.to(DType::float32).to(device), config),
                                          slow_rope(x, config)) < 1e-6);
             }
+}
+
+TEST_CASE("rope: YaRN's frequencies") {
+    for (const double base : {100.0, 10000.0})
+        for (const int64_t length : {32, 4096})
+            for (const int64_t dims : {4, 10, 64})
+                for (const auto& [fast, slow] : {std::pair{32.0, 1.0}, {4.0, 0.5}, {2.0, 2.0}}) {
+                    const RopeAngles angles{
+                        .base = base,
+                        .yarn = YarnScaling{
+                            .factor = 40, .original_length = length, .beta_fast = fast, .beta_slow = slow}};
+                    const std::vector<double> got = angles.frequencies(dims);
+                    REQUIRE(got.size() == static_cast<size_t>(dims / 2));
+                    for (int64_t i = 0; i < dims / 2; ++i) {
+                        INFO("base " << base << " L " << length << " R " << dims << " beta " << fast
+                                     << " pair " << i);
+                        CHECK(
+                            got[static_cast<size_t>(i)] ==
+                            doctest::Approx(slow_yarn_frequency(base, *angles.yarn, dims, i)).epsilon(1e-12));
+                    }
+                }
+    // Those of DeepSeek-V3's configuration, from transformers 5.24.0.
+    const RopeAngles v3{.yarn = YarnScaling{40, 4096, 32, 1}};
+    const std::vector<double> got = v3.frequencies(64);
+    CHECK(got[0] == 1.0);
+    CHECK(got[10] == doctest::Approx(0.0562341288).epsilon(1e-6));
+    CHECK(got[16] == doctest::Approx(0.00550000044).epsilon(1e-6));
+    CHECK(got[31] == doctest::Approx(3.33380353e-06).epsilon(1e-6));
+}
+
+DEVICE_TEST_CASE("rope: YaRN turns by its frequencies and lengthens by its magnitude", device) {
+    const RopeAngles angles{.base = 10, .yarn = YarnScaling{4, 16, 2, 0.5, 1.25}};
+    const Tensor x = random_normal({1, 20, 2, 10}, 1);
+    for (const RopeLayout layout : {RopeLayout::interleaved, RopeLayout::half_split}) {
+        const RopeConfig config{.layout = layout, .rotary_dims = 8, .angles = angles};
+        const Tensor y = rope(x.to(device), config).to(Device{});
+        for (int64_t t = 0; t < 20; ++t)
+            for (int64_t i = 0; i < 4; ++i) {
+                const double angle = static_cast<double>(t) * slow_yarn_frequency(10, *angles.yarn, 8, i);
+                const bool pairs = layout == RopeLayout::interleaved;
+                const int64_t iu = (t * 2 + 1) * 10 + (pairs ? 2 * i : i), iv = pairs ? iu + 1 : iu + 4;
+                const double u = x.data<double>()[iu], v = x.data<double>()[iv];
+                CHECK(y.data<double>()[iu] ==
+                      doctest::Approx(1.25 * (u * std::cos(angle) - v * std::sin(angle))).epsilon(1e-12));
+                CHECK(y.data<double>()[iv] ==
+                      doctest::Approx(1.25 * (u * std::sin(angle) + v * std::cos(angle))).epsilon(1e-12));
+            }
+        CHECK(y.data<double>()[8] == x.data<double>()[8]);
+        check_gradients(
+            "yarn", [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{rope(in[0], config)}; },
+            {random_normal({1, 3, 1, 10}, 2).set_requires_grad(true)}, {.device = device});
+    }
 }
 
 DEVICE_TEST_CASE("rope: positions one after another have the bits of all at once", device) {

@@ -185,6 +185,8 @@ TEST_CASE("config: every key says what it is about") {
                                       "indexer",
                                       "indexer_heads",
                                       "indexer_dim",
+                                      "indexer_rope_dim",
+                                      "indexer_rope_layout",
                                       "indexer_precision",
                                       "indexer_weights",
                                       "indexer_pool",
@@ -351,6 +353,45 @@ TEST_CASE("command line: index_share") {
         "sparse_top_k: 7 in layer 1, which shares the index of layer 0 (index_share FSFS), want its 9", [&] {
             with({"--index_share", "FSFS", "--sparse_top_k", "9,7,7,7"});
         });
+}
+
+TEST_CASE("command line: ffn_layers") {
+    const auto with = [](const std::string& letters) {
+        return parse({"--preset", "small", "--ffn_layers", letters}).config;
+    };
+    CHECK(parse({"--preset", "small"}).config.model.expert_layers() == 4);
+    const ModelConfig one = with("DMMM").model;
+    CHECK(one.dense_layers() == 1);
+    CHECK(one.is_dense_layer(0));
+    CHECK(!one.is_dense_layer(1));
+    CHECK(one.dense_width() == one.d_ff);
+    CHECK(!with("DDDD").model.has_experts());
+    CHECK(with("").model.has_experts());
+    CHECK(config_from_json(config_to_json(with("MDMD")), "test").model.ffn_layers == "MDMD");
+    for (const char* wrong : {"DMM", "DMmM", "MMMMM", "FSSS"})
+        check_error(std::string("ffn_layers: '") + wrong +
+                        "', want a letter for each of n_layers 4: D (one dense feed-forward) or M (a mixture "
+                        "of experts), as in DMMM",
+                    [&] { with(wrong); });
+}
+
+TEST_CASE("config: an older config.json means tied embeddings, experts everywhere and plain RoPE") {
+    auto json = config_to_json(parse({"--preset", "small"}).config);
+    for (const char* key : {"tie_embeddings", "ffn_layers", "dense_d_ff", "norm_topk_prob", "n_group",
+                            "topk_group", "rope_scaling", "rope_factor", "rope_original_max_seq_len",
+                            "rope_beta_fast", "rope_beta_slow", "rope_mscale", "rope_mscale_all_dim",
+                            "latent_norm_eps", "attention_bias", "indexer_rope_dim", "indexer_rope_layout"})
+        CHECK(json.erase(key) == 1);
+    const ModelConfig m = config_from_json(json, "test").model;
+    CHECK(m.tie_embeddings);
+    CHECK(m.expert_layers() == m.n_layers);
+    CHECK(m.norm_topk_prob);
+    CHECK(m.n_group == 1);
+    CHECK(m.rope_scaling == RopeScaling::none);
+    CHECK(m.latent_norm_eps == 0);
+    CHECK(!m.attention_bias);
+    CHECK(m.indexer_rotary_dims() == m.indexer_dim / 2);
+    CHECK(m.indexer_rope_layout == RopeLayout::half_split);
 }
 
 TEST_CASE("command line: sparse_top_k is one number or one per layer, as a flag and in a file") {

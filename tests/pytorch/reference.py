@@ -18,7 +18,10 @@ DEFAULTS = dict(vocab_size=4096, attention="classic", d_model=256, n_heads=8, n_
                 dropout=0.1, router_noise=0.1,
                 norm_eps=1.1920929e-07, rope_base=10000.0, attention_type="mha", n_kv_heads=2, shared_experts=0,
                 ffn="silu", router="softmax", router_weights="selected", routed_scaling_factor=1.0, q_lora_rank=0, kv_lora_rank=64, qk_nope_head_dim=32,
-                qk_rope_head_dim=16, v_head_dim=32)
+                qk_rope_head_dim=16, v_head_dim=32, tie_embeddings=True, ffn_layers="", dense_d_ff=0, latent_norm_eps=0.0,
+                attention_bias=False, norm_topk_prob=True, n_group=1, topk_group=1, rope_scaling="none", rope_factor=1.0,
+                rope_original_max_seq_len=0, rope_beta_fast=32.0, rope_beta_slow=1.0, rope_mscale=0.0, rope_mscale_all_dim=0.0,
+                indexer_rope_dim=0, indexer_rope_layout="half", index_share="", index_share_loss="own")
 
 PRESETS = {
     "small": dict(d_model=128, n_heads=4, n_layers=4, d_ff=256, max_seq_len=64, batch_size=32, num_experts=2,
@@ -41,7 +44,8 @@ class Config:
                            ("indexer_weights", ("on", "off")),
                            ("indexer_warmup", ("kl", "entropy")), ("indexer_loss", ("selected", "full_row")),
                            ("attention_type", ("mha", "gqa", "mla")), ("ffn", ("silu", "swiglu")),
-                           ("router", ("softmax", "sigmoid_bias")),
+                           ("router", ("softmax", "sigmoid_bias")), ("rope_scaling", ("none", "yarn")),
+                           ("indexer_rope_layout", ("half", "interleaved")), ("index_share_loss", ("own",)),
                            ("router_weights", ("selected", "all", "scaled", "straight_through"))):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key}: '{getattr(self, key)}', want {' or '.join(known)}")
@@ -75,25 +79,59 @@ class RMSNorm(nn.Module):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
 
 
-def rotation(length, dims, base, like):
-    """cos and sin [T, dims/2]: angles in float64, rounded once."""
-    frequency = base ** (-torch.arange(0, dims, 2, dtype=torch.float64) / dims)
-    angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
-    return angle.cos().to(like), angle.sin().to(like)
+def yarn_magnitude(factor, weight):
+    return 0.1 * weight * math.log(factor) + 1
 
 
-def rope_interleaved(x, base):
-    """x [B,T,H,dh]: rotates the pairs (x[2i], x[2i+1])."""
-    cos, sin = (table[:, None, :] for table in rotation(x.shape[1], x.shape[3], base, x))
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
+def yarn_frequencies(config, dims, frequency):
+    """YaRN: the frequencies of pairs that turn often within the original length stay, those of pairs that turn seldom are
+    divided by the factor, with a ramp between."""
+    def pair_that_turns(times):
+        return dims * math.log(config.rope_original_max_seq_len / (2 * math.pi * times)) / (2 * math.log(config.rope_base))
+
+    low = max(math.floor(pair_that_turns(config.rope_beta_fast)), 0)
+    high = min(math.ceil(pair_that_turns(config.rope_beta_slow)), dims - 1)
+    ramp = ((torch.arange(dims // 2, dtype=torch.float64) - low) / (high - low or 0.001)).clamp(0, 1)
+    return torch.lerp(frequency, frequency / config.rope_factor, ramp)
 
 
-def rope_half_split(x, dims, base):
-    """x [B,T,H,dI]: rotates the pairs (x[i], x[i + dims/2]) of its first `dims` dims."""
-    cos, sin = (table[:, None, :] for table in rotation(x.shape[1], dims, base, x))
-    a, b, rest = x[..., :dims // 2], x[..., dims // 2:dims], x[..., dims:]
-    return torch.cat((a * cos - b * sin, a * sin + b * cos, rest), -1)
+class Rope:
+    """The rotations of a model's queries and keys."""
+
+    def __init__(self, config):
+        self.config = config
+        self.magnitude = 1.0
+        if config.rope_scaling == "yarn":
+            both = config.rope_mscale and config.rope_mscale_all_dim
+            self.magnitude = (yarn_magnitude(config.rope_factor, config.rope_mscale if both else 1)
+                              / (yarn_magnitude(config.rope_factor, config.rope_mscale_all_dim) if both else 1))
+
+    def score_factor(self):
+        """What YaRN multiplies attention scores with."""
+        weight = self.config.rope_mscale_all_dim if self.config.rope_scaling == "yarn" else 0
+        return yarn_magnitude(self.config.rope_factor, weight) ** 2 if weight else 1.0
+
+    def tables(self, x, dims):
+        """cos and sin [T, 1, dims/2]: angles in float64, rounded once."""
+        frequency = self.config.rope_base ** (-torch.arange(0, dims, 2, dtype=torch.float64) / dims)
+        if self.config.rope_scaling == "yarn":
+            frequency = yarn_frequencies(self.config, dims, frequency)
+        angle = torch.arange(x.shape[1], dtype=torch.float64)[:, None, None] * frequency
+        return (self.magnitude * angle.cos()).to(x), (self.magnitude * angle.sin()).to(x)
+
+    def interleaved(self, x, dims=None):
+        """x [B,T,H,dh]: rotates the pairs (x[2i], x[2i+1]) of its first `dims` dims, or of all."""
+        dims = dims or x.shape[3]
+        cos, sin = self.tables(x, dims)
+        even, odd = x[..., 0:dims:2], x[..., 1:dims:2]
+        turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
+        return torch.cat((turned, x[..., dims:]), -1)
+
+    def half_split(self, x, dims):
+        """x [B,T,H,dI]: rotates the pairs (x[i], x[i + dims/2]) of its first `dims` dims."""
+        cos, sin = self.tables(x, dims)
+        a, b, rest = x[..., :dims // 2], x[..., dims // 2:dims], x[..., dims:]
+        return torch.cat((a * cos - b * sin, a * sin + b * cos, rest), -1)
 
 
 def row_invariant_product(a, b):
@@ -106,7 +144,9 @@ class Indexer(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.heads, self.dim = config.indexer_heads, config.indexer_dim
-        self.scale, self.base = config.scale_of_indexer(), config.rope_base
+        self.scale = config.scale_of_indexer()
+        self.rope_dims = config.indexer_rope_dim or self.dim // 2
+        self.rotate = getattr(Rope(config), "interleaved" if config.indexer_rope_layout == "interleaved" else "half_split")
         self.is_deepseek = config.indexer == "deepseek"
         q_width = config.d_model
         if self.is_deepseek and config.attention_type == "mla" and config.q_lora_rank:
@@ -127,8 +167,8 @@ class Indexer(nn.Module):
         k = product(x, self.k_proj.weight)
         w = product(x, self.w_proj.weight) if self.w_proj is not None else x.new_ones(*x.shape[:2], self.heads)
         if self.is_deepseek:
-            q = rope_half_split(q, self.dim // 2, self.base)
-            k = rope_half_split(self.k_norm(k)[:, :, None], self.dim // 2, self.base)[:, :, 0]
+            q = self.rotate(q, self.rope_dims)
+            k = self.rotate(self.k_norm(k)[:, :, None], self.rope_dims)[:, :, 0]
         # One head at a time, so that [B,T,T] is the largest thing kept.
         return self.scale * sum(w[:, :, j, None] * F.relu(product(q[:, :, j], k)) for j in range(self.heads))
 
@@ -178,24 +218,27 @@ class Attention(nn.Module):
 
     def __init__(self, config, layer):
         super().__init__()
-        self.heads, self.base, self.top_k = config.n_heads, config.rope_base, config.top_k_of_layer(layer)
+        self.heads, self.rope, self.top_k = config.n_heads, Rope(config), config.top_k_of_layer(layer)
         self.leaks = config.i_know_this_leaks
-        self.indexer = Indexer(config) if config.is_sparse else None
+        self.indexer = Indexer(config) if config.is_sparse and config.index_share[layer:layer + 1] != "S" else None
         self.warmup, self.loss_over = config.indexer_warmup, config.indexer_loss
 
     def query_latent(self, x):
         """What DeepSeek's indexer makes its queries from."""
         return x
 
-    def forward(self, x, stage, exact_ties=True):
-        """-> y [B,T,d], the indexer's loss or None, selection mask [B,T,T] or None."""
+    def forward(self, x, stage, exact_ties=True, shared=None):
+        """-> y [B,T,d], the indexer's loss or None, selection mask [B,T,T] or None. shared: the mask of the layer whose
+        indexer chooses for this one, which has none."""
         q, k, v = self.project(x)
         causal = allowed = causal_mask(x.shape[1], x.device).expand(x.shape[0], -1, -1)
         scores = self.indexer(x, self.query_latent(x), exact_ties) if self.indexer is not None else None
         selected = None
         if scores is not None and stage == "sparse":
             allowed = selected = select_causal(scores, self.top_k, exact_ties)
-        z = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
+        elif shared is not None:
+            allowed = selected = shared
+        z = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1]) * self.rope.score_factor()
         a = z.masked_fill(~allowed[:, None], float("-inf")).softmax(-1)
         loss = None
         if scores is not None:
@@ -224,7 +267,7 @@ class GroupedQueryAttention(Attention):
         """q, k, v, each [B,H,T,dh], q and k rotated; the query heads of a group see the same key and value head."""
         parts = self.qkv(x).view(*x.shape[:2], self.heads + 2 * self.kv_heads, -1)
         q, k, v = parts.split([self.heads, self.kv_heads, self.kv_heads], 2)
-        q, k = rope_interleaved(q, self.base), rope_interleaved(k, self.base)
+        q, k = self.rope.interleaved(q), self.rope.interleaved(k)
         if self.kv_heads != self.heads:
             k, v = (t.repeat_interleave(self.heads // self.kv_heads, 2) for t in (k, v))
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
@@ -236,32 +279,33 @@ class LatentAttention(Attention):
 
     def __init__(self, config, layer):
         super().__init__(config, layer)
-        self.nope, self.rope, self.value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
+        self.nope, self.rotated, self.value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
         self.q_rank, self.kv_rank = config.q_lora_rank, config.kv_lora_rank
-        queries = self.heads * (self.nope + self.rope)
+        queries = self.heads * (self.nope + self.rotated)
+        bias, eps = config.attention_bias, config.latent_norm_eps or config.norm_eps
         if self.q_rank:
-            self.q_a_proj = nn.Linear(config.d_model, self.q_rank, bias=False)
-            self.q_a_layernorm = RMSNorm(self.q_rank, config.norm_eps)
+            self.q_a_proj = nn.Linear(config.d_model, self.q_rank, bias=bias)
+            self.q_a_layernorm = RMSNorm(self.q_rank, eps)
             self.q_b_proj = nn.Linear(self.q_rank, queries, bias=False)
         else:
             self.q_proj = nn.Linear(config.d_model, queries, bias=False)
-        self.kv_a_proj_with_mqa = nn.Linear(config.d_model, self.kv_rank + self.rope, bias=False)
-        self.kv_a_layernorm = RMSNorm(self.kv_rank, config.norm_eps)
+        self.kv_a_proj_with_mqa = nn.Linear(config.d_model, self.kv_rank + self.rotated, bias=bias)
+        self.kv_a_layernorm = RMSNorm(self.kv_rank, eps)
         self.kv_b_proj = nn.Linear(self.kv_rank, self.heads * (self.nope + self.value), bias=False)
-        self.w_o = nn.Linear(self.heads * self.value, config.d_model, bias=False)
+        self.w_o = nn.Linear(self.heads * self.value, config.d_model, bias=bias)
 
     def query_latent(self, x):
         return self.q_a_layernorm(self.q_a_proj(x)) if self.q_rank else x
 
     def project(self, x):
-        """q and k [B,H,T,nope+rope], v [B,H,T,value]."""
+        """q and k [B,H,T,nope+rotated], v [B,H,T,value]."""
         shape = (*x.shape[:2], self.heads, -1)
         q = (self.q_b_proj if self.q_rank else self.q_proj)(self.query_latent(x)).view(shape)
-        q_nope, q_rope = q.split([self.nope, self.rope], -1)
-        latent, k_rope = self.kv_a_proj_with_mqa(x).split([self.kv_rank, self.rope], -1)
+        q_nope, q_rope = q.split([self.nope, self.rotated], -1)
+        latent, k_rope = self.kv_a_proj_with_mqa(x).split([self.kv_rank, self.rotated], -1)
         k_nope, v = self.kv_b_proj(self.kv_a_layernorm(latent)).view(shape).split([self.nope, self.value], -1)
-        k_rope = rope_interleaved(k_rope[:, :, None], self.base).expand(-1, -1, self.heads, -1)
-        q = torch.cat((q_nope, rope_interleaved(q_rope, self.base)), -1)
+        k_rope = self.rope.interleaved(k_rope[:, :, None]).expand(-1, -1, self.heads, -1)
+        q = torch.cat((q_nope, self.rope.interleaved(q_rope)), -1)
         k = torch.cat((k_nope, k_rope), -1)
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
@@ -286,7 +330,8 @@ class Router(nn.Module):
         super().__init__()
         self.gate = nn.Linear(config.d_model, config.num_experts, bias=False)
         self.top_k, self.noise = config.expert_top_k, config.router_noise
-        self.scaling = config.routed_scaling_factor
+        self.scaling, self.normalised = config.routed_scaling_factor, config.norm_topk_prob
+        self.groups, self.top_groups = config.n_group, config.topk_group
         self.is_sigmoid = config.router == "sigmoid_bias"
         self.kind = config.router_weights
         if self.is_sigmoid:
@@ -299,10 +344,12 @@ class Router(nn.Module):
             logits = logits + self.noise * torch.randn_like(logits)
         scores = logits.sigmoid() if self.is_sigmoid else logits
         ranked = scores.detach() + self.gate.e_score_correction_bias if self.is_sigmoid else scores
+        if self.groups > 1:
+            ranked = self.of_best_groups(ranked)
         experts = torch.sort(ranked, dim=-1, descending=True, stable=True)[1][:, :self.top_k]
         best = scores.gather(-1, experts)
         if self.is_sigmoid:
-            weights = self.scaling * best / (best.sum(-1, keepdim=True) + 1e-20)
+            weights = self.scaling * (best / (best.sum(-1, keepdim=True) + 1e-20) if self.normalised else best)
             probabilities = scores / (scores.sum(-1, keepdim=True) + 1e-20)
         else:
             probabilities = logits.softmax(-1)
@@ -311,6 +358,12 @@ class Router(nn.Module):
         balance = logits.shape[1] * (share * probabilities.mean(0)).sum()
         return weights, experts, balance
 
+    def of_best_groups(self, ranked):
+        """Scores [N,E] of the top_groups groups whose best two experts have the largest sum; -inf elsewhere."""
+        grouped = ranked.unflatten(-1, (self.groups, -1))
+        order = torch.sort(grouped.topk(2, -1)[0].sum(-1), dim=-1, descending=True, stable=True)[1][:, :self.top_groups]
+        kept = torch.zeros_like(grouped[..., 0], dtype=torch.bool).scatter_(1, order, True)
+        return grouped.masked_fill(~kept[..., None], float("-inf")).flatten(1)
 
     def softmax_weights(self, best, chosen, num_experts):
         """best, chosen [N,top_k]: logits and probabilities of the selected experts."""
@@ -350,7 +403,8 @@ class Block(nn.Module):
         self.norm1 = RMSNorm(config.d_model, config.norm_eps)
         self.attention = (LatentAttention if config.attention_type == "mla" else GroupedQueryAttention)(config, layer)
         self.norm2 = RMSNorm(config.d_model, config.norm_eps)
-        self.feed_forward = MixtureOfExperts(config)
+        self.is_dense = config.ffn_layers[layer:layer + 1] == "D"
+        self.feed_forward = Expert(config, config.dense_d_ff or config.d_ff) if self.is_dense else MixtureOfExperts(config)
         self.dropout = nn.Dropout(config.dropout)
 
 
@@ -362,23 +416,28 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, i) for i in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self.lm_head.weight = self.embed.weight
+        if config.tie_embeddings:
+            self.lm_head.weight = self.embed.weight
         nn.init.normal_(self.embed.weight, std=0.02)
 
     def forward(self, tokens, stage="sparse", exact_ties=True):
         """tokens [B,T]; stage "dense" or "sparse" says what a sparse model's attention reads; exact_ties=False is
         faster and leaves the order of equal scores open. Returns a dict:
-        logits [B,T,V]; load_balancing, already weighted; indexer_kl, the mean over layers; selected, a mask each."""
+        logits [B,T,V]; load_balancing, already weighted; indexer_kl, the mean over indexers; selected, a mask each."""
         h = self.embed(tokens)
-        balance, kl, selected = 0.0, 0.0, []
+        balance, kl, selected, mask = h.new_zeros(()), 0.0, [], None
+        indexers = sum(block.attention.indexer is not None for block in self.blocks)
         for block in self.blocks:
-            y, loss, mask = block.attention(block.norm1(h), stage, exact_ties)
+            y, loss, mask = block.attention(block.norm1(h), stage, exact_ties, mask)
             h = h + block.dropout(y)
-            y, layer_balance = block.feed_forward(block.norm2(h))
+            if block.is_dense:
+                y = block.feed_forward(block.norm2(h))
+            else:
+                y, layer_balance = block.feed_forward(block.norm2(h))
+                balance = balance + layer_balance
             h = h + block.dropout(y)
-            balance = balance + layer_balance
             if loss is not None:
-                kl = kl + loss / len(self.blocks)
+                kl = kl + loss / indexers
             if mask is not None:
                 selected.append(mask)
         return dict(logits=self.lm_head(self.norm(h)), load_balancing=self.config.load_balancing_weight * balance,

@@ -47,10 +47,18 @@ TEST_CASE("setting notes: routers that the language model does not train") {
     c.model.router = RouterKind::sigmoid_bias, c.model.routed_scaling_factor = 2.5;
     CHECK(note(c).starts_with(
         "expert_top_k 1 with router sigmoid_bias: a token's one weight is always 2.5, so"));
+    CHECK(note(c).ends_with("give --expert_top_k 2 or --norm_topk_prob false"));
+    c.model.norm_topk_prob = false;
+    CHECK(note(c) == "0 notes");
+    c.model.norm_topk_prob = true;
     c.model.router = RouterKind::softmax, c.model.router_weights = RouterWeights::straight_through;
     CHECK(note(c) == "0 notes");
     c.model.router_weights = RouterWeights::selected, c.model.expert_top_k = 2;
     CHECK(note(c) == "0 notes");
+    c.model.expert_top_k = 1, c.model.ffn_layers = "DD";
+    CHECK(note(c) == "0 notes");
+    c.model.ffn_layers = "MD";
+    CHECK(note(c) != "0 notes");
     c.model.num_experts = c.model.expert_top_k = 1;  // nothing to route
     CHECK(note(c) == "0 notes");
 }

@@ -16,7 +16,7 @@ struct IndexerState : SelectorState {
 LightningIndexer::LightningIndexer(const ParameterInit& init, const SelectorPlace& place,
                                    const IndexerConfig& config)
     : config_(config),
-      rope_{.layout = RopeLayout::half_split, .rotary_dims = config_.dim / 2, .base = place.rope_base},
+      rope_{.layout = config_.rope_layout, .rotary_dims = config_.rope_dim, .angles = place.rope},
       q_proj_(init, place.full_name + ".q_proj", place.q_width, config_.heads * config_.dim),
       k_proj_(init, place.full_name + ".k_proj", place.d_model, config_.dim) {
     add_child("q_proj", q_proj_);

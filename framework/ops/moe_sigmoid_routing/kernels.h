@@ -18,8 +18,12 @@ struct MoeSigmoidRoutingForward {
     T* scores;          // [tokens, experts], s above
     T* shares;          // [experts], f above
     T* load_balancing;  // [1]
+    // [tokens, top_groups], filled with the groups that a token's experts come from, in ascending order. Null:
+    // from all.
+    int32_t* chosen_groups;
     T scaling;
-    int64_t tokens, experts, top_k;
+    bool normalised;
+    int64_t tokens, experts, top_k, groups, top_groups;
 };
 
 template <class T>
@@ -32,6 +36,7 @@ struct MoeSigmoidRoutingBackward {
     const T* shares;           // [experts]
     T* dlogits;                // [tokens, experts]
     T scaling;
+    bool normalised;
     int64_t tokens, experts, top_k;
 };
 

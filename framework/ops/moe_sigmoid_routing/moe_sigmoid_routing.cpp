@@ -12,10 +12,24 @@ constexpr const char* op = "moe_sigmoid_routing";
 struct Saved {
     Tensor weights, experts;  // [N,K]
     Tensor scores, shares;    // [N,E], [E]
-    double scaling;
+    SigmoidRouting config;
 };
 
-void check(const Tensor& logits, const Tensor& bias, int64_t top_k, double scaling) {
+void check_groups(int64_t experts, const SigmoidRouting& c) {
+    if (c.groups == 1 && c.top_groups == 1) return;
+    const int64_t members = c.groups > 0 ? experts / c.groups : 0;
+    if (members < 2 || members * c.groups != experts)
+        fail(std::string(op) + ": groups is " + std::to_string(c.groups) + " for " + std::to_string(experts) +
+             " experts, want groups of one size, at least 2");
+    if (c.top_groups < 1 || c.top_groups > c.groups || c.top_groups * members < c.top_k)
+        fail(std::string(op) + ": top_groups is " + std::to_string(c.top_groups) + " of " +
+             std::to_string(c.groups) + " groups of " + std::to_string(members) + " experts, want " +
+             std::to_string(c.top_k) + " experts (top_k) in them");
+}
+
+void check(const Tensor& logits, const Tensor& bias, const SigmoidRouting& config) {
+    const int64_t top_k = config.top_k;
+    const double scaling = config.scaling;
     check_rank(op, "logits", logits, 2);
     check_shape(op, "bias", bias, {logits.dim(1)}, "one number per expert");
     check_operand(op, "bias", bias, {"logits", logits});
@@ -24,6 +38,7 @@ void check(const Tensor& logits, const Tensor& bias, int64_t top_k, double scali
              std::to_string(logits.dim(1)) + " (the number of experts)");
     if (!(scaling > 0))
         fail(std::string(op) + ": scaling is " + std::to_string(scaling) + ", want more than 0");
+    check_groups(logits.dim(1), config);
     if (bias.requires_grad())
         fail(std::string(op) + ": the bias wants a gradient, but none reaches it: the load moves it");
 }
@@ -39,7 +54,8 @@ std::vector<Tensor> backward_of(const std::vector<Tensor>& grads, const Saved& s
                                         .scores = s.scores.data<T>(),
                                         .shares = s.shares.data<T>(),
                                         .dlogits = dlogits.data<T>(),
-                                        .scaling = static_cast<T>(s.scaling),
+                                        .scaling = static_cast<T>(s.config.scaling),
+                                        .normalised = s.config.normalised,
                                         .tokens = s.scores.dim(0),
                                         .experts = s.scores.dim(1),
                                         .top_k = s.weights.dim(1)});
@@ -48,8 +64,9 @@ std::vector<Tensor> backward_of(const std::vector<Tensor>& grads, const Saved& s
 
 }  // namespace
 
-Routing moe_sigmoid_routing(const Tensor& logits, const Tensor& bias, int64_t top_k, double scaling) {
-    check(logits, bias, top_k, scaling);
+Routing moe_sigmoid_routing(const Tensor& logits, const Tensor& bias, const SigmoidRouting& config) {
+    check(logits, bias, config);
+    const int64_t top_k = config.top_k;
     const int64_t tokens = logits.dim(0), experts = logits.dim(1);
     const DType dtype = logits.dtype();
     const Device device = logits.device();
@@ -58,21 +75,29 @@ Routing moe_sigmoid_routing(const Tensor& logits, const Tensor& bias, int64_t to
                       .load_balancing = Tensor::empty({}, dtype, device)};
     const Tensor scores = Tensor::empty({tokens, experts}, dtype, device);
     const Tensor shares = Tensor::empty({experts}, dtype, device);
+    const Tensor chosen_groups = config.top_groups < config.groups
+                                     ? Tensor::empty({tokens, config.top_groups}, DType::int32, device)
+                                     : Tensor();
     dispatch_float(op, dtype, [&]<class T>() {
         launch(op, device, cpu::moe_sigmoid_routing_forward<T>, cuda::moe_sigmoid_routing_forward<T>,
-               MoeSigmoidRoutingForward<T>{.logits = logits.data<T>(),
-                                           .bias = bias.data<T>(),
-                                           .weights = out.weights.data<T>(),
-                                           .selected = out.experts.data<int32_t>(),
-                                           .scores = scores.data<T>(),
-                                           .shares = shares.data<T>(),
-                                           .load_balancing = out.load_balancing.data<T>(),
-                                           .scaling = static_cast<T>(scaling),
-                                           .tokens = tokens,
-                                           .experts = experts,
-                                           .top_k = top_k});
+               MoeSigmoidRoutingForward<T>{
+                   .logits = logits.data<T>(),
+                   .bias = bias.data<T>(),
+                   .weights = out.weights.data<T>(),
+                   .selected = out.experts.data<int32_t>(),
+                   .scores = scores.data<T>(),
+                   .shares = shares.data<T>(),
+                   .load_balancing = out.load_balancing.data<T>(),
+                   .chosen_groups = chosen_groups.defined() ? chosen_groups.data<int32_t>() : nullptr,
+                   .scaling = static_cast<T>(config.scaling),
+                   .normalised = config.normalised,
+                   .tokens = tokens,
+                   .experts = experts,
+                   .top_k = top_k,
+                   .groups = config.groups,
+                   .top_groups = config.top_groups});
     });
-    const Saved saved{out.weights.detach(), out.experts, scores, shares, scaling};
+    const Saved saved{out.weights.detach(), out.experts, scores, shares, config};
     record(op, {logits}, {out.weights, out.load_balancing}, [saved](const std::vector<Tensor>& grads) {
         return dispatch_float(op, saved.weights.dtype(),
                               [&]<class T>() { return backward_of<T>(grads, saved); });

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "framework/core/threads.h"
@@ -15,11 +17,55 @@ T sum_of(const T* scores, int64_t experts) {
     return sum;
 }
 
+// What a token's routing needs beside its row of the tensors.
+template <class T>
+struct Scratch {
+    explicit Scratch(const MoeSigmoidRoutingForward<T>& a)
+        : biased(static_cast<size_t>(a.experts)),
+          groups(static_cast<size_t>(a.groups)),
+          candidates(static_cast<size_t>(a.experts)) {}
+    std::vector<T> biased;      // s + b
+    std::vector<T> groups;      // the groups' scores
+    std::vector<T> candidates;  // those of `biased` that lie in a chosen group
+};
+
+template <class T>
+T best_two(const T* scores, int64_t count) {
+    T first = -std::numeric_limits<T>::infinity(), second = first;
+    for (int64_t i = 0; i < count; ++i) {
+        if (scores[i] > first) {
+            second = first;
+            first = scores[i];
+        } else if (scores[i] > second) {
+            second = scores[i];
+        }
+    }
+    return first + second;
+}
+
+// The best experts of the best groups. The groups' order is kept among the candidates, and with it that of equal
+// scores.
+template <class T>
+void select_in_groups(const MoeSigmoidRoutingForward<T>& a, Scratch<T>& scratch, int32_t* chosen,
+                      int32_t* selected) {
+    const int64_t members = a.experts / a.groups;
+    for (int64_t g = 0; g < a.groups; ++g)
+        scratch.groups[static_cast<size_t>(g)] = best_two(scratch.biased.data() + g * members, members);
+    select_largest(scratch.groups.data(), a.groups, a.top_groups, chosen);
+    std::sort(chosen, chosen + a.top_groups);
+    for (int64_t i = 0; i < a.top_groups; ++i)
+        std::copy_n(scratch.biased.data() + chosen[i] * members, members,
+                    scratch.candidates.data() + i * members);
+    select_largest(scratch.candidates.data(), a.top_groups * members, a.top_k, selected);
+    for (int64_t j = 0; j < a.top_k; ++j)
+        selected[j] = static_cast<int32_t>(chosen[selected[j] / members] * members + selected[j] % members);
+}
+
 // Fills the rows [begin, end) and adds their probabilities and assignments to sums[E], counts[E].
 template <class T>
 void forward_rows(const MoeSigmoidRoutingForward<T>& a, int64_t begin, int64_t end, double* sums,
                   int64_t* counts) {
-    std::vector<T> biased(static_cast<size_t>(a.experts));
+    Scratch<T> scratch(a);
     for (int64_t n = begin; n < end; ++n) {
         const T* logits = a.logits + n * a.experts;
         T* scores = a.scores + n * a.experts;
@@ -27,13 +73,16 @@ void forward_rows(const MoeSigmoidRoutingForward<T>& a, int64_t begin, int64_t e
         int32_t* selected = a.selected + n * a.top_k;
         for (int64_t e = 0; e < a.experts; ++e) {
             scores[e] = T(1) / (T(1) + std::exp(-logits[e]));
-            biased[static_cast<size_t>(e)] = scores[e] + a.bias[e];
+            scratch.biased[static_cast<size_t>(e)] = scores[e] + a.bias[e];
         }
-        select_largest(biased.data(), a.experts, a.top_k, selected);
+        if (a.chosen_groups)
+            select_in_groups(a, scratch, a.chosen_groups + n * a.top_groups, selected);
+        else
+            select_largest(scratch.biased.data(), a.experts, a.top_k, selected);
         T selected_sum = static_cast<T>(tiny_score);
         for (int64_t j = 0; j < a.top_k; ++j) selected_sum += weights[j] = scores[selected[j]];
         for (int64_t j = 0; j < a.top_k; ++j) {
-            weights[j] *= a.scaling / selected_sum;
+            weights[j] *= a.normalised ? a.scaling / selected_sum : a.scaling;
             ++counts[selected[j]];
         }
         const T sum = sum_of(scores, a.experts);
@@ -55,7 +104,8 @@ void backward_row(const MoeSigmoidRoutingBackward<T>& a, int64_t n, T balancing_
         const T* w = a.weights + n * a.top_k;
         const T* dw = a.dweights + n * a.top_k;
         T dot = 0;
-        for (int64_t j = 0; j < a.top_k; ++j) dot += w[j] * dw[j];
+        if (a.normalised)
+            for (int64_t j = 0; j < a.top_k; ++j) dot += w[j] * dw[j];
         for (int64_t j = 0; j < a.top_k; ++j)
             dlogits[a.selected[n * a.top_k + j]] += w[j] * (dw[j] - dot / a.scaling);
     }

@@ -1,5 +1,6 @@
 // As moe_routing_cuda.cu: one thread a token, one block an expert for the load. Probabilities are not stored:
 // a row's sum of scores is added up again where one is needed (E is small). Latency bound, deterministic.
+#include "framework/core/cuda/numbers.cuh"
 #include "framework/ops/moe_sigmoid_routing/kernels.h"
 #include "framework/routing/expert_load.cuh"
 
@@ -13,6 +14,43 @@ __device__ T sum_of(const T* scores, int64_t experts) {
     return sum;
 }
 
+// The sum of the two largest of score(first), ..., score(first + count - 1).
+template <class T, class Score>
+__device__ T best_two(const Score& score, int64_t first, int64_t count) {
+    T best = -infinity<T>, second = best;
+    for (int64_t e = first; e < first + count; ++e) {
+        const T s = score(e);
+        if (s > best) {
+            second = best;
+            best = s;
+        } else if (s > second) {
+            second = s;
+        }
+    }
+    return best + second;
+}
+
+// As on the CPU: the candidates are the experts of the chosen groups, in their order.
+template <class T, class Score>
+__device__ void select_in_groups(const MoeSigmoidRoutingForward<T>& a, const Score& score, int32_t* chosen,
+                                 int32_t* selected) {
+    const int64_t members = a.experts / a.groups;
+    select_largest([&](int64_t g) { return best_two<T>(score, g * members, members); }, a.groups,
+                   a.top_groups, chosen);
+    for (int64_t i = 1; i < a.top_groups; ++i)
+        for (int64_t at = i; at > 0 && chosen[at] < chosen[at - 1]; --at) {
+            const int32_t lower = chosen[at];
+            chosen[at] = chosen[at - 1];
+            chosen[at - 1] = lower;
+        }
+    const auto expert_of = [&](int64_t candidate) {
+        return chosen[candidate / members] * members + candidate % members;
+    };
+    select_largest([&](int64_t candidate) { return score(expert_of(candidate)); }, a.top_groups * members,
+                   a.top_k, selected);
+    for (int64_t j = 0; j < a.top_k; ++j) selected[j] = static_cast<int32_t>(expert_of(selected[j]));
+}
+
 template <class T>
 __device__ void route_token(const MoeSigmoidRoutingForward<T>& a, int64_t n) {
     const T* logits = a.logits + n * a.experts;
@@ -21,10 +59,14 @@ __device__ void route_token(const MoeSigmoidRoutingForward<T>& a, int64_t n) {
     int32_t* selected = a.selected + n * a.top_k;
     for (int64_t e = 0; e < a.experts; ++e) scores[e] = T(1) / (T(1) + exp(-logits[e]));
     const T* bias = a.bias;
-    select_largest([scores, bias](int64_t e) { return scores[e] + bias[e]; }, a.experts, a.top_k, selected);
+    const auto biased = [scores, bias](int64_t e) { return scores[e] + bias[e]; };
+    if (a.chosen_groups)
+        select_in_groups(a, biased, a.chosen_groups + n * a.top_groups, selected);
+    else
+        select_largest(biased, a.experts, a.top_k, selected);
     T sum = static_cast<T>(tiny_score);
     for (int64_t j = 0; j < a.top_k; ++j) sum += weights[j] = scores[selected[j]];
-    for (int64_t j = 0; j < a.top_k; ++j) weights[j] *= a.scaling / sum;
+    for (int64_t j = 0; j < a.top_k; ++j) weights[j] *= a.normalised ? a.scaling / sum : a.scaling;
 }
 
 template <class T>
@@ -43,7 +85,8 @@ __device__ void backward_token(const MoeSigmoidRoutingBackward<T>& a, int64_t n)
         const T* w = a.weights + n * a.top_k;
         const T* dw = a.dweights + n * a.top_k;
         T dot = 0;
-        for (int64_t j = 0; j < a.top_k; ++j) dot += w[j] * dw[j];
+        if (a.normalised)
+            for (int64_t j = 0; j < a.top_k; ++j) dot += w[j] * dw[j];
         for (int64_t j = 0; j < a.top_k; ++j)
             dlogits[a.selected[n * a.top_k + j]] += w[j] * (dw[j] - dot / a.scaling);
     }

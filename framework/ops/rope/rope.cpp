@@ -1,10 +1,12 @@
 #include "framework/ops/rope/rope.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
 #include <deque>
 #include <mutex>
+#include <numbers>
 
 #include "framework/autograd/autograd.h"
 #include "framework/core/dispatch.h"
@@ -17,7 +19,7 @@ constexpr const char* op = "rope";
 
 struct TableKey {
     int64_t positions, dims;
-    double base;
+    RopeAngles angles;
     DType dtype;
     Device device;
     bool operator==(const TableKey&) const = default;
@@ -32,14 +34,15 @@ Table make_table(const TableKey& key) {
     const Shape shape{key.positions, key.dims / 2};
     const Tensor c = Tensor::empty(shape, DType::float64), s = Tensor::empty(shape, DType::float64);
     const Tensor n = Tensor::empty(shape, DType::float64);
+    const std::vector<double> frequencies = key.angles.frequencies(key.dims);
+    const double magnitude = key.angles.magnitude();
     for (int64_t t = 0, at = 0; t < key.positions; ++t)
-        for (int64_t i = 0; i < key.dims / 2; ++i, ++at) {
-            const double frequency =
-                std::pow(key.base, -2.0 * static_cast<double>(i) / static_cast<double>(key.dims));
+        for (const double frequency : frequencies) {
             const double angle = static_cast<double>(t) * frequency;
-            c.data<double>()[at] = std::cos(angle);
-            s.data<double>()[at] = std::sin(angle);
-            n.data<double>()[at] = -std::sin(angle);
+            c.data<double>()[at] = magnitude * std::cos(angle);
+            s.data<double>()[at] = magnitude * std::sin(angle);
+            n.data<double>()[at] = -s.data<double>()[at];
+            ++at;
         }
     const auto placed = [&](const Tensor& t) { return t.to(key.dtype).to(key.device); };
     return {key, placed(c), placed(s), placed(n)};
@@ -114,7 +117,7 @@ void run(const std::vector<Move>& moves, const RopeConfig& config, int64_t dims,
     const Tensor& to = moves[0].to;
     const auto positions = std::bit_ceil(static_cast<uint64_t>(config.first_position + moves[0].tokens));
     const Table table =
-        table_for({static_cast<int64_t>(positions), dims, config.base, to.dtype(), to.device()});
+        table_for({static_cast<int64_t>(positions), dims, config.angles, to.dtype(), to.device()});
     dispatch_float(op, to.dtype(), [&]<class T>() {
         RopeMoves<T> args{.count = static_cast<int>(moves.size())};
         for (size_t i = 0; i < moves.size(); ++i)
@@ -148,7 +151,30 @@ QkvShape checked_shape(const Tensor& qkv, int64_t heads, int64_t kv_heads) {
     return {qkv.dim(0), qkv.dim(1), heads, kv_heads, qkv.dim(2) / parts};
 }
 
+// How much of pair i's frequency YaRN divides.
+double yarn_ramp(const YarnScaling& yarn, double base, int64_t dims, int64_t i) {
+    const auto R = static_cast<double>(dims);
+    const auto pair = [&](double turns) {
+        const double length = static_cast<double>(yarn.original_length);
+        return R * std::log(length / (2 * std::numbers::pi * turns)) / (2 * std::log(base));
+    };
+    const double low = std::max(std::floor(pair(yarn.beta_fast)), 0.0);
+    double high = std::min(std::ceil(pair(yarn.beta_slow)), R - 1);
+    if (low == high) high += 0.001;
+    return std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+}
+
 }  // namespace
+
+std::vector<double> RopeAngles::frequencies(int64_t rotary_dims) const {
+    std::vector<double> all;
+    for (int64_t i = 0; i < rotary_dims / 2; ++i) {
+        const double own = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(rotary_dims));
+        const double ramp = yarn ? yarn_ramp(*yarn, base, rotary_dims, i) : 0;
+        all.push_back(yarn ? own * (1 - ramp) + own / yarn->factor * ramp : own);
+    }
+    return all;
+}
 
 Tensor rope(const Tensor& x, const RopeConfig& config) {
     check_rank(op, "x", x, 4);

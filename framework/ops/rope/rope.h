@@ -5,7 +5,20 @@
 //
 // interleaved: pair i is (x[2i], x[2i+1]).     half_split: pair i is (x[i], x[i + R/2]).
 // Dims at and beyond R pass through. Nothing is saved but the table of cosines and sines.
+//
+// YaRN (Peng et al., 2023), for texts `factor` times longer than the L tokens of the first training: pairs that
+// turn often within L keep their frequency f[i] = base^(-2i/R), those that turn seldom have it divided:
+//
+//   a[t,i]  = (first_position + t) * (f[i] (1 - r[i]) + f[i] / factor r[i])
+//   r[i]    = (i - low) / (high - low), at least 0 and at most 1
+//   low     = max(floor(pair(beta_fast)), 0),   high = min(ceil(pair(beta_slow)), R - 1), 0.001 more when equal
+//   pair(n) = R ln(L / (2 pi n)) / (2 ln base)        the pair that turns n times within L
+//
+// and cosines and sines are multiplied by `magnitude`.
 #pragma once
+
+#include <optional>
+#include <vector>
 
 #include "framework/core/tensor.h"
 
@@ -13,13 +26,31 @@ namespace sieve {
 
 enum class RopeLayout { interleaved, half_split };
 
+struct YarnScaling {
+    double factor;            // at least 1
+    int64_t original_length;  // L, at least 1
+    double beta_fast, beta_slow;
+    double magnitude = 1;
+    bool operator==(const YarnScaling&) const = default;
+};
+
+// What the angles of one position are.
+struct RopeAngles {
+    double base = 10000;
+    std::optional<YarnScaling> yarn;
+    bool operator==(const RopeAngles&) const = default;
+
+    std::vector<double> frequencies(int64_t rotary_dims) const;  // [rotary_dims / 2]: a[1,i]
+    double magnitude() const { return yarn ? yarn->magnitude : 1; }
+};
+
 struct RopeConfig {
     RopeLayout layout = RopeLayout::interleaved;
     int64_t rotary_dims = 0;  // R: even, at most the head size; 0: all
-    double base = 10000;
+    RopeAngles angles = {};
     int64_t first_position = 0;  // at least 0
 
-    RopeConfig starting_at(int64_t position) const { return {layout, rotary_dims, base, position}; }
+    RopeConfig starting_at(int64_t position) const { return {layout, rotary_dims, angles, position}; }
 };
 
 // x [B,T,H,dh] -> the same shape.
