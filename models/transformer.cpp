@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -75,18 +76,35 @@ Tensor add_residual(const Tensor& residual, const Tensor& update, double dropout
     return rng ? dropout_add(residual, update, dropout, rng->next_key()) : add(residual, update);
 }
 
-void check_cache(const ForwardOptions& options, const ModelConfig& config, int64_t tokens) {
-    if (!options.cache) return;
-    const int64_t layers = config.n_layers;
+void check_cache(const std::vector<AttentionCache>& cache, const ForwardOptions& options,
+                 const ModelConfig& config) {
     if (config.reads_future())
         fail("forward: " + leak_text(config) + "; a text that is being written has no later tokens");
-    if (static_cast<int64_t>(options.cache->size()) != layers)
-        fail(fmt::format("forward: {} attention caches for {} layers", options.cache->size(), layers));
+    if (static_cast<int64_t>(cache.size()) != config.n_layers)
+        fail(fmt::format("forward: {} attention caches for {} layers", cache.size(), config.n_layers));
     if (options.rng || options.indexer_loss)
         fail("forward: a cache is for inference; it goes with neither dropout nor the indexer's loss");
-    if (options.cache->front().length() > 0 && tokens != 1)
-        fail(fmt::format("forward: {} tokens after {} cached ones; give them one at a time", tokens,
-                         options.cache->front().length()));
+}
+
+void check_caches(const ForwardOptions& options, const ModelConfig& config, const Tensor& tokens) {
+    const int64_t B = tokens.dim(0), T = tokens.dim(1);
+    if (options.cache) {
+        check_cache(*options.cache, options, config);
+        if (const int64_t held = options.cache->front().length(); held > 0 && T != 1)
+            fail(fmt::format("forward: {} tokens after {} cached ones; give them one at a time", T, held));
+    }
+    if (options.texts.empty()) return;
+    if (options.cache || options.observe)
+        fail("forward: several texts go with neither the cache of one nor an observer");
+    if (B != 1 || T != std::ssize(options.texts))
+        fail(fmt::format("forward: tokens are {} for {} texts, want [1,{}]", to_string(tokens.shape()),
+                         options.texts.size(), options.texts.size()));
+    for (const std::vector<AttentionCache>* text : options.texts) {
+        check_cache(*text, options, config);
+        if (text->front().length() == 0) fail("forward: a text is empty; read its first tokens alone");
+        if (std::count(options.texts.begin(), options.texts.end(), text) > 1)
+            fail("forward: a text is given twice; it takes one token at a time");
+    }
 }
 
 std::map<std::string, Tensor> by_name(const NamedTensors& tensors) {
@@ -236,10 +254,17 @@ Transformer::Transformer(const ModelConfig& config, const ParameterInit& init)
 
 // The attention of one block, its norm included.
 Tensor Transformer::attend(int64_t layer, const Tensor& h, const ForwardOptions& options,
-                           AttentionTrace& trace) const {
+                           AttentionTrace& trace, std::vector<LayerSelection>& of_texts) const {
     const Block& block = *blocks_[static_cast<size_t>(layer)];
     AttentionCache* cache = options.cache ? &(*options.cache)[static_cast<size_t>(layer)] : nullptr;
     try {
+        if (!options.texts.empty()) {
+            std::vector<AttentionCache*> caches;
+            for (std::vector<AttentionCache>* text : options.texts)
+                caches.push_back(&(*text)[static_cast<size_t>(layer)]);
+            if (!config_.shares_index(layer)) of_texts.assign(caches.size(), {});
+            return block.attention.next_of_each(block.norm1(h), options.stage, caches, of_texts);
+        }
         const bool has_loss = options.indexer_loss && (!config_.shares_index(layer) ||
                                                        config_.index_share_loss == IndexShareLoss::served);
         const std::optional<SelectorLoss> loss = has_loss ? std::optional(options.which_loss) : std::nullopt;
@@ -255,7 +280,7 @@ Tensor Transformer::attend(int64_t layer, const Tensor& h, const ForwardOptions&
 ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& options) const {
     if (tokens.rank() != 2) fail("forward: tokens are " + to_string(tokens.shape()) + ", want [B,T]");
     const int64_t B = tokens.dim(0), T = tokens.dim(1);
-    check_cache(options, config_, T);
+    check_caches(options, config_, tokens);
     const Shape rows{B * T, config_.d_model}, cube{B, T, config_.d_model};
     ModelOutput output;
     const MemoryScope scope(activation_memory);
@@ -266,12 +291,13 @@ ModelOutput Transformer::forward(const Tensor& tokens, const ForwardOptions& opt
     if (options.watch) options.watch("embed", h);
     MeanIndexerLoss indexer_loss;
     LayerSelection shared;
+    std::vector<LayerSelection> of_texts;
     int64_t layer = 0;
     for (const auto& block : blocks_) {
         AttentionTrace trace;
         if (config_.shares_index(layer)) static_cast<LayerSelection&>(trace) = shared;
         std::optional<MemoryScope> part(std::in_place, attention_memory);
-        const Tensor attended = attend(layer, h, options, trace);
+        const Tensor attended = attend(layer, h, options, trace, of_texts);
         watch(layer, "attention", attended);
         indexer_loss.add(trace.indexer_loss, !config_.shares_index(layer));
         if (!config_.index_share.empty()) shared = static_cast<const LayerSelection&>(trace);

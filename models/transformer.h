@@ -41,6 +41,8 @@ struct ForwardOptions {
     // Set: the tokens follow those that it holds, and are added to it. One AttentionCache a layer; T is 1
     // unless they are empty. Not in training, and not with indexer_loss. See models/decoder.h.
     std::vector<AttentionCache>* cache = nullptr;
+    // In place of `cache`: tokens [1,S] are one more of each of S texts, all different, none empty. On the CPU.
+    std::vector<std::vector<AttentionCache>*> texts = {};
     // Called after each layer's attention.
     std::function<void(int64_t layer, const AttentionTrace&)> observe;
     // Called with the output of each part: "embed", "blocks.0.attention", "blocks.0.feed_forward", ...,
@@ -83,7 +85,8 @@ class Transformer : public Module {
 
   private:
     const Tensor& head_weight() const { return lm_head_ ? lm_head_->weight() : embed_.weight(); }
-    Tensor attend(int64_t layer, const Tensor& h, const ForwardOptions& options, AttentionTrace& trace) const;
+    Tensor attend(int64_t layer, const Tensor& h, const ForwardOptions& options, AttentionTrace& trace,
+                  std::vector<LayerSelection>& of_texts) const;
 
     ModelConfig config_;
     Embedding embed_;

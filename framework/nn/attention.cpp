@@ -49,23 +49,72 @@ Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, std::opt
                                  AttentionTrace& trace, AttentionCache* cache) const {
     const int64_t position = cache ? cache->length() : 0;
     const TimedPart part(step_part::projections);
-    const AttentionHeads heads = projections_->heads(x, position);
+    const AttentionHeads heads = projections_->heads(x, {.first = position});
     trace.q = heads.q;
     trace.k = heads.k;
     trace.v = heads.v;
     trace.scale = projections_->scale() * score_factor_;
     if (cache) cache->append(trace.k, trace.v);
-    if (selector_) {
-        const TimedPart selector_part(step_part::indexer_projections);
-        trace.selector = selector_.get();
-        trace.selector_state = selector_->project({.x = x,
-                                                   .q_source = selector_reads_latent_ ? heads.q_latent : x,
-                                                   .attention = trace.main_attention(),
-                                                   .first_position = position});
-        if (cache) cache->append(*selector_, *trace.selector_state);
-    }
+    project_selector(x, heads.q_latent, position, trace, cache);
     return w_o_(projections_->values(position > 0 ? attend_to_cache(stage, trace, *cache)
                                                   : attend(stage, loss, trace)));
+}
+
+void SelfAttention::project_selector(const Tensor& x, const Tensor& q_latent, int64_t position,
+                                     AttentionTrace& trace, AttentionCache* cache) const {
+    if (!selector_) return;
+    const TimedPart part(step_part::indexer_projections);
+    trace.selector = selector_.get();
+    trace.selector_state = selector_->project({.x = x,
+                                               .q_source = selector_reads_latent_ ? q_latent : x,
+                                               .attention = trace.main_attention(),
+                                               .first_position = position});
+    if (cache) cache->append(*selector_, *trace.selector_state);
+}
+
+namespace {
+
+// Token t of x [1,H,T,w]: [1,H,1,w].
+Tensor token_of_heads(const Tensor& x, int64_t t) {
+    const int64_t H = x.dim(1), T = x.dim(2), w = x.dim(3);
+    const Tensor token = Tensor::empty({1, H, 1, w}, x.dtype());
+    const Tensor rows = x.alias({H * T, w}), to = token.alias({H, w});
+    for (int64_t h = 0; h < H; ++h) to.rows(h, h + 1).copy_from(rows.rows(h * T + t, h * T + t + 1));
+    return token;
+}
+
+// Token t of x [1,T,w]: [1,1,w], the same elements. Undefined of an undefined x.
+Tensor token_of(const Tensor& x, int64_t t) {
+    return x.defined() ? x.alias({x.dim(1), 1, x.dim(2)}).rows(t, t + 1) : x;
+}
+
+}  // namespace
+
+Tensor SelfAttention::next_of_each(const Tensor& x, AttentionStage stage,
+                                   const std::vector<AttentionCache*>& caches,
+                                   std::vector<LayerSelection>& selections) const {
+    Positions positions;
+    for (const AttentionCache* cache : caches) positions.each.push_back(cache->length());
+    const AttentionHeads heads = projections_->heads(x, positions);
+    std::vector<Tensor> attended;
+    for (size_t i = 0; i < caches.size(); ++i) {
+        const auto t = static_cast<int64_t>(i);
+        AttentionTrace trace;
+        static_cast<LayerSelection&>(trace) = selections[i];
+        trace.q = token_of_heads(heads.q, t);
+        trace.k = token_of_heads(heads.k, t);
+        trace.v = token_of_heads(heads.v, t);
+        trace.scale = projections_->scale() * score_factor_;
+        caches[i]->append(trace.k, trace.v);
+        project_selector(token_of(x, t), token_of(heads.q_latent, t), positions.each[i], trace, caches[i]);
+        attended.push_back(attend_to_cache(stage, trace, *caches[i]));
+        selections[i] = trace;
+    }
+    const int64_t S = x.dim(1), width = attended.front().dim(2);
+    const Tensor all = Tensor::empty({1, S, width}, x.dtype());
+    for (int64_t i = 0; i < S; ++i)
+        all.alias({S, 1, width}).rows(i, i + 1).copy_from(attended[static_cast<size_t>(i)]);
+    return w_o_(projections_->values(all));
 }
 
 Tensor SelfAttention::attend_to_cache(AttentionStage stage, AttentionTrace& t,

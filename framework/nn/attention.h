@@ -73,8 +73,16 @@ class SelfAttention : public Module {
     // the new tokens alone.
     Tensor operator()(const Tensor& x, AttentionStage stage, std::optional<SelectorLoss> loss,
                       AttentionTrace& trace, AttentionCache* cache = nullptr) const;
+    // One more token of each of S texts: x [1,S,d] -> [1,S,d], row i with the bits that the call above gives it alone.
+    // It follows what caches[i] holds, which is not nothing, and is added to it. Selections of another layer come and
+    // go in selections[i], as in a trace. On the CPU, without gradients.
+    Tensor next_of_each(const Tensor& x, AttentionStage stage, const std::vector<AttentionCache*>& caches,
+                        std::vector<LayerSelection>& selections) const;
 
   private:
+    // What the selector makes of tokens from `position` on, whose heads are in the trace.
+    void project_selector(const Tensor& x, const Tensor& q_latent, int64_t position, AttentionTrace& trace,
+                          AttentionCache* cache) const;
     Tensor attend(AttentionStage stage, std::optional<SelectorLoss> loss, AttentionTrace& trace) const;
     Tensor attend_densely(const AttentionTrace& trace) const;
     Tensor attend_to_selection(const AttentionTrace& trace, SelectedWeights* weights) const;

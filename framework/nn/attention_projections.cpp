@@ -27,8 +27,8 @@ GroupedQueryProjections::GroupedQueryProjections(const ParameterInit& init, cons
     add_child("qkv", qkv_);
 }
 
-AttentionHeads GroupedQueryProjections::heads(const Tensor& x, int64_t first_position) const {
-    const QkvHeads split = split_qkv_rope(qkv_(x), heads_, kv_heads_, rope_.starting_at(first_position));
+AttentionHeads GroupedQueryProjections::heads(const Tensor& x, const Positions& positions) const {
+    const QkvHeads split = split_qkv_rope(qkv_(x), heads_, kv_heads_, rope_.at(positions));
     return {split.q, split.k, split.v, {}};
 }
 
@@ -60,9 +60,9 @@ LatentProjections::LatentProjections(const ParameterInit& init, const std::strin
     add_child("kv_b_proj", kv_b_proj_);
 }
 
-AttentionHeads LatentProjections::heads(const Tensor& x, int64_t first_position) const {
+AttentionHeads LatentProjections::heads(const Tensor& x, const Positions& positions) const {
     const int64_t B = x.dim(0), T = x.dim(1), C = config_.kv_rank, N = config_.nope_dim, R = config_.rope_dim;
-    const RopeConfig rotation = rope_.starting_at(first_position);
+    const RopeConfig rotation = rope_.at(positions);
     const Tensor q_latent = q_a_proj_ ? (*q_a_layernorm_)((*q_a_proj_)(x)) : Tensor();
     const Tensor queries = q_proj_(q_latent.defined() ? q_latent : x);
     const SplitRows q = split_last(reshape(queries, {B, T, heads_, N + R}), N);

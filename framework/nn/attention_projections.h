@@ -20,8 +20,8 @@ struct AttentionHeads {
 
 class AttentionProjections : public Module {
   public:
-    // x [B,T,d] at the positions from `first_position` on.
-    virtual AttentionHeads heads(const Tensor& x, int64_t first_position = 0) const = 0;
+    // x [B,T,d], whose tokens stand at `positions`.
+    virtual AttentionHeads heads(const Tensor& x, const Positions& positions) const = 0;
     // attended [B,T,H*dv] -> [B,T,out_width]
     virtual Tensor values(const Tensor& attended) const = 0;
     int64_t out_width() const { return out_width_; }
@@ -42,7 +42,7 @@ class GroupedQueryProjections : public AttentionProjections {
   public:
     GroupedQueryProjections(const ParameterInit& init, const std::string& full_name, int64_t d_model,
                             int64_t heads, int64_t kv_heads, const RopeAngles& rope);
-    AttentionHeads heads(const Tensor& x, int64_t first_position) const override;
+    AttentionHeads heads(const Tensor& x, const Positions& positions) const override;
     Tensor values(const Tensor& attended) const override { return attended; }
 
   private:
@@ -75,7 +75,7 @@ class LatentProjections : public AttentionProjections {
   public:
     LatentProjections(const ParameterInit& init, const std::string& full_name, int64_t d_model, int64_t heads,
                       const LatentAttentionConfig& config, const RopeAngles& rope);
-    AttentionHeads heads(const Tensor& x, int64_t first_position) const override;
+    AttentionHeads heads(const Tensor& x, const Positions& positions) const override;
     Tensor values(const Tensor& attended) const override;
 
   private:

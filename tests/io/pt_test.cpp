@@ -284,7 +284,7 @@ TEST_CASE("zip: members that share bytes are refused") {
     const TemporaryFolder folder;
     const std::string path = folder / "x.npz";
     ZipWriter zip(path);
-    zip.add("a", std::string(100, 'a'));
+    zip.add_owned("a", std::string(100, 'a'));
     zip.write();
     // The second entry is the first one under a name that stands inside the first one's payload.
     std::string bytes = read_file(path);

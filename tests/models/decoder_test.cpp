@@ -127,6 +127,49 @@ TEST_CASE("decoder: the same in every variant of the model") {
         }
 }
 
+TEST_CASE("decoder: texts beside each other have the bits of each alone, in every variant") {
+    for (const Variant& variant : model_variants())
+        for (const char* attention : {"classic", "sparse"}) {
+            INFO(variant.name << ", " << attention);
+            const Transformer model(tiny_variant(variant, attention), ParameterInit{.std = 0.4});
+            const std::vector<int64_t> starts = {1, 17, 6};
+            std::vector<std::vector<int32_t>> texts;
+            std::vector<Tensor> whole;
+            const NoGrad guard;
+            for (const uint64_t seed : {3, 4, 5}) {
+                texts.push_back(random_tokens({30}, seed, 13).to_vector<int32_t>());
+                whole.push_back(model.forward(Tensor::from(texts.back(), {1, 30}), {}).logits);
+            }
+            Decoder decoder(model, {}, 3);
+            std::vector<int64_t> at = starts;
+            for (int64_t i = 0; i < 3; ++i) {
+                const auto s = static_cast<size_t>(i);
+                decoder.read(std::span(texts[s]).first(static_cast<size_t>(starts[s])), i);
+            }
+            // Text 1 ends first; then the two others go on, in another order.
+            for (int64_t step = 0; step < 20; ++step) {
+                const std::vector<int64_t> on =
+                    at[1] < 30 ? std::vector<int64_t>{0, 1, 2} : std::vector<int64_t>{2, 0};
+                std::vector<int32_t> next;
+                for (const int64_t i : on)
+                    next.push_back(
+                        texts[static_cast<size_t>(i)][static_cast<size_t>(at[static_cast<size_t>(i)])]);
+                const Tensor logits = decoder.read_one_each(on, next);
+                for (size_t row = 0; row < on.size(); ++row) {
+                    const auto i = static_cast<size_t>(on[row]);
+                    const auto r = static_cast<int64_t>(row);
+                    CHECK(bit_identical(logits.rows(r, r + 1), whole[i].rows(at[i], at[i] + 1)));
+                    ++at[i];
+                    CHECK(decoder.length(on[row]) == at[i]);
+                }
+            }
+            decoder.clear(1);
+            CHECK(decoder.length(1) == 0);
+            CHECK(bit_identical(decoder.read(std::span(texts[1]).first(9), 1).alias({1, 13}),
+                                whole[1].rows(8, 9)));
+        }
+}
+
 TEST_CASE("decoder: the bits do not depend on threads") {
     const Transformer model(tiny("sparse", "deepseek", 5), ParameterInit{.std = 0.3});
     const std::vector<int32_t> tokens = text(50, 1);
@@ -158,6 +201,18 @@ TEST_CASE("decoder: what it cannot do is refused by name") {
     std::vector<AttentionCache> cache(3), short_cache(2);
     const Tensor three = random_tokens({1, 3}, 1, 37);
     Generator rng(1);
+    Decoder two(model, {}, 2);
+    const std::vector<int32_t> tokens = {1, 2};
+    two.read({tokens.data(), 1}, 0);
+    const auto read = [&](const std::vector<int64_t>& texts) { two.read_one_each(texts, tokens); };
+    check_error("decoder: 2 tokens for 1 texts", [&] { read({0}); });
+    check_error("forward: a text is empty; read its first tokens alone", [&] { read({0, 1}); });
+    check_error("forward: a text is given twice; it takes one token at a time", [&] { read({0, 0}); });
+    check_error("decoder: 0 texts, want at least 1", [&] { Decoder(model, {}, 0); });
+    check_error("decoder: an observer sees one text alone", [&] {
+        Decoder(
+            model, [](int64_t, const AttentionTrace&) {}, 2);
+    });
     check_error("forward: 2 attention caches for 3 layers",
                 [&] { model.forward(three, {.cache = &short_cache}); });
     const std::string inference =

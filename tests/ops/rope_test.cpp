@@ -19,7 +19,7 @@ Tensor slow_rope(const Tensor& x, const RopeConfig& c) {
             for (int64_t h = 0; h < H; ++h)
                 for (int64_t i = 0; i < R / 2; ++i) {
                     const double angle =
-                        static_cast<double>(c.first_position + t) *
+                        static_cast<double>(c.positions.first + t) *
                         std::pow(c.angles.base, -2.0 * static_cast<double>(i) / static_cast<double>(R));
                     const int64_t row = ((b * T + t) * H + h) * dh;
                     const bool pairs = c.layout == RopeLayout::interleaved;
@@ -68,8 +68,10 @@ DEVICE_TEST_CASE("rope: values in both layouts, partial rotation and shifted pos
     for (const RopeLayout layout : {RopeLayout::interleaved, RopeLayout::half_split})
         for (const int64_t dims : {0, 2, 6})
             for (const int64_t first : {0, 100}) {
-                const RopeConfig config{
-                    .layout = layout, .rotary_dims = dims, .angles = {.base = 500}, .first_position = first};
+                const RopeConfig config{.layout = layout,
+                                        .rotary_dims = dims,
+                                        .angles = {.base = 500},
+                                        .positions = {.first = first}};
                 const Tensor x = random_normal({2, 7, 3, 10}, 1);
                 CHECK(max_abs_difference(rope(x.to(device), config), slow_rope(x, config)) < 1e-14);
                 CHECK(max_abs_difference(rope(x.to(DType::float32).to(device), config),
@@ -134,9 +136,34 @@ DEVICE_TEST_CASE("rope: positions one after another have the bits of all at once
     const Tensor whole = rope(x, {}).alias({40, 2, 8});
     for (const int64_t t : {0, 1, 31, 32, 39}) {
         const Tensor row = x.alias({40, 2, 8}).rows(t, t + 1).alias({1, 1, 2, 8});
-        const Tensor turned = rope(row, {.first_position = t}).alias({1, 2, 8});
+        const Tensor turned = rope(row, {.positions = {.first = t}}).alias({1, 2, 8});
         CHECK(bit_identical(turned, whole.rows(t, t + 1)));
     }
+}
+
+TEST_CASE("rope: tokens that stand anywhere turn as they would there alone") {
+    const Tensor x = random_normal({2, 3, 2, 8}, 6, DType::float32);
+    const std::vector<int64_t> places = {7, 0, 130};
+    const Tensor turned = rope(x, {.positions = {.each = places}});
+    const Tensor qkv = random_normal({2, 3, 4 * 8}, 7, DType::float32);
+    const QkvHeads heads = split_qkv_rope(qkv, 2, 1, {.positions = {.each = places}});
+    for (int64_t b = 0; b < 2; ++b)
+        for (int64_t t = 0; t < 3; ++t) {
+            INFO("row " << b << ", token " << t);
+            const RopeConfig there{.positions = {.first = places[static_cast<size_t>(t)]}};
+            const auto token = [&](const Tensor& all, const Shape& shape) {
+                return all.alias({6, all.numel() / 6}).rows(3 * b + t, 3 * b + t + 1).alias(shape);
+            };
+            CHECK(bit_identical(token(turned, {1, 1, 2, 8}), rope(token(x, {1, 1, 2, 8}), there)));
+            const QkvHeads alone = split_qkv_rope(token(qkv, {1, 1, 32}), 2, 1, there);
+            for (const auto& [many, one] :
+                 {std::pair{heads.q, alone.q}, {heads.k, alone.k}, {heads.v, alone.v}})
+                for (int64_t h = 0; h < many.dim(1); ++h)
+                    CHECK(bit_identical(
+                        many.alias({2 * many.dim(1) * 3, 8})
+                            .rows((b * many.dim(1) + h) * 3 + t, (b * many.dim(1) + h) * 3 + t + 1),
+                        one.alias({many.dim(1), 8}).rows(h, h + 1)));
+        }
 }
 
 DEVICE_TEST_CASE("rope: gradients", device) {
@@ -209,8 +236,14 @@ TEST_CASE("rope: errors") {
     check_error("rope: rotary dims are 8, want an even number up to the head size 4", [] {
         rope(Tensor::zeros({1, 2, 1, 4}), {.rotary_dims = 8});
     });
-    check_error("rope: the first position is -1, want at least 0", [] {
-        rope(Tensor::zeros({1, 2, 1, 4}), {.first_position = -1});
+    check_error("rope: a position is -1, want at least 0", [] {
+        rope(Tensor::zeros({1, 2, 1, 4}), {.positions = {.first = -1}});
+    });
+    check_error("rope: a position is -2, want at least 0", [] {
+        rope(Tensor::zeros({1, 2, 1, 4}), {.positions = {.each = {0, -2}}});
+    });
+    check_error("rope: 3 positions for 2 tokens", [] {
+        rope(Tensor::zeros({1, 2, 1, 4}), {.positions = {.each = {0, 1, 2}}});
     });
     check_error("rope: x is [1,2,4], want 4 dims", [] { rope(Tensor::zeros({1, 2, 4}), {}); });
     check_error(

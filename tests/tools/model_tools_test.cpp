@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -127,6 +128,39 @@ TEST_CASE("generate: a seed gives one text for any number of threads, another se
     check_run(tools + "generate " + command, 0, " tokens/s");
 }
 
+TEST_CASE("generate: many prompts side by side give the texts that each gives alone") {
+    const TemporaryFolder folder;
+    const std::string model = "--checkpoint " + write_run(folder, random_model("sparse", "deepseek")) +
+                              " --max_new_tokens 25 --seed 3";
+    const std::vector<std::string> prompts = {"She had been", "A", "Emma, and then some more words", "No",
+                                              "It was"};
+    std::string file;
+    for (const std::string& prompt : prompts) file += prompt + "\n\n";  // empty lines are no prompts
+    write_file_atomic(folder / "prompts.txt", file);
+    for (const char* at_once : {"1", "2", "16"}) {
+        std::string lines =
+            generated(model + " --prompts " + (folder / "prompts.txt") + " --at_once " + at_once);
+        CHECK(lines ==
+              generated(model + " --prompts - < " + (folder / "prompts.txt") + " --at_once " + at_once));
+        std::map<int64_t, nlohmann::json> by_line;
+        std::istringstream stream(lines);
+        for (std::string line; std::getline(stream, line);) {
+            const auto json = nlohmann::json::parse(line);
+            by_line[json["line"].get<int64_t>()] = json;
+        }
+        REQUIRE(by_line.size() == prompts.size());
+        for (size_t i = 0; i < prompts.size(); ++i) {
+            INFO(prompts[i] << ", " << at_once << " at once");
+            const nlohmann::json& json = by_line.at(static_cast<int64_t>(2 * i + 1));
+            CHECK(json["prompt"] == prompts[i]);
+            CHECK(json["prompt"].get<std::string>() + json["text"].get<std::string>() + "\n" ==
+                  generated(model + " --prompt '" + prompts[i] + "'"));
+        }
+    }
+    check_run(tools + "generate " + model + " --prompts " + (folder / "prompts.txt"), 0, "5 texts, ");
+    CHECK(generated(model + " < " + (folder / "prompts.txt")).starts_with("She had been\n\nA\n"));
+}
+
 TEST_CASE("generate: the text ends where the model ends it") {
     const TemporaryFolder folder;
     const FinalModel model = random_model("classic");
@@ -148,8 +182,12 @@ TEST_CASE("generate: bad input gets one clear line and the documented exit code"
         CHECK_MESSAGE(std::count(output.begin(), output.end(), '\n') == 1, output);
     };
     const std::string model = "--checkpoint " + file;
-    refuse(model, 2, "prompt: empty");
+    refuse(model + " < /dev/null", 2, "prompt: empty, and so is standard input");
     refuse(model + " --prompt ''", 2, "prompt: empty");
+    refuse(model + " --prompt a --prompts " + file, 2, "prompt and prompts: give one text");
+    refuse(model + " --prompts /nowhere.txt", 3, "/nowhere.txt: no such file");
+    refuse(model + " --prompts - < /dev/null", 3, "-: holds no prompt; want one a line");
+    refuse(model + " --prompts - --at_once 0", 2, "at_once: 0, want at least 1");
     refuse(model + " --prompt a --max_new_tokens 0", 2, "max_new_tokens: 0, want at least 1");
     refuse(model + " --prompt a --max_new_tokens -3", 2, "max_new_tokens: -3, want at least 1");
     refuse(model + " --prompt a --max_new_tokens many", 2, "max_new_tokens");

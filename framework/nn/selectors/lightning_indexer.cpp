@@ -36,7 +36,7 @@ std::shared_ptr<const SelectorState> LightningIndexer::project(const SelectorInp
     Tensor q = reshape(q_proj_(input.q_source.detach()), {B, T, config_.heads, config_.dim});
     Tensor k = k_proj_(x);
     if (config_.kind == IndexerKind::deepseek) {
-        const RopeConfig rotation = rope_.starting_at(input.first_position);
+        const RopeConfig rotation = rope_.at({.first = input.first_position});
         k = reshape((*k_norm_)(k), {B, T, 1, config_.dim});
         q = rope(q, rotation);
         k = reshape(rope(k, rotation), {B, T, config_.dim});

@@ -64,15 +64,28 @@ Table table_for(const TableKey& key) {
     return tables.back();
 }
 
+int64_t lowest_position(const Positions& positions) {
+    return positions.each.empty() ? positions.first
+                                  : *std::min_element(positions.each.begin(), positions.each.end());
+}
+
 int64_t checked_dims(const RopeConfig& config, int64_t head_dim) {
     const int64_t dims = config.rotary_dims ? config.rotary_dims : head_dim;
     if (dims % 2 != 0 || dims < 0 || dims > head_dim)
         fail(std::string(op) + ": rotary dims are " + std::to_string(dims) +
              ", want an even number up to the head size " + std::to_string(head_dim));
-    if (config.first_position < 0)
-        fail(std::string(op) + ": the first position is " + std::to_string(config.first_position) +
-             ", want at least 0");
+    if (const int64_t lowest = lowest_position(config.positions); lowest < 0)
+        fail(std::string(op) + ": a position is " + std::to_string(lowest) + ", want at least 0");
     return dims;
+}
+
+void check_places(const Positions& positions, int64_t tokens, Device device) {
+    if (positions.each.empty()) return;
+    const auto count = static_cast<int64_t>(positions.each.size());
+    if (count != tokens)
+        fail(std::string(op) + ": " + std::to_string(count) + " positions for " + std::to_string(tokens) +
+             " tokens");
+    if (!device.is_cpu()) fail(std::string(op) + ": positions of their own are for tensors on the CPU");
 }
 
 // How the heads of a tensor lie in memory.
@@ -93,7 +106,7 @@ struct Move {
 
 template <class T>
 RopeMove<T> arguments_of(const Move& m, const RopeConfig& config, const Table& table, bool backwards) {
-    const int64_t skipped = config.first_position * (table.key.dims / 2);
+    const int64_t skipped = config.positions.first * (table.key.dims / 2);
     return {.x = m.from.defined() ? m.from.data<T>() + m.from_offset : nullptr,
             .y = m.to.data<T>() + m.to_offset,
             .x_batch = m.from_layout.batch,
@@ -112,10 +125,10 @@ RopeMove<T> arguments_of(const Move& m, const RopeConfig& config, const Table& t
             .interleaved = config.layout == RopeLayout::interleaved};
 }
 
-// Moves of the same tokens and head size, three at most, in one launch.
-void run(const std::vector<Move>& moves, const RopeConfig& config, int64_t dims, bool backwards) {
+// Moves of the same tokens, one after the other, and head size, three at most, in one launch.
+void run_in_order(const std::vector<Move>& moves, const RopeConfig& config, int64_t dims, bool backwards) {
     const Tensor& to = moves[0].to;
-    const auto positions = std::bit_ceil(static_cast<uint64_t>(config.first_position + moves[0].tokens));
+    const auto positions = std::bit_ceil(static_cast<uint64_t>(config.positions.first + moves[0].tokens));
     const Table table =
         table_for({static_cast<int64_t>(positions), dims, config.angles, to.dtype(), to.device()});
     dispatch_float(op, to.dtype(), [&]<class T>() {
@@ -124,6 +137,22 @@ void run(const std::vector<Move>& moves, const RopeConfig& config, int64_t dims,
             args.moves[i] = arguments_of<T>(moves[i], config, table, backwards);
         launch(op, to.device(), cpu::rope_move<T>, cuda::rope_move<T>, args);
     });
+}
+
+// The same for tokens that may stand anywhere.
+void run(const std::vector<Move>& moves, const RopeConfig& config, int64_t dims, bool backwards) {
+    check_places(config.positions, moves[0].tokens, moves[0].to.device());
+    if (config.positions.each.empty()) return run_in_order(moves, config, dims, backwards);
+    for (int64_t t = 0; t < moves[0].tokens; ++t) {
+        std::vector<Move> of_token = moves;
+        for (Move& move : of_token) {
+            move.from_offset += t * move.from_layout.token;
+            move.to_offset += t * move.to_layout.token;
+            move.tokens = 1;
+        }
+        run_in_order(of_token, config.at({.first = config.positions.each[static_cast<size_t>(t)]}), dims,
+                     backwards);
+    }
 }
 
 Tensor rotated(const Tensor& x, const RopeConfig& config, int64_t dims, bool backwards) {

@@ -1,6 +1,6 @@
 // Rotary position embedding (Su et al., "RoFormer", 2021). Pair i of the R rotated dims turns by the angle
 //
-//   a[t,i] = (first_position + t) * base^(-2i/R)      in float64; its cosine and sine are rounded once
+//   a[t,i] = (first + t) * base^(-2i/R)               in float64; its cosine and sine are rounded once
 //   (u, v) -> (u cos a - v sin a, u sin a + v cos a)  backward: the same with -a
 //
 // interleaved: pair i is (x[2i], x[2i+1]).     half_split: pair i is (x[i], x[i + R/2]).
@@ -9,7 +9,7 @@
 // YaRN (Peng et al., 2023), for texts `factor` times longer than the L tokens of the first training: pairs that
 // turn often within L keep their frequency f[i] = base^(-2i/R), those that turn seldom have it divided:
 //
-//   a[t,i]  = (first_position + t) * (f[i] (1 - r[i]) + f[i] / factor r[i])
+//   a[t,i]  = (first + t) * (f[i] (1 - r[i]) + f[i] / factor r[i])
 //   r[i]    = (i - low) / (high - low), at least 0 and at most 1
 //   low     = max(floor(pair(beta_fast)), 0),   high = min(ceil(pair(beta_slow)), R - 1), 0.001 more when equal
 //   pair(n) = R ln(L / (2 pi n)) / (2 ln base)        the pair that turns n times within L
@@ -44,13 +44,20 @@ struct RopeAngles {
     double magnitude() const { return yarn ? yarn->magnitude : 1; }
 };
 
+// Where the tokens of a tensor stand: one after the other from `first` on, or each at its own place.
+struct Positions {
+    int64_t first = 0;  // at least 0
+    // As many as there are tokens, each at least 0; empty: they follow each other. On the CPU alone.
+    std::vector<int64_t> each = {};
+};
+
 struct RopeConfig {
     RopeLayout layout = RopeLayout::interleaved;
     int64_t rotary_dims = 0;  // R: even, at most the head size; 0: all
     RopeAngles angles = {};
-    int64_t first_position = 0;  // at least 0
+    Positions positions = {};
 
-    RopeConfig starting_at(int64_t position) const { return {layout, rotary_dims, angles, position}; }
+    RopeConfig at(const Positions& places) const { return {layout, rotary_dims, angles, places}; }
 };
 
 // x [B,T,H,dh] -> the same shape.
