@@ -101,6 +101,9 @@ void check_router_weights(const ModelConfig& c) {
 
 void check_rope(const ModelConfig& c) {
     if (!(c.rope_base > 1)) fail_usage(fmt::format("rope_base: {}, want more than 1", c.rope_base));
+    if (c.rope_original_max_seq_len < 0)
+        fail_usage(fmt::format("rope_original_max_seq_len: {}, want at least 0 (none)",
+                               c.rope_original_max_seq_len));
     if (c.rope_scaling == RopeScaling::none) return;
     if (!(c.rope_factor >= 1))
         fail_usage(
@@ -124,13 +127,16 @@ void check_rope(const ModelConfig& c) {
 }
 
 void check_indexer_rope(const ModelConfig& c) {
+    if (c.indexer_rope_dim < 0)
+        fail_usage(
+            fmt::format("indexer_rope_dim: {}, want at least 0 (half of indexer_dim)", c.indexer_rope_dim));
     if (c.indexer != IndexerKind::deepseek) return;
     if (c.indexer_rope_dim == 0 && c.indexer_dim % 4 != 0)
         fail_usage(fmt::format(
             "indexer_dim: {}, want a multiple of 4: the deepseek indexer rotates pairs in half of "
             "its dims",
             c.indexer_dim));
-    if (c.indexer_rope_dim < 0 || c.indexer_rope_dim % 2 != 0 || c.indexer_rope_dim > c.indexer_dim)
+    if (c.indexer_rope_dim % 2 != 0 || c.indexer_rope_dim > c.indexer_dim)
         fail_usage(
             fmt::format("indexer_rope_dim: {}, want an even number up to indexer_dim {}, or 0 (half of "
                         "it); RoPE rotates pairs",

@@ -159,6 +159,9 @@ struct ModelConfig {
     int64_t expert_layers() const { return n_layers - dense_layers(); }
     bool has_experts() const { return expert_layers() > 0; }
     int64_t dense_width() const { return dense_d_ff ? dense_d_ff : d_ff; }
+    int64_t rotary_dims() const {
+        return attention_type == AttentionType::mla ? qk_rope_head_dim : d_model / n_heads;
+    }
     int64_t indexer_rotary_dims() const { return indexer_rope_dim ? indexer_rope_dim : indexer_dim / 2; }
     // Whether there is a lightning indexer, which the alignment loss trains.
     bool has_indexer() const { return is_sparse() && selector_kind(selector).has_indexer; }

@@ -44,9 +44,10 @@ void show(const std::string& text) {
         fail_bad_file("standard output: cannot write");
 }
 
+// A model may have more tokens than its tokenizer, as those of Hugging Face folders often do.
 Tokenizer tokenizer_of(const FinalModel& trained, const std::string& path) {
-    Tokenizer tokenizer = Tokenizer::from_json(trained.tokenizer_json, path);
-    if (tokenizer.vocab_size() != trained.config.model.vocab_size)
+    Tokenizer tokenizer = tokenizer_of_model(trained, path);
+    if (tokenizer.vocab_size() > trained.config.model.vocab_size)
         fail_bad_file(fmt::format("{}: its tokenizer has {} tokens, its model {}", path,
                                   tokenizer.vocab_size(), trained.config.model.vocab_size));
     return tokenizer;
@@ -75,12 +76,18 @@ void note_length(const Model& model, int64_t tokens) {
     said = true;
 }
 
+// Of the tokens that the tokenizer knows: the i-th that is drawn for a text.
+int32_t next_token(const Arguments& a, const Model& model, const Tensor& logits, int64_t i) {
+    const Tensor known = logits.alias({logits.numel()}).rows(0, model.tokenizer.vocab_size());
+    return sample_token(known, a.sampling, static_cast<uint64_t>(i));
+}
+
 // Draws and shows tokens until the text ends, max_new_tokens are there, or a signal arrives. Returns how many
 // were shown.
 int64_t continue_text(const Arguments& a, const Model& model, Decoder& decoder, Tensor logits,
                       Utf8Stream& stream) {
     for (int64_t i = 0;; ++i) {
-        const int32_t token = sample_token(logits, a.sampling, static_cast<uint64_t>(i));
+        const int32_t token = next_token(a, model, logits, i);
         if (token == model.end) return i;
         show(stream.push(model.tokenizer.token_bytes(token)));
         if (i + 1 == a.max_new_tokens || interrupted()) return i + 1;
@@ -173,7 +180,7 @@ class ManyTexts {
     // The next token of a text, by its logits [V]; it is read in the next step unless the text has ended.
     void take(size_t place, const Tensor& logits) {
         Request& request = *running_[place];
-        const int32_t token = sample_token(logits, a_.sampling, static_cast<uint64_t>(request.tokens));
+        const int32_t token = next_token(a_, model_, logits, request.tokens);
         if (token == model_.end) return finish(place);
         request.text += request.stream.push(model_.tokenizer.token_bytes(token));
         if (++request.tokens == a_.max_new_tokens || interrupted()) return finish(place);
@@ -272,8 +279,9 @@ int main_of(int argc, char** argv) {
     command.option("max_new_tokens", a.max_new_tokens,
                    "how many tokens to add at most; the text ends earlier where the model ends it");
     command.group("Model");
-    command.option("checkpoint", a.checkpoint,
-                   "a folder of results, or a .pt or .safetensors file of a trained model");
+    command.option(
+        "checkpoint", a.checkpoint,
+        "a folder of results, a .pt or .safetensors file of a trained model, or a Hugging Face folder");
     command.group("Sampling");
     command.option("temperature", a.sampling.temperature,
                    "below 1 favours likely tokens; 0: always the most likely one");

@@ -6,6 +6,7 @@
 #include "framework/core/allocator.h"
 #include "framework/ops/add/add.h"
 #include "framework/ops/cross_entropy/cross_entropy.h"
+#include "framework/ops/rope/rope.h"
 
 namespace sieve {
 namespace {
@@ -19,6 +20,16 @@ double score_bytes(const ExperimentConfig& c) {
     return c.model.materialised
                ? 4 * tokens_of(c) * static_cast<double>(c.model.n_heads * c.model.max_seq_len)
                : 0;
+}
+
+// Of the tables of RoPE, which all layers share. They are made once, so that no step of the probe holds them.
+double rope_bytes(const ModelConfig& m) {
+    const auto table = [&](int64_t dims) {
+        return static_cast<double>(rope_table_bytes(m.max_seq_len, dims, DType::float32));
+    };
+    const int64_t dims = m.rotary_dims(), of_indexer = m.indexer_rotary_dims();
+    const bool another = m.has_indexer() && m.indexer == IndexerKind::deepseek && of_indexer != dims;
+    return table(dims) + (another ? table(of_indexer) : 0);
 }
 
 double mean_top_k(const ExperimentConfig& c) {
@@ -86,7 +97,8 @@ MemoryEstimate::MemoryEstimate(const ExperimentConfig& config, Device device) {
 int64_t MemoryEstimate::bytes(const ExperimentConfig& config, StepKind kind) const {
     const double tokens = tokens_of(config), scores = score_bytes(config), top_k = mean_top_k(config);
     // At one time there are two tensors of scores beside those that are kept.
-    double bytes = state_bytes_ + tokens * (token_.passing + top_k * selected_.passing) + 2 * scores;
+    double bytes = state_bytes_ + rope_bytes(config.model) +
+                   tokens * (token_.passing + top_k * selected_.passing) + 2 * scores;
     if (kind == StepKind::train)
         bytes += parameter_bytes_ + tokens * (token_.kept + top_k * selected_.kept) +
                  scores * static_cast<double>(config.model.n_layers);

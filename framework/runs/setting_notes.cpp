@@ -58,7 +58,7 @@ std::vector<std::string> setting_notes(const ExperimentConfig& config, bool spar
             m.router == RouterKind::softmax ? "router_weights selected" : "router sigmoid_bias",
             m.router == RouterKind::softmax ? 1 : m.routed_scaling_factor,
             m.router == RouterKind::softmax ? "give --expert_top_k 2 or another --router_weights"
-                                            : "give --expert_top_k 2 or --norm_topk_prob false"));
+                                            : "give --expert_top_k 2 or --norm_topk_prob=false"));
     return notes;
 }
 

@@ -14,6 +14,23 @@ struct Variant {
     std::function<void(ModelConfig&)> apply;
 };
 
+// What DeepSeek-V3.2 and GLM-5 have beside the plain model, all in one. Three layers: the first has a dense
+// feed-forward, the second reads the first one's keys.
+inline void make_glm(ModelConfig& c) {
+    c.n_layers = 3, c.ffn_layers = "DMM", c.dense_d_ff = 7, c.index_share = "FSF";
+    c.attention_type = AttentionType::mla, c.attention_bias = true, c.latent_norm_eps = 1e-3;
+    c.n_heads = 3, c.q_lora_rank = 6, c.kv_lora_rank = 5;
+    c.qk_nope_head_dim = 3, c.qk_rope_head_dim = 4, c.v_head_dim = 4;
+    c.indexer = IndexerKind::deepseek, c.indexer_dim = 6, c.indexer_rope_dim = 4;
+    c.indexer_rope_layout = RopeLayout::interleaved;
+    c.rope_scaling = RopeScaling::yarn, c.rope_base = 10, c.rope_factor = 4;
+    c.rope_original_max_seq_len = 16, c.rope_beta_fast = 2, c.rope_mscale_all_dim = 1;
+    c.router = RouterKind::sigmoid_bias, c.routed_scaling_factor = 1.5, c.norm_topk_prob = false;
+    c.num_experts = 6, c.n_group = 3, c.topk_group = 2, c.shared_experts = 1;
+    c.ffn = FeedForwardKind::swiglu;
+    c.tie_embeddings = false;
+}
+
 inline std::vector<Variant> model_variants() {
     const auto gqa = [](int64_t kv_heads) {
         return [kv_heads](ModelConfig& c) {
@@ -131,18 +148,7 @@ inline std::vector<Variant> model_variants() {
              mla(0)(c);
              c.attention_bias = true;
          }},
-        {"GLM with everything",
-         [mla, groups, yarn](ModelConfig& c) {
-             mla(6)(c);
-             groups(c);
-             yarn(c);
-             c.n_layers = 3, c.ffn_layers = "DMM", c.dense_d_ff = 7, c.index_share = "FSF";
-             c.qk_rope_head_dim = 4, c.indexer_dim = 6, c.indexer_rope_dim = 4, c.rope_mscale_all_dim = 1;
-             c.indexer = IndexerKind::deepseek, c.indexer_rope_layout = RopeLayout::interleaved;
-             c.tie_embeddings = c.norm_topk_prob = false;
-             c.attention_bias = true, c.latent_norm_eps = 1e-3;
-             c.ffn = FeedForwardKind::swiglu, c.shared_experts = 1;
-         }},
+        {"GLM with everything", make_glm},
         {"gqa, swiglu, shared, sigmoid_bias, deepseek", [gqa](ModelConfig& c) {
              gqa(2)(c);
              c.ffn = FeedForwardKind::swiglu;

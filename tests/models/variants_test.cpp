@@ -433,3 +433,89 @@ TEST_CASE("dense layers: no balancing loss, no assignments, one feed-forward of 
     CHECK(random_model(config)->parameters()[5].tensor.shape() == Shape{11, 8});
     random_model(config)->balance_routers(run().assignments, 0.25);  // there are none to move
 }
+
+TEST_CASE("latent_norm_eps: 0 is norm_eps, and it reaches the latents' norms alone") {
+    ModelConfig config = tiny_variant(model_variants()[0], "classic");
+    config.attention_type = AttentionType::mla;
+    config.q_lora_rank = 6, config.kv_lora_rank = 5;
+    config.qk_nope_head_dim = 3, config.qk_rope_head_dim = 2, config.v_head_dim = 4;
+    config.norm_eps = 1e-3;
+    const Tensor tokens = random_tokens({1, 7}, 9, 13);
+    const auto logits = [&](double eps) {
+        config.latent_norm_eps = eps;
+        return logits_of(*random_model(config), tokens, AttentionStage::dense);
+    };
+    CHECK(bit_identical(logits(0), logits(1e-3)));
+    CHECK(!bit_identical(logits(0), logits(1e-2)));
+    // Latents that an endless epsilon flattens are 0: attention adds nothing.
+    const Tensor flat = logits(1e30);
+    const auto model = random_model(config);
+    for (const NamedTensor& p : model->parameters())
+        if (p.name.ends_with(".w_o.weight")) p.tensor.fill(0);
+    CHECK(relative_difference(flat, logits_of(*model, tokens, AttentionStage::dense)) < 1e-6);
+}
+
+namespace {
+
+// k [T,dI] of the first layer's indexer, from the parameters and the formula.
+std::vector<double> indexer_keys_by_hand(const Transformer& model, const std::vector<int32_t>& tokens) {
+    const ModelConfig& c = model.config();
+    const auto values = [&](const std::string& name) {
+        for (const NamedTensor& p : model.parameters())
+            if (p.name == name) return p.tensor.to_vector<double>();
+        FAIL("no " << name);
+        return std::vector<double>{};
+    };
+    const std::vector<double> embed = values("embed.weight"),
+                              k_proj = values("blocks.0.attention.indexer.k_proj.weight");
+    const auto d = static_cast<size_t>(c.d_model), dims = static_cast<size_t>(c.indexer_dim);
+    const auto R = static_cast<size_t>(c.indexer_rope_dim);
+    const bool interleaved = c.indexer_rope_layout == RopeLayout::interleaved;
+    std::vector<double> keys;
+    for (size_t t = 0; t < tokens.size(); ++t) {
+        const double* h = embed.data() + static_cast<size_t>(tokens[t]) * d;
+        double squares = 0, mean = 0, variance = 0;
+        for (size_t i = 0; i < d; ++i) squares += h[i] * h[i] / static_cast<double>(d);
+        std::vector<double> k(dims, 0.0);
+        for (size_t j = 0; j < dims; ++j)
+            for (size_t i = 0; i < d; ++i) k[j] += k_proj[j * d + i] * h[i] / std::sqrt(squares + c.norm_eps);
+        for (const double x : k) mean += x / static_cast<double>(dims);
+        for (const double x : k) variance += (x - mean) * (x - mean) / static_cast<double>(dims);
+        for (double& x : k) x = (x - mean) / std::sqrt(variance + 1e-6);
+        for (size_t i = 0; i < R / 2; ++i) {
+            const double angle = static_cast<double>(t) *
+                                 std::pow(c.rope_base, -2 * static_cast<double>(i) / static_cast<double>(R));
+            double &u = k[interleaved ? 2 * i : i], &v = k[interleaved ? 2 * i + 1 : i + R / 2];
+            const double before = u;
+            u = before * std::cos(angle) - v * std::sin(angle);
+            v = before * std::sin(angle) + v * std::cos(angle);
+        }
+        keys.insert(keys.end(), k.begin(), k.end());
+    }
+    return keys;
+}
+
+}  // namespace
+
+TEST_CASE("indexer_rope_dim and indexer_rope_layout: which dims turn, and in which pairs") {
+    for (const RopeLayout layout : {RopeLayout::half_split, RopeLayout::interleaved})
+        for (const int64_t dims : {2, 4, 10}) {
+            INFO(name_of(layout) << " " << dims);
+            ModelConfig config = tiny_variant(model_variants()[0], "sparse");
+            config.indexer = IndexerKind::deepseek;
+            config.indexer_dim = 10, config.indexer_rope_dim = dims, config.indexer_rope_layout = layout;
+            config.n_layers = 1, config.rope_base = 50;
+            const Transformer model(config, ParameterInit{.std = 0.4, .dtype = DType::float64});
+            const Tensor tokens = random_tokens({1, 9}, 9, 13);
+            const std::vector<double> want = indexer_keys_by_hand(model, tokens.to_vector<int32_t>());
+            ForwardOptions options;
+            options.observe = [&](int64_t, const AttentionTrace& trace) {
+                const std::vector<double> got = trace.indexer_operands()->k.to_vector<double>();
+                REQUIRE(got.size() == want.size());
+                for (size_t i = 0; i < got.size(); ++i)
+                    CHECK(got[i] == doctest::Approx(want[i]).epsilon(1e-9));
+            };
+            const NoGrad guard;
+            model.forward(tokens, options);
+        }
+}

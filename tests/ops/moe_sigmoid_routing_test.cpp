@@ -150,6 +150,8 @@ DEVICE_TEST_CASE("moe_sigmoid_routing: groups choose as on the CPU, ties and NaN
     CHECK(chosen({2, 2, -9, -9, 1, 1, 4, -9}, bias) == want({0, 1, 4}));
     // Groups 1 and 3 tie for the second place; the groups' own order is not that of their scores.
     CHECK(chosen({-9, -9, 1, 1, 3, 3, 1, 1}, bias) == want({4, 5, 2}));
+    // Group 2 comes first, but among equal experts of the groups the lower index does.
+    CHECK(chosen({1, 1, -9, -9, 3, 1, -9, -9}, bias) == want({4, 0, 1}));
     // By the bias alone; scores below all others of a group that stays are chosen before better ones outside.
     CHECK(chosen({0, 0, 0, 0, 0, 0, 0, 0}, vector_of({0, 0, -0.5f, -9, 0, 0, -1, -1})) == want({0, 1, 4}));
     CHECK(chosen({5, -90, 5, -90, 1, 1, 1, 1}, vector_of({0, 0, 0, 0, 0, 0, 0, 0})) == want({4, 5, 6}));

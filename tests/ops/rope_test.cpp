@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "framework/core/allocator.h"
 #include "tests/support/testing.h"
 
 using namespace sieve;
@@ -227,6 +228,17 @@ DEVICE_TEST_CASE("split_qkv_rope: gradients, also when only some outputs are use
                                 {random_normal({2, T, 4 * dh}, 4).set_requires_grad(true)},
                                 {.device = device});
             }
+}
+
+TEST_CASE("rope: what a table takes") {
+    // Small tables of another base each, until one is dropped for the next.
+    for (int base = 2; base < 10; ++base)
+        rope(Tensor::zeros({1, 1, 1, 2}), {.angles = {.base = 1000.0 + base}});
+    const int64_t before = memory_stats().live_bytes;
+    rope(Tensor::zeros({1, 33, 1, 10}), {.angles = {.base = 1234}});
+    CHECK(memory_stats().live_bytes - before ==
+          rope_table_bytes(33, 10, DType::float32) - rope_table_bytes(1, 2, DType::float32));
+    CHECK(rope_table_bytes(33, 10, DType::float32) == 3 * 64 * 5 * 4);
 }
 
 TEST_CASE("rope: errors") {

@@ -54,6 +54,8 @@ const std::vector<std::string> configurations{
     "--preset small --optimizer adamw",
     "--preset small --indexer_heads 8 --indexer_dim 32",
     "--preset small --batch_size 32",
+    "--preset small --vocab_size 2000 --tie_embeddings=false",
+    "--preset small --ffn_layers DDMM --dense_d_ff 1024 --ffn swiglu",
     "--preset medium --batch_size 4",
 };
 

@@ -47,7 +47,7 @@ TEST_CASE("setting notes: routers that the language model does not train") {
     c.model.router = RouterKind::sigmoid_bias, c.model.routed_scaling_factor = 2.5;
     CHECK(note(c).starts_with(
         "expert_top_k 1 with router sigmoid_bias: a token's one weight is always 2.5, so"));
-    CHECK(note(c).ends_with("give --expert_top_k 2 or --norm_topk_prob false"));
+    CHECK(note(c).ends_with("give --expert_top_k 2 or --norm_topk_prob=false"));
     c.model.norm_topk_prob = false;
     CHECK(note(c) == "0 notes");
     c.model.norm_topk_prob = true;

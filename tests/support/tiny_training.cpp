@@ -1,5 +1,6 @@
 #include "tests/support/tiny_training.h"
 
+#include "tests/models/variants.h"
 #include "tests/support/source_dir.h"
 
 namespace sieve::testing {
@@ -19,7 +20,7 @@ ExperimentConfig tiny_config(AttentionKind attention) {
 }
 
 std::vector<NamedConfig> tiny_variants(AttentionKind attention) {
-    std::vector<NamedConfig> all(4, {"plain", tiny_config(attention)});
+    std::vector<NamedConfig> all(5, {"plain", tiny_config(attention)});
     {
         ExperimentConfig& c = all[1].config;
         all[1].name = "grouped queries, swiglu, sigmoid router";
@@ -38,6 +39,8 @@ std::vector<NamedConfig> tiny_variants(AttentionKind attention) {
     }
     all[3].name = "adamw";
     all[3].config.optimizer = OptimizerKind::adamw;
+    all[4].name = "GLM with everything";
+    make_glm(all[4].config.model);
     return all;
 }
 

@@ -13,6 +13,7 @@
 #include "framework/train/checkpoint.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/trainer.h"
+#include "tests/models/variants.h"
 #include "tests/support/source_dir.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/testing.h"
@@ -99,6 +100,26 @@ DEVICE_TEST_CASE("training on a device: follows the CPU, in every stage", device
             CHECK(std::abs(got.losses[i] - want.losses[i]) <= 1e-3 * want.losses[i]);
             CHECK(std::abs(got.norms[i] - want.norms[i]) <= 1e-2 * want.norms[i]);
         }
+    }
+}
+
+DEVICE_TEST_CASE("training on a device: dense layers, groups of experts, biases and YaRN follow the CPU",
+                 device) {
+    if (device.is_cpu()) return;
+    for (const NamedStage& stage : stages) {
+        INFO(std::string(stage.attention) << " stage " << stage.index);
+        ExperimentConfig config = tiny(stage.attention);
+        make_glm(config.model);
+        const Run want = run_stage(config, stage.index, Device{}, 5);
+        const Run got = run_stage(config, stage.index, device, 5);
+        for (size_t i = 0; i < want.losses.size(); ++i) {
+            INFO("step " << i << ": " << got.losses[i] << ", on the CPU " << want.losses[i]);
+            CHECK(std::abs(got.losses[i] - want.losses[i]) <= 1e-3 * want.losses[i]);
+            CHECK(std::abs(got.norms[i] - want.norms[i]) <= 1e-2 * want.norms[i]);
+        }
+        for (size_t i = 0; i < want.weights.size(); ++i)
+            CHECK(relative_difference(got.weights[i], want.weights[i]) < 1e-2);
+        check_same(got, run_stage(config, stage.index, device, 5));
     }
 }
 
@@ -196,7 +217,7 @@ DEVICE_TEST_CASE("training on a device: the results name the device that trained
     const auto results = read_json(folder / "training_results.json");
     CHECK(results.at("device") == (device.is_cpu() ? "cpu" : cuda::device_info().name));
     CHECK(results.at("precision") == "fp32");
-    CHECK(results.at("threads") == thread_count());
+    CHECK(results.at("threads") == full_thread_count());
 }
 
 DEVICE_TEST_CASE("causality on a device: no logit sees a later token", device) {

@@ -10,6 +10,7 @@
 #include "framework/optim/hybrid.h"
 #include "framework/optim/schedule.h"
 #include "framework/train/trainer.h"
+#include "tests/models/variants.h"
 #include "tests/support/testing.h"
 
 using namespace sieve;
@@ -201,6 +202,16 @@ TEST_CASE("training step: what the indexer learns from in the warm-up, and in th
         config.indexer_warmup = IndexerWarmup::entropy, config.model.indexer_loss = IndexerLoss::full_row;
         for (const Stage& stage : stages_of(config)) check_stage(config, stage);
     }
+}
+
+TEST_CASE("training step: dense layers and experts in groups, a head of its own, biases, a shared indexer") {
+    for (const OptimizerKind optimizer : {OptimizerKind::muon, OptimizerKind::adamw})
+        for (const AttentionKind attention : {AttentionKind::classic, AttentionKind::sparse}) {
+            ExperimentConfig config = tiny(attention);
+            config.optimizer = optimizer;
+            make_glm(config.model);
+            for (const Stage& stage : stages_of(config)) check_stage(config, stage);
+        }
 }
 
 // The main model's steps are the same bits whatever the indexer's rate and weight: the two share nothing. The

@@ -30,6 +30,10 @@ struct Table {
     Tensor cosines, sines, negated_sines;  // [positions, dims / 2]
 };
 
+int64_t table_positions(int64_t positions) {
+    return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(positions)));
+}
+
 Table make_table(const TableKey& key) {
     const Shape shape{key.positions, key.dims / 2};
     const Tensor c = Tensor::empty(shape, DType::float64), s = Tensor::empty(shape, DType::float64);
@@ -128,9 +132,8 @@ RopeMove<T> arguments_of(const Move& m, const RopeConfig& config, const Table& t
 // Moves of the same tokens, one after the other, and head size, three at most, in one launch.
 void run_in_order(const std::vector<Move>& moves, const RopeConfig& config, int64_t dims, bool backwards) {
     const Tensor& to = moves[0].to;
-    const auto positions = std::bit_ceil(static_cast<uint64_t>(config.positions.first + moves[0].tokens));
-    const Table table =
-        table_for({static_cast<int64_t>(positions), dims, config.angles, to.dtype(), to.device()});
+    const Table table = table_for({table_positions(config.positions.first + moves[0].tokens), dims,
+                                   config.angles, to.dtype(), to.device()});
     dispatch_float(op, to.dtype(), [&]<class T>() {
         RopeMoves<T> args{.count = static_cast<int>(moves.size())};
         for (size_t i = 0; i < moves.size(); ++i)
@@ -203,6 +206,10 @@ std::vector<double> RopeAngles::frequencies(int64_t rotary_dims) const {
         all.push_back(yarn ? own * (1 - ramp) + own / yarn->factor * ramp : own);
     }
     return all;
+}
+
+int64_t rope_table_bytes(int64_t positions, int64_t rotary_dims, DType dtype) {
+    return 3 * table_positions(positions) * (rotary_dims / 2) * static_cast<int64_t>(size_of(dtype));
 }
 
 Tensor rope(const Tensor& x, const RopeConfig& config) {

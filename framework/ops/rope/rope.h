@@ -60,6 +60,9 @@ struct RopeConfig {
     RopeConfig at(const Positions& places) const { return {layout, rotary_dims, angles, places}; }
 };
 
+// Of the table of cosines and sines that serves all positions below `positions`.
+int64_t rope_table_bytes(int64_t positions, int64_t rotary_dims, DType dtype);
+
 // x [B,T,H,dh] -> the same shape.
 Tensor rope(const Tensor& x, const RopeConfig& config);
 

@@ -31,8 +31,10 @@ void read(const std::string& config) {
 
 std::vector<std::string> attacks() {
     std::vector<std::string> all;
-    for (const char* key : {"d_model", "n_layers", "d_ff", "num_experts", "vocab_size", "shared_experts",
-                            "indexer_heads", "indexer_dim", "n_heads", "max_seq_len", "sparse_top_k"})
+    for (const char* key :
+         {"d_model", "n_layers", "d_ff", "num_experts", "vocab_size", "shared_experts", "indexer_heads",
+          "indexer_dim", "n_heads", "max_seq_len", "sparse_top_k", "dense_d_ff", "n_group", "topk_group",
+          "indexer_rope_dim", "rope_original_max_seq_len"})
         for (const int64_t value : {int64_t{0}, int64_t{1} << 16, int64_t{1} << 32, int64_t{1} << 61}) {
             nlohmann::ordered_json config = config_to_json(tiny_config());
             config[key] = value;
