@@ -121,9 +121,11 @@ void refuse_non_finite(const std::string& name, const Tensor& tensor, const std:
                                   element_name(name, tensor.shape(), *at), values[*at]));
 }
 
-void refuse_non_finite(const std::string& name, const Tensor& tensor, const std::string& source) {
-    if (tensor.dtype() == DType::float32) refuse_non_finite<float>(name, tensor, source);
-    if (tensor.dtype() == DType::float64) refuse_non_finite<double>(name, tensor, source);
+}  // namespace
+
+void refuse_non_finite(const NamedTensor& t, const std::string& source) {
+    if (t.tensor.dtype() == DType::float32) refuse_non_finite<float>(t.name, t.tensor, source);
+    if (t.tensor.dtype() == DType::float64) refuse_non_finite<double>(t.name, t.tensor, source);
 }
 
 void refuse_difference(const NamedTensor& a, const NamedTensor& b, const std::string& source) {
@@ -143,6 +145,8 @@ void refuse_difference(const NamedTensor& a, const NamedTensor& b, const std::st
                     value(b.tensor)));
 }
 
+namespace {
+
 // Throws when the model cannot hold the values: one is not finite in its dtype, or two names that are one
 // tensor of the model (tied weights) have different ones.
 void check_values(const NamedTensors& given, const std::map<std::string, Tensor>& wanted,
@@ -153,7 +157,7 @@ void check_values(const NamedTensors& given, const std::map<std::string, Tensor>
         const NamedTensor value{name, tensor.to(Device{}).to(target.dtype())};
         const auto [holder, is_first] = holders.emplace(target.raw(), value);
         if (is_first)
-            refuse_non_finite(name, value.tensor, source);
+            refuse_non_finite(value, source);
         else
             refuse_difference(holder->second, value, source);
     }

@@ -94,4 +94,9 @@ class Transformer : public Module {
 
 bool is_indexer_parameter(const std::string& name);
 
+// What no model can use: a bad_file error that begins with `source` and names the element. For CPU tensors.
+void refuse_non_finite(const NamedTensor& tensor, const std::string& source);
+// The same for two names of one tensor (tied weights), of one shape and dtype, that have different bits.
+void refuse_difference(const NamedTensor& a, const NamedTensor& b, const std::string& source);
+
 }  // namespace sieve

@@ -277,8 +277,7 @@ void bench_trained_indexer(const Arguments& a, std::vector<PrecisionComparison>&
                                m.is_sparse() ? "sparse" : "classic"));
     if (a.top_k) m.sparse_top_k = a.top_k;
     validate(m);
-    const TextSample sample =
-        text_sample(Tokenizer::from_json(trained.tokenizer_json, a.checkpoint), a.text, m.max_seq_len);
+    const TextSample sample = text_sample(tokenizer_of_model(trained, a.checkpoint), a.text, m.max_seq_len);
     require_choices(m, sample.tokens.dim(1));
     const NoGrad guard;
     ForwardOptions options{.logits = false};

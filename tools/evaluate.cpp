@@ -21,9 +21,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-    std::string checkpoint = "results/sparse", eval_selector, output;
+    std::string checkpoint = "results/sparse", data, eval_selector, output;
     PerLayer eval_top_k = 0;
-    int64_t eval_batches = 16, threads = 0;
+    int64_t max_seq_len = 0, eval_batches = 16, threads = 0;
     std::string cache_dir = "data/cache";
     DeviceChoice device = DeviceChoice::automatic;
 };
@@ -61,6 +61,11 @@ Json evaluate_reading(const Transformer& trained, const Dataset& data, const std
 int run(const Arguments& a) {
     FinalModel trained = read_model(a.checkpoint);
     warn_of_leak(trained);
+    if (!a.data.empty()) {
+        trained.config.data = a.data;
+        trained.manifest_json.clear();  // which tells of another text
+    }
+    if (a.max_seq_len > 0) trained.config.model.max_seq_len = a.max_seq_len;
     trained.config.device = a.device, trained.config.threads = a.threads,
     trained.config.cache_dir = a.cache_dir;
     const Device device = prepare_machine(trained.config);
@@ -87,6 +92,8 @@ int run(const Arguments& a) {
 void check(const Arguments& a) {
     for (const int64_t k : a.eval_top_k.values())
         if (k < 0) fail_usage(fmt::format("eval_top_k: {}, want at least 0 (the model's own)", k));
+    if (a.max_seq_len < 0)
+        fail_usage(fmt::format("max_seq_len: {}, want at least 0 (the model's own)", a.max_seq_len));
     if (a.eval_batches < 0)
         fail_usage(fmt::format("eval_batches: {}, want at least 0 (all)", a.eval_batches));
 }
@@ -98,9 +105,15 @@ int main_of(int argc, char** argv) {
         "Evaluates a trained model on its validation text as it was trained, and read by other "
         "selectors, with other numbers of keys, and densely.");
     command.group("Model");
-    command.option("checkpoint", a.checkpoint,
-                   "a folder of results, or a .pt or .safetensors file of a trained model");
+    command.option(
+        "checkpoint", a.checkpoint,
+        "a folder of results, a .pt or .safetensors file of a trained model, or a Hugging Face folder");
     command.group("Evaluation");
+    command.option(
+        "data", a.data,
+        "another text than the one that the model was trained on, or one for a model that does not say: a "
+        "file or a folder");
+    command.option("max_seq_len", a.max_seq_len, "tokens in a window; 0: the model's own");
     command.option(
         "eval_selector", a.eval_selector,
         "how it reads: dense (all keys) or names of selectors, as in dense,oracle,recent; empty: all "

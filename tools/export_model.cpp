@@ -10,8 +10,18 @@
 namespace sieve {
 namespace {
 
+// Of a file, or of all in a folder.
+uintmax_t bytes_of(const std::string& path) {
+    if (!std::filesystem::is_directory(path)) return std::filesystem::file_size(path);
+    uintmax_t bytes = 0;
+    for (const auto& file : std::filesystem::directory_iterator(path)) bytes += file.file_size();
+    return bytes;
+}
+
 int main_of(int argc, char** argv) {
     std::string checkpoint = "results/sparse", output;
+    HfWriteOptions folder;
+    int64_t max_shard_mb = 5000;
     ToolCommand command(
         "export_model",
         "Writes a trained model in the format that the output's name ends in:\n"
@@ -20,18 +30,28 @@ int main_of(int argc, char** argv) {
         "                of equal tokens tie, and another program's rounding may rank them otherwise "
         "(docs/method.md)\n"
         "  .safetensors  weights; configuration and tokenizer as metadata\n"
-        "  .pt           weights; configuration and tokenizer beside them (PyTorch, these tools)");
+        "  .pt           weights; configuration and tokenizer beside them (PyTorch, these tools)\n"
+        "  /             a Hugging Face folder, for transformers (attention_type mla, ffn swiglu, router "
+        "sigmoid_bias)");
     command.group("Files");
-    command.option("checkpoint", checkpoint,
-                   "a folder of results, or a .pt or .safetensors file of a trained model");
+    command.option(
+        "checkpoint", checkpoint,
+        "a folder of results, a .pt or .safetensors file of a trained model, or a Hugging Face folder");
     command.option("output", output,
-                   "the file to write (required); an existing one is replaced when all went well");
+                   "the file or folder to write (required); an existing one is replaced when all went well");
+    command.group("Hugging Face folders");
+    command.option("dtype", &folder.dtype, "of the weights: fp32, bf16 or fp16");
+    command.option("max_shard_mb", max_shard_mb, "weights of more megabytes are written as several files");
     if (!command.parse(argc, argv)) return 0;
     if (output.empty()) fail_usage("output: empty; which file? for example --output model.onnx");
     check_model_format(output);
+    if (!is_folder_name(output) && (command.given("dtype") || command.given("max_shard_mb")))
+        fail_usage("dtype, max_shard_mb: are of Hugging Face folders; end the output's name in /");
+    if (max_shard_mb < 1) fail_usage(fmt::format("max_shard_mb: {}, want at least 1", max_shard_mb));
+    folder.shard_bytes = static_cast<uint64_t>(max_shard_mb) * 1'000'000;
     const FinalModel trained = read_model(checkpoint);
     refuse_leak(checkpoint + ": is not exported, since another program would not know it", trained);
-    write_model(output, trained);
+    write_model(output, trained, folder);
     const ModelConfig& model = trained.config.model;
     if (std::filesystem::path(output).extension() == ".onnx" && model.has_indexer() &&
         model.indexer == IndexerKind::plain)
@@ -40,7 +60,7 @@ int main_of(int argc, char** argv) {
                    "may select "
                    "others of them than Sieve (docs/method.md)\n");
     fmt::print("wrote {}: {} model, {:.1f} MB\n", output, name_of(trained.config.model.attention),
-               static_cast<double>(std::filesystem::file_size(output)) / 1e6);
+               static_cast<double>(bytes_of(output)) / 1e6);
     return 0;
 }
 

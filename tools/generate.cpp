@@ -34,9 +34,10 @@ void show(const std::string& text) {
         fail_bad_file("standard output: cannot write");
 }
 
+// A model may have more tokens than its tokenizer, as those of Hugging Face folders often do.
 Tokenizer tokenizer_of(const FinalModel& trained, const std::string& path) {
-    Tokenizer tokenizer = Tokenizer::from_json(trained.tokenizer_json, path);
-    if (tokenizer.vocab_size() != trained.config.model.vocab_size)
+    Tokenizer tokenizer = tokenizer_of_model(trained, path);
+    if (tokenizer.vocab_size() > trained.config.model.vocab_size)
         fail_bad_file(fmt::format("{}: its tokenizer has {} tokens, its model {}", path,
                                   tokenizer.vocab_size(), trained.config.model.vocab_size));
     return tokenizer;
@@ -48,7 +49,9 @@ int64_t continue_text(const Arguments& a, const Tokenizer& tokenizer, Decoder& d
                       Utf8Stream& stream) {
     const int32_t end = tokenizer.added_token_id(end_of_text);
     for (int64_t i = 0;; ++i) {
-        const int32_t token = sample_token(logits, a.sampling, static_cast<uint64_t>(i));
+        // Of the tokens that the tokenizer knows.
+        const Tensor known = logits.alias({logits.numel()}).rows(0, tokenizer.vocab_size());
+        const int32_t token = sample_token(known, a.sampling, static_cast<uint64_t>(i));
         if (token == end) return i;
         show(stream.push(tokenizer.token_bytes(token)));
         if (i + 1 == a.max_new_tokens || interrupted()) return i + 1;
@@ -104,8 +107,9 @@ int main_of(int argc, char** argv) {
     command.option("max_new_tokens", a.max_new_tokens,
                    "how many tokens to add at most; the text ends earlier where the model ends it");
     command.group("Model");
-    command.option("checkpoint", a.checkpoint,
-                   "a folder of results, or a .pt or .safetensors file of a trained model");
+    command.option(
+        "checkpoint", a.checkpoint,
+        "a folder of results, a .pt or .safetensors file of a trained model, or a Hugging Face folder");
     command.group("Sampling");
     command.option("temperature", a.sampling.temperature,
                    "below 1 favours likely tokens; 0: always the most likely one");

@@ -16,6 +16,8 @@
 #include "framework/ops/cross_entropy/cross_entropy.h"
 #include "framework/ops/scale/scale.h"
 #include "framework/program/command_line.h"
+#include "framework/program/hf_config.h"
+#include "framework/train/hf_folder.h"
 #include "models/transformer.h"
 
 namespace sieve {
@@ -55,11 +57,30 @@ NamedTensors gradients_of(const NamedTensors& parameters) {
     return grads;
 }
 
-void run(const Arguments& a) {
-    const ExperimentConfig config = config_from_json(read_json(a.config), a.config, true);
+// Of the file that is given, or of a Hugging Face folder.
+ExperimentConfig read_config(const Arguments& a) {
+    ExperimentConfig config;
+    if (a.config.empty()) {
+        apply_hf_folder(config, a.checkpoint);
+        config.load_balancing_weight = 0;  // DeepSeek's routers are balanced by their biases
+        return config;
+    }
+    config = config_from_json(read_json(a.config), a.config, true);
     check_config(config, a.config);
+    return config;
+}
+
+void load_weights(const Arguments& a, const Transformer& model) {
+    if (is_hf_folder(a.checkpoint))
+        load_hf_weights(a.checkpoint, model);
+    else
+        model.load_state(read_pt(a.checkpoint).tensors, a.checkpoint);
+}
+
+void run(const Arguments& a) {
+    const ExperimentConfig config = read_config(a);
     const Transformer model(config.model, ParameterInit{.dtype = parse_dtype(a.dtype)});
-    model.load_state(read_pt(a.checkpoint).tensors, a.checkpoint);
+    load_weights(a, model);
     const Tensor tokens = read_token_array(a.tokens, config.model.vocab_size);
     const bool sparse = config.model.is_sparse();
     make_folder(a.out);
@@ -102,9 +123,11 @@ int main_of(int argc, char** argv) {
     ToolCommand command("parity",
                         "Runs a model from a PyTorch state dict and writes logits.npy, selected_{layer}.npy, "
                         "losses.json and grads.pt for comparison with another implementation.");
-    command.option("checkpoint", a.checkpoint,
-                   "state dict written by torch.save, or our final_model.pt (required)");
-    command.option("config", a.config, "config.json with the preset key names (required)");
+    command.option(
+        "checkpoint", a.checkpoint,
+        "state dict written by torch.save, our final_model.pt, or a Hugging Face folder (required)");
+    command.option("config", a.config,
+                   "config.json with the preset key names (required, but for a Hugging Face folder)");
     command.option("tokens", a.tokens, "tokens.npy, integers [B,T] (required)");
     command.option("targets", a.targets, "targets.npy, integers [B,T]; without it there is no lm loss");
     command.option("stage", a.stage, "what a sparse model's attention reads: dense or sparse");
@@ -113,7 +136,8 @@ int main_of(int argc, char** argv) {
     if (!command.parse(argc, argv)) return 0;
     for (const auto& [name, value] : {std::pair{"checkpoint", &a.checkpoint}, std::pair{"config", &a.config},
                                       std::pair{"tokens", &a.tokens}, std::pair{"out", &a.out}})
-        if (value->empty()) fail_usage(fmt::format("--{} is required; --help shows all", name));
+        if (value->empty() && (value != &a.config || !is_hf_folder(a.checkpoint)))
+            fail_usage(fmt::format("--{} is required; --help shows all", name));
     run(a);
     return 0;
 }

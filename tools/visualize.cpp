@@ -34,9 +34,9 @@ std::vector<int64_t> parse_layers(const std::string& text, int64_t layers) {
     return {layer};
 }
 
-// The model's file: `results` itself, or final_model.pt in that folder.
+// The model's file: `results` itself (a Hugging Face folder too), or final_model.pt in that folder.
 std::string model_file(const std::string& results) {
-    if (fs::is_regular_file(results)) return results;
+    if (fs::is_regular_file(results) || is_hf_folder(results)) return results;
     const std::string path = (fs::path(results) / "final_model.pt").string();
     if (!fs::exists(path) && fs::exists(fs::path(results) / "sparse" / "final_model.pt"))
         fail_bad_file(fmt::format("{}: not found; {} holds whole results, so give {} or {}, or --report",
@@ -45,8 +45,10 @@ std::string model_file(const std::string& results) {
     return path;
 }
 
-// results/sparse/final_model.pt -> results/comparison
+// results/sparse/final_model.pt -> results/comparison; of a Hugging Face folder models/mine -> models/mine_pictures
 std::string comparison_beside(const std::string& model) {
+    if (is_hf_folder(model))
+        return (fs::path(model) / "").lexically_normal().parent_path().string() + "_pictures";
     return (fs::path(model).parent_path() / ".." / "comparison").lexically_normal().string();
 }
 
@@ -83,7 +85,7 @@ void draw_layers(const Transformer& model, const TextSample& sample, const std::
 
 TextSample given_text(const FinalModel& trained, const std::string& file, const std::string& text) {
     const int64_t longest = trained.config.model.max_seq_len;
-    const TextSample sample = text_sample(Tokenizer::from_json(trained.tokenizer_json, file), text, longest);
+    const TextSample sample = text_sample(tokenizer_of_model(trained, file), text, longest);
     if (sample.left_out > 0)
         fmt::print(stderr, "text: {} tokens, of which the first {} are drawn (the model's max_seq_len)\n",
                    longest + sample.left_out, longest);
@@ -92,7 +94,7 @@ TextSample given_text(const FinalModel& trained, const std::string& file, const 
 
 int draw(const Arguments& given, bool has_text) {
     const std::string file = model_file(given.results);
-    const FinalModel trained = read_final_model(file);
+    const FinalModel trained = is_hf_folder(file) ? read_hf_folder(file) : read_final_model(file);
     warn_of_leak(trained);
     const Transformer& model = *trained.model;
     const std::vector<int64_t> layers = parse_layers(given.layer, trained.config.model.n_layers);
@@ -130,9 +132,11 @@ int main_of(int argc, char** argv) {
     ToolCommand command("visualize",
                         "Draws what a trained model attends to: attention patterns, the indexer's heads, and "
                         "statistics over validation windows. Or makes one page of all results.");
-    command.positional("results", given.results,
-                       "a model's folder such as results/sparse, or its final_model.pt; with --report the "
-                       "folder of the whole experiment, such as results");
+    command.positional(
+        "results", given.results,
+        "a model's folder such as results/sparse, its final_model.pt, or a Hugging Face folder; "
+        "with --report the "
+        "folder of the whole experiment, such as results");
     command.option("layer", given.layer, "the layer to draw, or all");
     command.option("sample", given.sample, "the validation window to draw");
     command.option("text", given.text,

@@ -17,7 +17,10 @@ ContentHash::ContentHash() : state_(std::make_unique<State>()) {
 ContentHash::~ContentHash() = default;
 
 ContentHash& ContentHash::add(std::string_view bytes) {
-    add(static_cast<int64_t>(bytes.size()));
+    return add(static_cast<int64_t>(bytes.size())).append(bytes);
+}
+
+ContentHash& ContentHash::append(std::string_view bytes) {
     XXH3_64bits_update(&state_->xxh3, bytes.data(), bytes.size());
     return *this;
 }

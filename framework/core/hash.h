@@ -18,6 +18,8 @@ class ContentHash {
     // The length goes in as well, so that ("ab", "c") and ("a", "bc") differ.
     ContentHash& add(std::string_view bytes);
     ContentHash& add(int64_t number);
+    // The bytes alone: the next piece of a text whose length went in by add(int64_t), as add(text) begins.
+    ContentHash& append(std::string_view bytes);
     uint64_t value() const;
 
   private:

@@ -147,7 +147,7 @@ namespace {
 struct ElementType {
     DType dtype;
     size_t bytes;  // in the file
-    std::optional<HalfFormat> half;
+    std::optional<NarrowFloat> half;
 };
 
 ElementType element_type(std::string_view storage_type, const std::string& path) {
@@ -158,8 +158,8 @@ ElementType element_type(std::string_view storage_type, const std::string& path)
         {"torch.LongStorage", {DType::int64, 8, {}}},
         {"torch.ByteStorage", {DType::uint8, 1, {}}},
         {"torch.BoolStorage", {DType::uint8, 1, {}}},
-        {"torch.HalfStorage", {DType::float32, 2, HalfFormat::float16}},
-        {"torch.BFloat16Storage", {DType::float32, 2, HalfFormat::bfloat16}}};
+        {"torch.HalfStorage", {DType::float32, 2, NarrowFloat::float16}},
+        {"torch.BFloat16Storage", {DType::float32, 2, NarrowFloat::bfloat16}}};
     const auto found = types.find(storage_type);
     if (found == types.end())
         fail_bad_file(path + ": a tensor has the storage type " + std::string(storage_type));
@@ -350,15 +350,13 @@ class CheckpointReader {
             const auto numel = static_cast<size_t>(view.numel());
             if (numel > 0) payload = payload.substr(static_cast<size_t>(view.offset) * bytes, numel * bytes);
             payload = payload.substr(0, numel * bytes);
-            return element.half ? tensor_from_halves(payload, view.shape(), *element.half)
+            return element.half ? tensor_from_narrow(payload, view.shape(), *element.half)
                                 : tensor_from_bytes(payload, view.shape(), element.dtype);
         }
         const Tensor tensor = Tensor::empty(view.shape(), element.dtype);
         if (element.half) {
             float* to = tensor.data<float>();
-            view.for_each([&](size_t at) {
-                *to++ = float_from_half(number_at<uint16_t>(payload, at * bytes), *element.half);
-            });
+            view.for_each([&](size_t at) { *to++ = float_from_narrow(payload, at * bytes, *element.half); });
         } else {
             char* to = static_cast<char*>(tensor.raw());
             view.for_each([&](size_t at) {

@@ -1,6 +1,12 @@
 #include "framework/io/safetensors.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -45,12 +51,13 @@ const char* format_name(DType dtype) {
 struct ElementType {
     DType dtype;
     size_t bytes;  // in the file
-    std::optional<HalfFormat> half;
+    std::optional<NarrowFloat> narrow;
 };
 
 std::optional<ElementType> element_type(const std::string& name) {
-    if (name == "F16") return ElementType{DType::float32, 2, HalfFormat::float16};
-    if (name == "BF16") return ElementType{DType::float32, 2, HalfFormat::bfloat16};
+    if (name == "F16") return ElementType{DType::float32, 2, NarrowFloat::float16};
+    if (name == "BF16") return ElementType{DType::float32, 2, NarrowFloat::bfloat16};
+    if (name == "F8_E4M3") return ElementType{DType::float32, 1, NarrowFloat::float8_e4m3};
     if (name == "BOOL") return ElementType{DType::uint8, 1, {}};
     for (const DType dtype : {DType::float32, DType::float64, DType::int32, DType::int64, DType::uint8})
         if (name == format_name(dtype)) return ElementType{dtype, size_of(dtype), {}};
@@ -66,13 +73,9 @@ std::string tensor_checksum(const std::string& name, const std::string& dtype, c
     return to_hex(ContentHash().add(name).add(dtype).add(to_string(shape)).add(elements).value());
 }
 
-// One tensor of the header.
-struct Entry {
-    std::string name, dtype;
-    ElementType type;
-    Shape shape;
-    uint64_t begin = 0, end = 0;
-};
+ElementType type_of(const StoredTensor& tensor) {
+    return *element_type(tensor.dtype);
+}
 
 [[noreturn]] void malformed(const std::string& path, const std::string& name) {
     fail_bad_file(path + ": the header's entry \"" + shortened(name) + "\" is malformed");
@@ -89,7 +92,7 @@ std::vector<uint64_t> unsigned_numbers(const ordered_json& value, const std::str
     return numbers;
 }
 
-Entry parse_entry(const std::string& name, const ordered_json& value, const std::string& path) {
+StoredTensor parse_entry(const std::string& name, const ordered_json& value, const std::string& path) {
     if (!value.is_object() || value.size() != 3 || !value.contains("dtype") || !value.contains("shape") ||
         !value.contains("data_offsets") || !value["dtype"].is_string())
         malformed(path, name);
@@ -97,12 +100,13 @@ Entry parse_entry(const std::string& name, const ordered_json& value, const std:
     const auto type = element_type(dtype);
     if (!type)
         fail_bad_file(path + ": tensor \"" + shortened(name) + "\" is of dtype " + shortened(dtype) +
-                      "; read are F32, F64, F16, BF16, I32, I64, U8 and BOOL");
+                      "; read are F32, F64, F16, BF16, F8_E4M3, I32, I64, U8 and "
+                      "BOOL");
     const auto dims = unsigned_numbers(value["shape"], path, name);
     const auto offsets = unsigned_numbers(value["data_offsets"], path, name);
     if (offsets.size() != 2 || offsets[0] > offsets[1] || dims.size() > Shape::max_rank)
         malformed(path, name);
-    Entry entry{name, dtype, *type, {}, offsets[0], offsets[1]};
+    StoredTensor entry{name, dtype, {}, offsets[0], offsets[1]};
     uint64_t bytes = type->bytes;
     bool overflow = false;
     for (const uint64_t dim : dims) {
@@ -130,12 +134,12 @@ std::map<std::string, std::string> parse_metadata(const ordered_json& value, con
 }
 
 // Sorts the entries by their place and checks that they fill `size` bytes without a hole or an overlap.
-void check_layout(std::vector<Entry>& entries, uint64_t size, const std::string& path) {
-    std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+void check_layout(std::vector<StoredTensor>& entries, uint64_t size, const std::string& path) {
+    std::stable_sort(entries.begin(), entries.end(), [](const StoredTensor& a, const StoredTensor& b) {
         return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
     });
     uint64_t at = 0;
-    for (const Entry& entry : entries) {
+    for (const StoredTensor& entry : entries) {
         if (entry.begin != at)
             fail_bad_file(path + ": tensor \"" + shortened(entry.name) + "\" begins at byte " +
                           std::to_string(entry.begin) + ", want " + std::to_string(at) +
@@ -143,8 +147,8 @@ void check_layout(std::vector<Entry>& entries, uint64_t size, const std::string&
         at = entry.end;
     }
     if (at == size) return;
-    const auto cut =
-        std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) { return entry.end > size; });
+    const auto cut = std::find_if(entries.begin(), entries.end(),
+                                  [&](const StoredTensor& entry) { return entry.end > size; });
     const std::string what =
         cut == entries.end() ? "the tensors end" : "tensor \"" + shortened(cut->name) + "\" ends";
     fail_bad_file(path + ": " + what + " at byte " + std::to_string(cut == entries.end() ? at : cut->end) +
@@ -155,20 +159,31 @@ void check_layout(std::vector<Entry>& entries, uint64_t size, const std::string&
 
 void write_safetensors(const std::string& path, const NamedTensors& tensors,
                        const std::map<std::string, std::string>& metadata) {
+    std::vector<TensorPayload> payloads;
+    payloads.reserve(tensors.size());
+    for (const auto& [name, tensor] : tensors)
+        payloads.push_back({name, format_name(tensor.dtype()), tensor.shape(), bytes_of(tensor)});
+    write_safetensors(path, payloads, metadata);
+}
+
+void write_safetensors(const std::string& path, const std::vector<TensorPayload>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
     ordered_json header = ordered_json::object();
+    auto& entries = header.get_ref<ordered_json::object_t&>();  // appended to: operator[] would search all
     std::string checksums = checksums_mark + std::string(digits, '0');
-    header[metadata_key] = {{checksums_key, ""}};  // first, so that it is found first
+    entries.emplace_back(metadata_key,
+                         ordered_json{{checksums_key, ""}});  // first, so that it is found first
     for (const auto& [key, text] : metadata) header[metadata_key][key] = text;
     uint64_t at = 0;
     std::vector<std::string_view> pieces(1);
-    for (const auto& [name, tensor] : tensors) {
-        if (name == metadata_key || header.contains(name))
+    std::set<std::string> names{metadata_key};
+    for (const auto& [name, dtype, shape, bytes] : tensors) {
+        if (!names.insert(name).second)
             fail("write_safetensors: the name " + name + " appears twice or is reserved");
-        const std::string_view bytes = bytes_of(tensor);
-        header[name] = {{"dtype", format_name(tensor.dtype())},
-                        {"shape", std::vector<int64_t>(tensor.shape().begin(), tensor.shape().end())},
-                        {"data_offsets", {at, at + bytes.size()}}};
-        checksums += " " + tensor_checksum(name, format_name(tensor.dtype()), tensor.shape(), bytes);
+        entries.emplace_back(name, ordered_json{{"dtype", dtype},
+                                                {"shape", std::vector<int64_t>(shape.begin(), shape.end())},
+                                                {"data_offsets", {at, at + bytes.size()}}});
+        checksums += " " + tensor_checksum(name, dtype, shape, bytes);
         at += bytes.size();
         pieces.push_back(bytes);
     }
@@ -201,19 +216,22 @@ std::optional<std::string> take_checksums(std::map<std::string, std::string>& me
     return checksums;
 }
 
+[[noreturn]] void refuse_damaged(const std::string& path, const std::string& tensor) {
+    fail_bad_file(path + ": tensor \"" + shortened(tensor) +
+                  "\" is damaged (its checksum does not match; a program that changes tensors must drop " +
+                  checksums_key + " from the metadata)");
+}
+
 // `start`: the file up to its elements. `entries` in the order of the header.
 void check_checksums(const std::string& checksums, std::string_view start, std::string_view elements,
-                     const std::vector<Entry>& entries, const std::string& path) {
+                     const std::vector<StoredTensor>& entries, const std::string& path) {
     std::string rest;
-    for (const Entry& entry : entries) {
+    for (const StoredTensor& entry : entries) {
         const std::string_view payload = elements.substr(entry.begin, entry.end - entry.begin);
         const std::string expected = " " + tensor_checksum(entry.name, entry.dtype, entry.shape, payload);
         const size_t place = checksums_mark.size() + digits + rest.size();
         if (place >= checksums.size() || checksums.compare(place, expected.size(), expected) != 0)
-            fail_bad_file(
-                path + ": tensor \"" + shortened(entry.name) +
-                "\" is damaged (its checksum does not match; a program that changes tensors must drop " +
-                checksums_key + " from the metadata)");
+            refuse_damaged(path, entry.name);
         rest += expected;
     }
     std::string written(start);
@@ -223,44 +241,186 @@ void check_checksums(const std::string& checksums, std::string_view start, std::
         fail_bad_file(path + ": the header is damaged (its checksum does not match)");
 }
 
+// What a file says of itself.
+struct Header {
+    std::vector<StoredTensor> tensors;  // in its order
+    std::map<std::string, std::string> metadata;
+};
+
+// `start`: the file up to its elements.
+Header parse_header(std::string_view start, MemoryBudget& budget, const std::string& path) {
+    Header result;
+    const ordered_json header = parse_json(start.substr(prefix_size), path + ": header", budget);
+    for (const auto& [name, value] : header.items()) {
+        if (name == metadata_key) {
+            result.metadata = parse_metadata(value, path, budget);
+            continue;
+        }
+        budget.take(tensor_overhead + name.size());
+        result.tensors.push_back(parse_entry(name, value, path));
+    }
+    return result;
+}
+
+// How many bytes of a file of `file_size` that begins with these are not elements.
+uint64_t bytes_before_elements(std::string_view prefix, uint64_t file_size, const std::string& path) {
+    const uint64_t header_size = prefix.size() < prefix_size ? 0 : number_at<uint64_t>(prefix, 0);
+    if (file_size < prefix_size + 2 || prefix.size() <= prefix_size || header_size > largest_header ||
+        header_size > file_size - prefix_size || prefix[prefix_size] != '{')
+        fail_bad_file(path + ": not a safetensors file (truncated or another format)");
+    return prefix_size + header_size;
+}
+
 }  // namespace
 
 SafetensorsFile read_safetensors(const std::string& path) {
     const std::string file = read_file(path);
-    const std::string_view bytes = file;
-    const uint64_t header_size = bytes.size() < prefix_size ? 0 : number_at<uint64_t>(bytes, 0);
-    if (bytes.size() < prefix_size + 2 || header_size > largest_header ||
-        header_size > bytes.size() - prefix_size || bytes[prefix_size] != '{')
-        fail_bad_file(path + ": not a safetensors file (truncated or another format)");
-    const std::string_view start = bytes.substr(0, prefix_size + header_size),
+    const std::string_view bytes = file,
+                           start = bytes.substr(0, bytes_before_elements(bytes, bytes.size(), path)),
                            elements = bytes.substr(start.size());
     SafetensorsFile result;
-    std::vector<Entry> entries;
+    std::vector<StoredTensor> entries;
     {
         MemoryBudget budget(bytes.size(), path);
-        const ordered_json header = parse_json(start.substr(prefix_size), path + ": header", budget);
-        for (const auto& [name, value] : header.items()) {
-            if (name == metadata_key) {
-                result.metadata = parse_metadata(value, path, budget);
-                continue;
-            }
-            budget.take(tensor_overhead + name.size());
-            entries.push_back(parse_entry(name, value, path));
-        }
+        Header header = parse_header(start, budget, path);
+        entries = std::move(header.tensors);
+        result.metadata = std::move(header.metadata);
     }
     MemoryBudget budget(bytes.size(), path);  // anew: the document is gone
     budget.take(start.size() + entries.size() * tensor_overhead + elements.size());
-    std::vector<Entry> in_order = entries;
+    std::vector<StoredTensor> in_order = entries;
     check_layout(in_order, elements.size(), path);
     if (const auto checksums = take_checksums(result.metadata, path))
         check_checksums(*checksums, start, elements, entries, path);
-    for (const Entry& entry : in_order) {
+    for (const StoredTensor& entry : in_order) {
         const std::string_view payload = elements.substr(entry.begin, entry.end - entry.begin);
-        result.tensors.push_back(
-            {entry.name, entry.type.half ? tensor_from_halves(payload, entry.shape, *entry.type.half)
-                                         : tensor_from_bytes(payload, entry.shape, entry.type.dtype)});
+        const ElementType type = type_of(entry);
+        result.tensors.push_back({entry.name, type.narrow
+                                                  ? tensor_from_narrow(payload, entry.shape, *type.narrow)
+                                                  : tensor_from_bytes(payload, entry.shape, type.dtype)});
     }
     return result;
+}
+
+struct SafetensorsReader::File {
+    explicit File(std::string name) : path(std::move(name)), fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+        if (fd < 0) fail_to_read();
+    }
+    ~File() { ::close(fd); }
+    File(const File&) = delete;
+    File& operator=(const File&) = delete;
+
+    [[noreturn]] void fail_to_read() const { fail_bad_file(path + ": cannot read: " + std::strerror(errno)); }
+
+    uint64_t size() const {
+        struct stat info {};
+        if (::fstat(fd, &info) != 0) fail_to_read();
+        if (!S_ISREG(info.st_mode)) fail_bad_file(path + ": cannot read: it is no regular file");
+        return static_cast<uint64_t>(info.st_size);
+    }
+
+    // Fills `into` with the bytes from `at` on. A file that became shorter is an error.
+    void read(uint64_t at, std::span<char> into) const {
+        while (!into.empty()) {
+            const ssize_t got = ::pread(fd, into.data(), into.size(), static_cast<off_t>(at));
+            if (got < 0 && errno == EINTR) continue;
+            if (got < 0) fail_to_read();
+            if (got == 0) fail_bad_file(path + ": cannot read: it became shorter while it was read");
+            at += static_cast<uint64_t>(got);
+            into = into.subspan(static_cast<size_t>(got));
+        }
+    }
+
+    std::string path;
+    int fd;
+    uint64_t elements = 0;  // where they begin
+    std::vector<StoredTensor> tensors;
+    std::map<std::string, std::string> checksums;  // by tensor; empty when the file is not ours
+};
+
+namespace {
+
+// The header's own checksum, which covers those of the tensors; gives them by name.
+std::map<std::string, std::string> checksums_by_name(const std::string& checksums, std::string_view start,
+                                                     const std::vector<StoredTensor>& tensors,
+                                                     const std::string& path) {
+    std::string written(start);
+    const size_t place = written.find(checksums), begin = checksums_mark.size() + digits, step = 1 + digits;
+    if (place != std::string::npos) written.replace(place + checksums_mark.size(), digits, digits, '0');
+    if (place == std::string::npos || checksums.size() != begin + step * tensors.size() ||
+        checksums.compare(checksums_mark.size(), digits, header_checksum(written)) != 0)
+        fail_bad_file(path + ": the header is damaged (its checksum does not match)");
+    std::map<std::string, std::string> by_name;
+    for (size_t i = 0; i < tensors.size(); ++i)
+        by_name[tensors[i].name] = checksums.substr(begin + step * i + 1, digits);
+    return by_name;
+}
+
+void to_floats(std::string_view bytes, const ElementType& type, float* into) {
+    if (type.narrow)
+        floats_from_narrow(bytes, *type.narrow, into);
+    else if (type.dtype == DType::float64)
+        for (size_t i = 0; i < bytes.size() / sizeof(double); ++i)
+            into[i] = static_cast<float>(number_at<double>(bytes, sizeof(double) * i));
+    else
+        std::memcpy(into, bytes.data(), bytes.size());
+}
+
+}  // namespace
+
+SafetensorsReader::SafetensorsReader(const std::string& path) {
+    auto file = std::make_unique<File>(path);
+    const uint64_t size = file->size();
+    std::string start(std::min<uint64_t>(size, prefix_size + 1), '\0');
+    file->read(0, start);
+    file->elements = bytes_before_elements(start, size, path);
+    start.resize(file->elements);
+    file->read(0, start);
+    MemoryBudget budget(std::min(size, 8 * file->elements),
+                        path);  // of the header; the elements stay outside
+    Header header = parse_header(start, budget, path);
+    std::vector<StoredTensor> in_order = header.tensors;
+    check_layout(in_order, size - file->elements, path);
+    file->tensors = std::move(header.tensors);
+    if (const auto checksums = take_checksums(header.metadata, path))
+        file->checksums = checksums_by_name(*checksums, start, file->tensors, path);
+    file_ = std::move(file);
+}
+
+SafetensorsReader::~SafetensorsReader() = default;
+
+const std::string& SafetensorsReader::path() const {
+    return file_->path;
+}
+
+const std::vector<StoredTensor>& SafetensorsReader::tensors() const {
+    return file_->tensors;
+}
+
+void SafetensorsReader::read(const StoredTensor& tensor, int64_t first, std::span<float> into) const {
+    constexpr size_t block_bytes = 1 << 20;
+    const ElementType type = type_of(tensor);
+    if (!is_floating(type.dtype))
+        fail_bad_file(file_->path + ": tensor \"" + shortened(tensor.name) + "\" is of dtype " +
+                      tensor.dtype + ", want F32, F64, F16, BF16 or F8_E4M3");
+    const auto checksum = file_->checksums.find(tensor.name);
+    const bool checked =
+        checksum != file_->checksums.end() && into.size() * type.bytes == tensor.end - tensor.begin;
+    ContentHash hash;
+    hash.add(tensor.name).add(tensor.dtype).add(to_string(tensor.shape));
+    hash.add(static_cast<int64_t>(tensor.end - tensor.begin));
+    std::string block;
+    uint64_t at = file_->elements + tensor.begin + static_cast<uint64_t>(first) * type.bytes;
+    while (!into.empty()) {
+        const size_t count = std::min(into.size(), block_bytes / type.bytes);
+        block.resize(count * type.bytes);
+        file_->read(at, block);
+        if (checked) hash.append(block);
+        to_floats(block, type, into.data());
+        at += block.size();
+        into = into.subspan(count);
+    }
+    if (checked && to_hex(hash.value()) != checksum->second) refuse_damaged(file_->path, tensor.name);
 }
 
 }  // namespace sieve

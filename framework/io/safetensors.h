@@ -17,10 +17,16 @@
 // metadata must drop this text.
 #pragma once
 
+#include <cstdint>
 #include <map>
+#include <memory>
+#include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "framework/core/named_tensor.h"
+#include "framework/io/tensor_bytes.h"
 
 namespace sieve {
 
@@ -34,7 +40,46 @@ struct SafetensorsFile {
 void write_safetensors(const std::string& path, const NamedTensors& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
-// F32, F64, I32, I64, U8, and with conversion F16 and BF16 (to float32) and BOOL (to uint8).
+// A tensor whose elements are written as they stand in `bytes`.
+struct TensorPayload {
+    std::string name, dtype;  // "F32", "BF16", ...: as the format names it
+    Shape shape;
+    std::string_view bytes;
+};
+void write_safetensors(const std::string& path, const std::vector<TensorPayload>& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+// F32, F64, I32, I64, U8, and with conversion F16, BF16 and F8_E4M3 (to float32) and BOOL (to uint8).
 SafetensorsFile read_safetensors(const std::string& path);
+
+// A tensor as a file holds it.
+struct StoredTensor {
+    std::string name, dtype;
+    Shape shape;
+    uint64_t begin = 0, end = 0;  // bytes behind the header
+    bool operator==(const StoredTensor&) const = default;
+};
+
+// A file whose tensors are read one by one, for models that are a good part of the memory: opening it reads the
+// header alone, reading a tensor takes a mebibyte beside the elements that are asked for. The file is as
+// untrusted as any, and errors are those of read_safetensors.
+class SafetensorsReader {
+  public:
+    explicit SafetensorsReader(const std::string& path);
+    ~SafetensorsReader();
+    SafetensorsReader(const SafetensorsReader&) = delete;
+    SafetensorsReader& operator=(const SafetensorsReader&) = delete;
+
+    const std::string& path() const;
+    const std::vector<StoredTensor>& tensors() const;  // in the order of the header
+    // The elements from `first` on, in C order: as many as `into` has room for, which the caller has compared
+    // with the shape. Of floating dtypes alone (F32, F64, F16, BF16, F8_E4M3), converted to float32; a
+    // bad_file error for others. A tensor that is read whole is compared with its checksum, where there is one.
+    void read(const StoredTensor& tensor, int64_t first, std::span<float> into) const;
+
+  private:
+    struct File;
+    std::unique_ptr<const File> file_;
+};
 
 }  // namespace sieve

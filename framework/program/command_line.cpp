@@ -18,6 +18,7 @@
 #include "framework/core/version.h"
 #include "framework/io/json_file.h"
 #include "framework/program/config_file.h"
+#include "framework/program/hf_config.h"
 
 namespace sieve {
 namespace {
@@ -100,7 +101,7 @@ CLI::Option* add_option(CLI::App& app, const ProgramOption& option) {
 
 // What must be known before the other flags are declared.
 struct FirstOptions {
-    std::string preset, config_file;  // empty: not given
+    std::string preset, config_file, init_from;  // empty: not given
 };
 
 FirstOptions first_options(int argc, char** argv) {
@@ -109,7 +110,8 @@ FirstOptions first_options(int argc, char** argv) {
     app.set_help_flag();
     app.allow_extras();
     for (const auto& [flag, value] :
-         {std::pair{"--preset", &first.preset}, std::pair{"--config", &first.config_file}})
+         {std::pair{"--preset", &first.preset}, std::pair{"--config", &first.config_file},
+          std::pair{"--init_from", &first.init_from}})
         add_value(app, flag, value, "")->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     parse_or_refuse(app, argc, argv);
     return first;
@@ -173,10 +175,16 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
     const FirstOptions first = first_options(argc, argv);
     std::optional<ConfigFile> file;
     if (!first.config_file.empty()) file.emplace(first.config_file);
-    const std::string preset = first.preset.empty() && file ? file->preset().value_or("") : first.preset;
+    const std::string preset =
+        first.preset.empty() && file ? file->text_of("preset").value_or("") : first.preset;
     apply_preset(config, preset.empty() ? config.preset : preset);
     // A key that a run's config.json lacks is younger than the run, and means what it means in such a file.
     if (file && file->is_of_run()) config = {.preset = config.preset};
+    const std::string folder = !first.init_from.empty()     ? first.init_from
+                               : file && !file->is_of_run() ? file->text_of("init_from").value_or("")
+                                                            : "";
+    if (!folder.empty()) apply_hf_folder(config, folder);
+    const ExperimentConfig of_folder = config;
 
     CLI::App app(description);
     declare_common(app);
@@ -205,6 +213,7 @@ ExperimentCommand parse_experiment(int argc, char** argv, const std::string& des
     }
     if (!app.remaining().empty()) refuse_unknown(app, app.remaining());
     if (file) file->set(file_keys(app, config, options));
+    if (!folder.empty()) check_shape_of_hf_folder(config, of_folder);
     validate(config);
     return command;
 }

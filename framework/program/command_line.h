@@ -27,7 +27,7 @@ struct ProgramOption {
     std::variant<ConfigValue, std::vector<std::string>*> value;
 };
 
-// Precedence: preset < --config FILE (config_file.h) < flags. Unknown flags throw a usage error with a
+// Precedence: preset < --init_from FOLDER (hf_config.h) < --config FILE (config_file.h) < flags. Unknown flags throw a usage error with a
 // suggestion, and so does an empty text, which is what a shell makes of a variable that is not set.
 ExperimentCommand parse_experiment(int argc, char** argv, const std::string& description,
                                    const std::vector<ProgramOption>& options = {});

@@ -231,6 +231,12 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"eval_every", "Training", "steps between evaluations", &c.eval_every, training, most_steps},
         {"eval_batches", "Training", "validation batches per evaluation; 0: all", &c.eval_batches, training,
          most_steps},
+        {"init_from", "Training",
+         "a Hugging Face folder (deepseek_v32, glm_moe_dsa or deepseek_v3) whose weights both models start "
+         "from; as "
+         "a preset "
+         "does, it sets the keys of the model, and the tokenizer",
+         &c.init_from, training},
         {"seed", "Training", "of weights, batches and dropout", &c.seed, training, largest_seed},
 
         {"task", "Data",

@@ -87,6 +87,7 @@ struct ExperimentConfig {
     double weight_decay = 0.1, grad_clip = 1;
     int64_t eval_every = 100, eval_batches = 16;
     SparseInit sparse_init = SparseInit::scratch;
+    std::string init_from;  // a Hugging Face folder; empty: random weights
     int64_t seed = 42;
 
     // Data.

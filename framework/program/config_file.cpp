@@ -234,12 +234,12 @@ ConfigFile::ConfigFile(const std::string& path) {
 
 ConfigFile::~ConfigFile() = default;
 
-std::optional<std::string> ConfigFile::preset() const {
+std::optional<std::string> ConfigFile::text_of(const std::string& key) const {
     for (const Entry& entry : entries_->all) {
-        if (entry.name != "preset") continue;
-        std::string preset;
-        set_from_json(&preset, entry.place, entry.name, entry.value);
-        return preset;
+        if (entry.name != key) continue;
+        std::string text;
+        set_from_json(&text, entry.place, entry.name, entry.value);
+        return text;
     }
     return std::nullopt;
 }

@@ -28,7 +28,8 @@ class ConfigFile {
     ConfigFile(const ConfigFile&) = delete;
     ConfigFile& operator=(const ConfigFile&) = delete;
 
-    std::optional<std::string> preset() const;
+    // Of keys that set the defaults of others: preset, init_from.
+    std::optional<std::string> text_of(const std::string& key) const;
     // Whether it is the config.json of a run, which holds every key that there was when it was written.
     bool is_of_run() const;
     // Sets the keys that the file holds and the command line does not. A key that is not in `keys`, and a

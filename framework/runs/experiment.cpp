@@ -24,6 +24,8 @@
 #include "framework/report/results.h"
 #include "framework/runs/setting_notes.h"
 #include "framework/train/checkpoint.h"
+#include "framework/train/hf_folder.h"
+#include "framework/train/model_file.h"
 #include "framework/train/resume.h"
 #include "framework/train/run_folder.h"
 #include "framework/train/trainer.h"
@@ -126,6 +128,7 @@ void print_header(const std::string& title, const ExperimentConfig& c, const Dat
     fmt::print("  data        {}\n", data.source());
     fmt::print("  tokens      {}\n", data.token_line());
     fmt::print("  protocol    {}\n", data.protocol());
+    if (!c.init_from.empty()) fmt::print("  weights     begin as those of {}\n", c.init_from);
     fmt::print("  results     {}/\n", c.results_dir);
     for (const std::string& note : setting_notes(c, sparse)) fmt::print("  note        {}\n", note);
     std::fflush(stdout);  // the trial steps that follow take a while
@@ -150,6 +153,14 @@ void load_classic(const PlannedVariant& variant, const Dataset& data, const Tran
                 describe(differences)));
     }
     model.load_state(classic.model->state(), source, true);
+}
+
+// What a run begins with in place of random weights. The main model of sparse_init = classic comes from there,
+// its indexers from init_from when they are there.
+void load_initial_weights(const PlannedVariant& variant, const Dataset& data, const Transformer& model) {
+    const ExperimentConfig& c = variant.config;
+    if (!c.init_from.empty()) load_hf_weights(c.init_from, model);
+    if (c.model.is_sparse() && c.sparse_init == SparseInit::classic) load_classic(variant, data, model);
 }
 
 // Of a run that begins, or that goes on in this process.
@@ -187,8 +198,7 @@ TrainingOutcome run_variant(const PlannedVariant& variant, const Dataset& data, 
     release_cached_memory(variant.device);
     reset_peak_memory(variant.device);
     const auto model = make_model(c, variant.device);
-    if (c.model.is_sparse() && c.sparse_init == SparseInit::classic && variant.resume_from.empty())
-        load_classic(variant, data, *model);
+    if (variant.resume_from.empty()) load_initial_weights(variant, data, *model);
     const std::string work = unfinished_folder(variant.folder);
     const Manifest manifest = begin_manifest(variant, data);
     if (variant.resume_from == work)
@@ -307,9 +317,25 @@ DataConfig data_config(const ExperimentConfig& c) {
             .batch_size = c.batch_size};
 }
 
+void set_vocabulary(ExperimentConfig& config, const Dataset& data) {
+    const int64_t tokens = data.tokenizer().vocab_size();
+    if (config.init_from.empty())
+        config.model.vocab_size = tokens;
+    else if (tokens > config.model.vocab_size)
+        fail_usage(
+            fmt::format("tokenizer: has {} tokens, the model of init_from {} has {}; give the tokenizer.json "
+                        "that it was trained with",
+                        tokens, config.init_from, config.model.vocab_size));
+}
+
 Dataset load_data(ExperimentConfig& config) {
+    if (!config.init_from.empty() && config.tokenizer.empty() && config.task == Task::text)
+        fail_usage(
+            fmt::format("tokenizer: empty, and {} has no tokenizer.json; give the one that its model was "
+                        "trained with",
+                        config.init_from));
     Dataset data = load_dataset(data_config(config), loading_log());
-    config.model.vocab_size = data.tokenizer().vocab_size();
+    set_vocabulary(config, data);
     return data;
 }
 
@@ -378,6 +404,7 @@ int compare_only(const ExperimentConfig& given, const ResultPaths& paths, Device
 
 Dataset data_of_model(const FinalModel& trained, const std::string& file) {
     DataConfig config = data_config(trained.config);
+    tokenizer_of_model(trained, file);  // refuses what it cannot be
     config.tokenizer_json = trained.tokenizer_json;
     Dataset data = load_dataset(config, loading_log());
     const auto manifest = manifest_of(trained, file);

@@ -14,9 +14,11 @@ namespace sieve {
 
 // What the data part of the configuration asks load_dataset for.
 DataConfig data_config(const ExperimentConfig& config);
-// The data of the configuration; notes go to stderr. A given tokenizer brings its own vocabulary: vocab_size
-// becomes what it has.
+// The data of the configuration; notes go to stderr.
 Dataset load_data(ExperimentConfig& config);
+// A given tokenizer brings its own vocabulary: vocab_size becomes what it has. A model of init_from keeps its own,
+// in which the tokenizer must have its place.
+void set_vocabulary(ExperimentConfig& config, const Dataset& data);
 // The data that a model was trained on, cut by its own tokenizer. Throws a bad_file error when the text is
 // another one now.
 Dataset data_of_model(const FinalModel& trained, const std::string& file);

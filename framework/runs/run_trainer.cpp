@@ -108,7 +108,7 @@ class RunTrainer {
         planned_[i] = {.config = run.config, .folder = run.folder, .classic_model = run.classic_model};
         const Dataset& data = enter(run.config);
         planned_[i].device = device_;
-        planned_[i].config.model.vocab_size = data.tokenizer().vocab_size();
+        set_vocabulary(planned_[i].config, data);
         if (!wants_training(planned_[i], data, list_.reuse)) {
             run.metrics = metrics_in(run.folder);
             run.status = RunStatus::finished;

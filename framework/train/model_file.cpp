@@ -15,6 +15,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
+void need_tokenizer(const std::string& path, const FinalModel& model) {
+    if (model.tokenizer_json.empty())
+        fail_bad_file(
+            fmt::format("{}: would hold a tokenizer.json, which the model's folder lacks; put the one "
+                        "there that it was trained with",
+                        path));
+}
+
 std::map<std::string, std::string> texts_of(const FinalModel& model) {
     std::map<std::string, std::string> texts{{"config.json", config_to_json(model.config).dump(2)},
                                              {"tokenizer.json", model.tokenizer_json}};
@@ -55,10 +63,24 @@ void write_onnx_model(const std::string& path, const FinalModel& model) {
 
 }  // namespace
 
-void check_model_format(const std::string& path) {
+namespace {
+
+bool is_file_name(const std::string& path) {
     const std::string ending = fs::path(path).extension();
-    if (ending != ".pt" && ending != ".safetensors" && ending != ".onnx")
-        fail_usage(fmt::format("'{}': want a name that ends in .onnx, .safetensors or .pt", path));
+    return ending == ".pt" || ending == ".safetensors" || ending == ".onnx";
+}
+
+}  // namespace
+
+bool is_folder_name(const std::string& path) {
+    return path.ends_with('/') || (fs::is_directory(path) && !is_file_name(path));
+}
+
+void check_model_format(const std::string& path) {
+    if (is_folder_name(path)) return check_hf_output(path);
+    if (!is_file_name(path))
+        fail_usage(fmt::format(
+            "'{}': want a name that ends in .onnx, .safetensors, .pt or / (a Hugging Face folder)", path));
 }
 
 FinalModel read_model(const std::string& path) {
@@ -67,11 +89,19 @@ FinalModel read_model(const std::string& path) {
             fmt::format("{}: no such file or folder; ./experiments/exp4 trains models into "
                         "results/classic and results/sparse",
                         path));
+    if (is_hf_folder(path)) return read_hf_folder(path);
     if (fs::is_directory(path)) return read_final_model(file_in_folder(path));
     const std::string ending = fs::path(path).extension();
     if (ending == ".onnx")
         fail_bad_file(fmt::format("{}: ONNX is written, not read; give the .pt or .safetensors file", path));
     return ending == ".safetensors" ? read_safetensors_model(path) : read_final_model(path);
+}
+
+Tokenizer tokenizer_of_model(const FinalModel& model, const std::string& path) {
+    if (model.tokenizer_json.empty())
+        fail_bad_file(fmt::format(
+            "{}: has no tokenizer.json; put the one there that the model was trained with", path));
+    return Tokenizer::from_json(model.tokenizer_json, path + ": its tokenizer.json");
 }
 
 void warn_of_leak(const FinalModel& model) {
@@ -84,8 +114,10 @@ void refuse_leak(const std::string& what, const FinalModel& model) {
         fail_usage(fmt::format("{}: {}", what, leak_text(config)));
 }
 
-void write_model(const std::string& path, const FinalModel& model) {
+void write_model(const std::string& path, const FinalModel& model, const HfWriteOptions& options) {
     check_model_format(path);
+    if (is_folder_name(path)) return write_hf_folder(path, model, options);
+    need_tokenizer(path, model);
     const std::string ending = fs::path(path).extension();
     if (ending == ".onnx")
         write_onnx_model(path, model);

@@ -76,7 +76,7 @@ TEST_CASE("safetensors: holes, overlaps, repeats, trailing bytes and wrong sizes
     check(R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,2]}})", "12",
           "tensor \"a\" has 2 bytes for the shape [3]");
     check(R"({"a":{"dtype":"F8","shape":[2],"data_offsets":[0,2]}})", "12",
-          "tensor \"a\" is of dtype F8; read are F32, F64, F16, BF16, I32, I64, U8 and BOOL");
+          "tensor \"a\" is of dtype F8; read are F32, F64, F16, BF16, F8_E4M3, I32, I64, U8 and BOOL");
     check(R"({"a":{"dtype":"U8","shape":[-2],"data_offsets":[0,2]}})", "12",
           "the header's entry \"a\" is malformed");
     check(R"({"__metadata__":{"x":1}})", "", "the header's entry \"__metadata__\" is malformed");

@@ -267,7 +267,7 @@ TEST_CASE("config file: the config.json of a run, and what programs have beside 
     config.model.attention = AttentionKind::sparse;
     config.grad_clip = std::numeric_limits<double>::infinity();
     write_json_atomic(folder / "config.json", config_to_json(config));
-    CHECK(ConfigFile(folder / "config.json").preset() == "small");
+    CHECK(ConfigFile(folder / "config.json").text_of("preset") == "small");
     CHECK(read(folder / "config.json").grad_clip == config.grad_clip);
     const std::string path = folder / "x.json";
     for (const auto& [text, message] :

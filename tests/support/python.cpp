@@ -29,7 +29,8 @@ std::optional<std::string> python_with(const std::string& modules) {
     std::optional<std::string>& answer = found[modules];
     for (const std::string& python :
          {std::string(wanted ? wanted : ""), source_dir() + "/build/python/bin/python",
-          std::string("/usr/bin/python3"), std::string("python3")}) {
+          std::string("/usr/bin/python3"), std::string("python3"),
+          source_dir() + "/build/transformers/bin/python"}) {
         std::string output;
         if (!python.empty() && run_command(python + " -c 'import " + modules + "'", output) == 0) {
             answer = python;

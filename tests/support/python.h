@@ -7,8 +7,8 @@
 
 namespace sieve::testing {
 
-// The first of $SIEVE_PYTHON, the virtual environment build/python (see .ci/run), /usr/bin/python3 and python3
-// that can `import modules`, such as "onnx, onnxruntime"; looked for once.
+// The first of $SIEVE_PYTHON, the virtual environment build/python (see .ci/run), /usr/bin/python3, python3 and
+// build/transformers (.ci/run) that can `import modules`, such as "onnx, onnxruntime"; looked for once.
 std::optional<std::string> python_with(const std::string& modules);
 inline std::optional<std::string> python_with_torch() {
     return python_with("torch");
