@@ -357,11 +357,11 @@ std::map<std::string, std::string> checksums_by_name(const std::string& checksum
 }
 
 void to_floats(std::string_view bytes, const ElementType& type, float* into) {
-    const size_t count = bytes.size() / type.bytes;
     if (type.narrow)
-        for (size_t i = 0; i < count; ++i) into[i] = float_from_narrow(bytes, i * type.bytes, *type.narrow);
+        floats_from_narrow(bytes, *type.narrow, into);
     else if (type.dtype == DType::float64)
-        for (size_t i = 0; i < count; ++i) into[i] = static_cast<float>(number_at<double>(bytes, 8 * i));
+        for (size_t i = 0; i < bytes.size() / sizeof(double); ++i)
+            into[i] = static_cast<float>(number_at<double>(bytes, sizeof(double) * i));
     else
         std::memcpy(into, bytes.data(), bytes.size());
 }

@@ -66,6 +66,23 @@ float float_from_narrow(std::string_view bytes, size_t at, NarrowFloat format) {
     return format == NarrowFloat::float16 ? float_from_float16(bits) : float_from_bfloat16(bits);
 }
 
+void floats_from_narrow(std::string_view bytes, NarrowFloat format, float* into) {
+    const size_t count = bytes.size() / bytes_of(format);
+    switch (format) {
+        case NarrowFloat::bfloat16:
+            for (size_t i = 0; i < count; ++i)
+                into[i] = float_from_bfloat16(number_at<uint16_t>(bytes, 2 * i));
+            return;
+        case NarrowFloat::float16:
+            for (size_t i = 0; i < count; ++i)
+                into[i] = float_from_float16(number_at<uint16_t>(bytes, 2 * i));
+            return;
+        case NarrowFloat::float8_e4m3:
+            for (size_t i = 0; i < count; ++i) into[i] = float_from_e4m3(number_at<uint8_t>(bytes, i));
+            return;
+    }
+}
+
 uint16_t half_from_float(float value, NarrowFloat format) {
     const auto bits = std::bit_cast<uint32_t>(value);
     return format == NarrowFloat::float16 ? float16_from_float(bits) : bfloat16_from_float(bits);
@@ -93,8 +110,7 @@ Tensor tensor_from_narrow(std::string_view bytes, const Shape& shape, NarrowFloa
     if (bytes.size() != size * static_cast<size_t>(tensor.numel()))
         fail("io: " + std::to_string(bytes.size()) + " bytes for a tensor " + to_string(shape) + " of " +
              std::to_string(8 * size) + " bits an element");
-    float* data = tensor.data<float>();
-    for (size_t at = 0; at < bytes.size(); at += size) *data++ = float_from_narrow(bytes, at, format);
+    floats_from_narrow(bytes, format, tensor.data<float>());
     return tensor;
 }
 

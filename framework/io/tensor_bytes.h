@@ -21,6 +21,8 @@ constexpr size_t bytes_of(NarrowFloat format) {
 }
 // The element at bytes[at...]; the caller has checked that it lies inside.
 float float_from_narrow(std::string_view bytes, size_t at, NarrowFloat format);
+// All elements of `bytes` into as many floats.
+void floats_from_narrow(std::string_view bytes, NarrowFloat format, float* into);
 Tensor tensor_from_narrow(std::string_view bytes, const Shape& shape, NarrowFloat format);
 // The nearest number of a 16-bit format, the even one of two; what is too large becomes an infinity, NaN stays NaN.
 uint16_t half_from_float(float value, NarrowFloat format);

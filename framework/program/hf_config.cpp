@@ -473,7 +473,7 @@ class HfWriter {
     HfWriter(const ExperimentConfig& config, const std::string& what) : config_(config), what_(what) {}
 
     Json write() {
-        check_fixed_keys();
+        check();
         const HfType type = type_of();
         Json json{{"architectures", {architecture(type)}}, {"model_type", name_of(type)}};
         for (const HfKey& key : keys)
@@ -491,42 +491,59 @@ class HfWriter {
   private:
     const ModelConfig& model() const { return config_.model; }
 
-    [[noreturn]] void refuse(const std::string& key, const std::string& value,
-                             const std::string& wanted) const {
-        fail_usage(fmt::format("{}: {} is {}, which a Hugging Face folder cannot say; want {}", what_, key,
-                               value, wanted));
+    void lack(const std::string& key, const std::string& value, const std::string& wanted) {
+        lacks_ += fmt::format("{}{} is {}, want {}", lacks_.empty() ? "" : "; ", key, value, wanted);
     }
 
-    void check_fixed_keys() const {
+    // All at once: a model may have to be trained again for each.
+    void check() {
         for (const FixedKey& key : fixed_keys) {
             const std::string value = config_value(config_, key.ours);
             if ((model().is_sparse() || !key.sparse_only) && value != key.value)
-                refuse(key.ours, value, key.value);
+                lack(key.ours, value, key.value);
         }
+        check_model();
+        if (model().is_sparse()) check_indexers();
+        if (!lacks_.empty())
+            fail_usage(fmt::format("{}: no Hugging Face folder describes this model: {}", what_, lacks_));
+    }
+
+    void check_model() {
         const ModelConfig& m = model();
         const double eps = m.latent_norm_eps > 0 ? m.latent_norm_eps : m.norm_eps;
         if (eps != latent_norm_eps)
-            refuse("latent_norm_eps", fmt::format("{}", eps), fmt::format("{}", latent_norm_eps));
-        if (!m.is_sparse()) return;
+            lack("latent_norm_eps", fmt::format("{}", eps), fmt::format("{}", latent_norm_eps));
+        if (m.has_experts() && m.num_experts < 2)
+            lack("num_experts", std::to_string(m.num_experts), "at least 2 (transformers' groups have them)");
+        if (!m.is_sparse() && m.dense_layers() != leading_dense_layers())
+            lack("ffn_layers", m.ffn_layers, "all D before all M in a classic model (deepseek_v3)");
+    }
+
+    void check_indexers() {
+        const ModelConfig& m = model();
         if (m.q_lora_rank == 0)
-            refuse("q_lora_rank", "0 with an indexer", "at least 1: the indexer reads the query latent");
+            lack("q_lora_rank", "0 with an indexer", "at least 1 (the indexer reads the query latent)");
         if (m.indexer_rotary_dims() != m.qk_rope_head_dim)
-            refuse("indexer_rope_dim", std::to_string(m.indexer_rotary_dims()),
-                   fmt::format("qk_rope_head_dim {}", m.qk_rope_head_dim));
+            lack("indexer_rope_dim", std::to_string(m.indexer_rotary_dims()),
+                 fmt::format("qk_rope_head_dim {}", m.qk_rope_head_dim));
         const std::vector<int64_t>& k = m.sparse_top_k.values();
         if (std::any_of(k.begin(), k.end(), [&](int64_t each) { return each != k.front(); }))
-            refuse("sparse_top_k", to_string(m.sparse_top_k), "one number for all layers");
+            lack("sparse_top_k", to_string(m.sparse_top_k), "one number for all layers");
+        if (type_of() == HfType::deepseek_v32 && m.own_indexes() < m.n_layers)
+            lack("index_share", m.index_share + " with indexer_rope_layout half",
+                 "no S, or indexer_rope_layout interleaved (glm_moe_dsa, which has shared indexers)");
     }
 
     HfType type_of() const {
-        const ModelConfig& m = model();
-        if (!m.is_sparse()) return HfType::deepseek_v3;
-        if (m.indexer_rope_layout == RopeLayout::interleaved) return HfType::glm_moe_dsa;
-        if (m.index_share.find('S') != std::string::npos)
-            refuse(
-                "index_share", m.index_share + " with indexer_rope_layout half",
-                "indexer_rope_layout interleaved (glm_moe_dsa, the only type with shared indexers), or no S");
-        return HfType::deepseek_v32;
+        if (!model().is_sparse()) return HfType::deepseek_v3;
+        return model().indexer_rope_layout == RopeLayout::interleaved ? HfType::glm_moe_dsa
+                                                                      : HfType::deepseek_v32;
+    }
+
+    int64_t leading_dense_layers() const {
+        const std::string& letters = model().ffn_layers;
+        const size_t first_sparse = std::min(letters.find('M'), letters.size());
+        return static_cast<int64_t>(first_sparse);
     }
 
     static const char* architecture(HfType type) {
@@ -558,15 +575,8 @@ class HfWriter {
 
     void write_layers(Json& json, HfType type) const {
         const ModelConfig& m = model();
-        const size_t first_sparse = m.ffn_layers.find('M');
-        const bool all_dense = !m.ffn_layers.empty() && first_sparse == std::string::npos;
-        const int64_t leading = m.ffn_layers.empty() ? 0
-                                : all_dense          ? m.n_layers
-                                                     : static_cast<int64_t>(first_sparse);
-        json["first_k_dense_replace"] = leading;
+        json["first_k_dense_replace"] = leading_dense_layers();
         if (type == HfType::deepseek_v3) {
-            if (m.dense_layers() != leading)
-                refuse("ffn_layers", m.ffn_layers, "all D before all M in a classic model (deepseek_v3)");
             json["num_nextn_predict_layers"] = 0;
             return;
         }
@@ -581,6 +591,7 @@ class HfWriter {
 
     ExperimentConfig config_;
     const std::string& what_;
+    std::string lacks_;
 };
 
 }  // namespace

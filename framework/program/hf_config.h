@@ -32,7 +32,7 @@ std::vector<std::string> read_hf_config(const nlohmann::ordered_json& json, cons
                                         ExperimentConfig& config);
 
 // The document that describes the model, for transformers 5. Throws a usage error that begins with `what` for a
-// model that none of the types computes, with the keys that would make it one.
+// model that none of the types computes, with all keys that would make it one.
 nlohmann::ordered_json hf_config(const ExperimentConfig& config, const std::string& what);
 
 // read_hf_config of the config.json in a folder. Keys that are not known are named on stderr.

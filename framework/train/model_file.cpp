@@ -63,16 +63,24 @@ void write_onnx_model(const std::string& path, const FinalModel& model) {
 
 }  // namespace
 
-void check_model_format(const std::string& path) {
-    if (is_folder_name(path)) return check_hf_output(path);
+namespace {
+
+bool is_file_name(const std::string& path) {
     const std::string ending = fs::path(path).extension();
-    if (ending != ".pt" && ending != ".safetensors" && ending != ".onnx")
-        fail_usage(fmt::format(
-            "'{}': want a name that ends in .onnx, .safetensors, .pt or / (a Hugging Face folder)", path));
+    return ending == ".pt" || ending == ".safetensors" || ending == ".onnx";
 }
 
+}  // namespace
+
 bool is_folder_name(const std::string& path) {
-    return path.ends_with('/') || fs::is_directory(path);
+    return path.ends_with('/') || (fs::is_directory(path) && !is_file_name(path));
+}
+
+void check_model_format(const std::string& path) {
+    if (is_folder_name(path)) return check_hf_output(path);
+    if (!is_file_name(path))
+        fail_usage(fmt::format(
+            "'{}': want a name that ends in .onnx, .safetensors, .pt or / (a Hugging Face folder)", path));
 }
 
 FinalModel read_model(const std::string& path) {

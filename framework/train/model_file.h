@@ -30,7 +30,7 @@ void warn_of_leak(const FinalModel& model);
 // Throws a usage error, which begins with `what`, for a model that leaks.
 void refuse_leak(const std::string& what, const FinalModel& model);
 
-// In the format that the name's ending says: "name/", and what is a folder already, is a Hugging Face folder. What
+// In the format that the name's ending says: "name/", and what is a folder of another ending, is a Hugging Face folder. What
 // has this name is replaced only by something complete. `options` are of folders.
 void write_model(const std::string& path, const FinalModel& model, const HfWriteOptions& options = {});
 

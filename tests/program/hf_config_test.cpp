@@ -219,10 +219,10 @@ TEST_CASE("hf config: a model that no folder describes is refused with the key t
             FAIL("was not refused: " << key);
         } catch (const Error& e) {
             CHECK(e.kind() == ErrorKind::usage);
-            CHECK(std::string(e.what()) == "out: " + sentence);
+            CHECK(std::string(e.what()) == "out: no Hugging Face folder describes this model: " + sentence);
         }
     };
-    const std::string cannot = ", which a Hugging Face folder cannot say; want ";
+    const std::string cannot = ", want ";
     refuse("attention_type is mha" + cannot + "mla", "attention_type", "mha");
     refuse("ffn is silu" + cannot + "swiglu", "ffn", "silu");
     refuse("router is softmax" + cannot + "sigmoid_bias", "router", "softmax");
@@ -230,13 +230,26 @@ TEST_CASE("hf config: a model that no folder describes is refused with the key t
     refuse("selector is recent" + cannot + "indexer", "selector", "recent");
     refuse("indexer_precision is fp8" + cannot + "fp32", "indexer_precision", "fp8");
     refuse("latent_norm_eps is 1e-05" + cannot + "1e-06", "latent_norm_eps", "1e-5");
-    refuse("q_lora_rank is 0 with an indexer" + cannot + "at least 1: the indexer reads the query latent",
+    refuse("q_lora_rank is 0 with an indexer" + cannot + "at least 1 (the indexer reads the query latent)",
            "q_lora_rank", "0");
     refuse("indexer_rope_dim is 4" + cannot + "qk_rope_head_dim 8", "indexer_rope_dim", "4");
     refuse("sparse_top_k is 4,4,6,6" + cannot + "one number for all layers", "sparse_top_k", "4,4,6,6");
     refuse("index_share is FSSS with indexer_rope_layout half" + cannot +
-               "indexer_rope_layout interleaved (glm_moe_dsa, the only type with shared indexers), or no S",
+               "no S, or indexer_rope_layout interleaved (glm_moe_dsa, which has shared indexers)",
            "index_share", "FSSS");
     refuse("ffn_layers is MDMM" + cannot + "all D before all M in a classic model (deepseek_v3)",
            "ffn_layers", "MDMM", "deepseek_v3");
+}
+
+TEST_CASE("hf config: all that a model lacks is said at once") {
+    ExperimentConfig config;
+    apply_preset(config, "small");
+    config.model.attention = AttentionKind::sparse;
+    check_error(
+        "out: no Hugging Face folder describes this model: attention_type is mha, want mla; ffn is silu, "
+        "want swiglu; "
+        "router is softmax, want sigmoid_bias; indexer is plain, want deepseek; latent_norm_eps is "
+        "1.1920929e-07, "
+        "want 1e-06; q_lora_rank is 0 with an indexer, want at least 1 (the indexer reads the query latent)",
+        [&] { hf_config(config, "out"); });
 }

@@ -172,12 +172,12 @@ def use_variant(model, variant, torch, F, compiled):
         if variant == "classic_fused":
             if not hasattr(F, "scaled_dot_product_attention"):
                 sys.exit("not in this PyTorch")
-            attention.forward = lambda x, stage, exact, a=attention: (fused_attention(a, x, F), None, None)
+            attention.forward = lambda x, stage, exact, shared=None, a=attention: (fused_attention(a, x, F), None, None)
         if variant == "sparse_gathered":
-            attention.forward = lambda x, stage, exact, a=attention: (
+            attention.forward = lambda x, stage, exact, shared=None, a=attention: (
                 *gathered_attention(a, gathered, x, exact, torch, F), None)
         if variant == "sparse_flex":
-            attention.forward = lambda x, stage, exact, a=attention: (
+            attention.forward = lambda x, stage, exact, shared=None, a=attention: (
                 *flex_attention_of(a, flex, x, exact, torch), None)
 
 

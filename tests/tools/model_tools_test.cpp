@@ -441,11 +441,16 @@ TEST_CASE("export_model: bad input gets one clear line and the documented exit c
     refuse(model, 2, "output: empty; which file?");
     for (const char* name : {"model.h5", "model", "model.onnx.gz"})
         refuse(model + " --output " + name, 2,
-               std::string("'") + name + "': want a name that ends in .onnx, .safetensors or .pt");
+               std::string("'") + name +
+                   "': want a name that ends in .onnx, .safetensors, .pt or / (a Hugging Face folder)");
     for (const char* name : {"/nowhere/x.onnx", "/nowhere/x.safetensors", "/nowhere/x.pt"})
         refuse(model + " --output " + name, 3, std::string(name) + ": cannot write");
     refuse(model + " --output " + (folder / "folder.pt"), 3, "folder.pt: cannot write");
     refuse(model + " --ouput x.pt", 2, "did you mean --output?");
+    refuse(model + " --output " + (folder / "hf/"), 2,
+           "hf: no Hugging Face folder describes this model: attention_type is mha, want mla; ffn is silu");
+    refuse(model + " --output x.pt --dtype bf16", 2, "dtype, max_shard_mb: are of Hugging Face folders");
+    CHECK(!fs::exists(folder / "hf"));
 }
 
 TEST_CASE("model tools: --help has headings, every option and its default") {
