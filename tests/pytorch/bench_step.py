@@ -9,7 +9,8 @@ where this PyTorch has it; `sparse` masks a dense one, as the original does; `sp
 `sparse_flex` gives the selection to flex_attention, for a GPU. Dropout and router noise on. Tokens are random, new ones
 for each step, unless they are given.
 
---device cuda (with --precision bf16: autocast) was written without a GPU to run it on.
+--precision: tf32 on a GPU; bf16 is autocast; medium is float32_matmul_precision("medium"), with which a CPU may round the
+operands of float32 products to bfloat16. --device cuda was written without a GPU to run it on.
 """
 import argparse
 import json
@@ -39,7 +40,7 @@ def parse_arguments():
     parser.add_argument("--inputs", help="start from this folder's model.pt, and take its tokens.npy and targets.npy")
     parser.add_argument("--write_inputs", help="write such a folder, and end")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32")
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16", "medium"], default="fp32")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--compile", action="store_true", help="torch.compile the model (PyTorch 2)")
     arguments = parser.parse_args()
@@ -58,6 +59,12 @@ def openblas_kernel():
                 name.restype = ctypes.c_char_p
                 return name().decode()
     return None
+
+
+def cpu_capability(torch):
+    """The instruction set that PyTorch's own kernels take ("AVX512"), or None where it does not say."""
+    get = getattr(getattr(torch.backends, "cpu", None), "get_cpu_capability", None)
+    return get() if get else None
 
 
 def loaded_libraries():
@@ -116,7 +123,8 @@ def make_gathered_attention(torch):
                 dq[part] = torch.matmul(dz[..., None, :], keys).squeeze(-2)
                 flat = rows[part].flatten()
                 for total, weights, other in ((dk, dz, q[part]), (dv, a, d)):
-                    total.index_add_(0, flat, (weights.transpose(1, 2)[..., None] * other[:, None]).flatten(0, 1))
+                    part = (weights.transpose(1, 2)[..., None] * other[:, None]).flatten(0, 1)
+                    total.index_add_(0, flat, part.to(total.dtype))
             return dq, dk, dv, None, None
 
     return GatheredAttention
@@ -256,7 +264,9 @@ def time_torch(arguments):
 
     from reference import lm_loss
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
-    if arguments.precision != "fp32":
+    if arguments.precision == "medium":
+        torch.set_float32_matmul_precision("medium")
+    elif arguments.precision != "fp32":
         torch.backends.cuda.matmul.allow_tf32 = True
     config, model = build(arguments, torch)
     next_batch = make_batches(arguments, config, torch)
@@ -295,7 +305,7 @@ def time_torch(arguments):
                 slowest=max(seconds), seconds=seconds, first_losses=losses, peak_process_bytes=peak_process_bytes(),
                 peak_device_bytes=peak_device, torch=torch.__version__, compiled=arguments.compile,
                 device=arguments.device, precision=arguments.precision, libraries=loaded_libraries(),
-                openblas_kernel=openblas_kernel(),
+                openblas_kernel=openblas_kernel(), cpu_capability=cpu_capability(torch),
                 malloc={key: value for key, value in os.environ.items() if key.startswith("MALLOC_")})
 
 

@@ -391,7 +391,8 @@ class MixtureOfExperts(nn.Module):
         y = torch.zeros_like(rows)
         for e, expert in enumerate(self.experts):
             token, slot = (chosen == e).nonzero(as_tuple=True)
-            y = y.index_add(0, token, expert(rows[token]) * weights[token, slot, None])
+            part = expert(rows[token]) * weights[token, slot, None]
+            y = y.index_add(0, token, part.to(y.dtype))  # below autocast an expert's output has another dtype
         if self.shared_experts is not None:
             y = y + self.shared_experts(rows)
         return y.view_as(x), balance
