@@ -17,13 +17,16 @@ ContentHash::ContentHash() : state_(std::make_unique<State>()) {
 ContentHash::~ContentHash() = default;
 
 ContentHash& ContentHash::add(std::string_view bytes) {
-    add(static_cast<int64_t>(bytes.size()));
-    XXH3_64bits_update(&state_->xxh3, bytes.data(), bytes.size());
-    return *this;
+    return add(static_cast<int64_t>(bytes.size())).extend(bytes);
 }
 
 ContentHash& ContentHash::add(int64_t number) {
     XXH3_64bits_update(&state_->xxh3, &number, sizeof number);
+    return *this;
+}
+
+ContentHash& ContentHash::extend(std::string_view bytes) {
+    XXH3_64bits_update(&state_->xxh3, bytes.data(), bytes.size());
     return *this;
 }
 

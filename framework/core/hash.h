@@ -18,6 +18,8 @@ class ContentHash {
     // The length goes in as well, so that ("ab", "c") and ("a", "bc") differ.
     ContentHash& add(std::string_view bytes);
     ContentHash& add(int64_t number);
+    // More bytes without a length: add(text) is add(length of the text) and extend() with all of its parts.
+    ContentHash& extend(std::string_view bytes);
     uint64_t value() const;
 
   private:
