@@ -19,7 +19,7 @@
 # Every make decides by its own arguments: a CUDA=1 given before is not remembered.
 
 PACKAGES := g++ cmake ninja-build libfmt-dev doctest-dev libstb-dev nlohmann-json3-dev libcli11-dev \
-            libtomlplusplus-dev libdeflate-dev libxxhash-dev libonig-dev libutf8proc-dev fonts-dejavu-core
+            libtomlplusplus-dev libdeflate-dev zlib1g-dev libzstd-dev libxxhash-dev libonig-dev libutf8proc-dev fonts-dejavu-core
 WERROR ?= 0
 # For which GPUs CUDA code is compiled, as CMake writes it (this asks for CUDA too); empty: for this machine's, or where
 # there is none for the default of tools/find_cuda.cmake.

@@ -2,8 +2,9 @@
 // them against the rate at which this machine multiplies matrices; `bench gemm` prints that rate; `bench
 // scaling` measures how a step grows along each axis of the configuration; `bench indexer` compares the
 // precisions of the indexer, on random data or in the layers of a trained model; `bench decode` times the writing of a
-// text token by token.
+// text token by token; `bench data` and `bench start` time what happens to a text before the first step.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -18,6 +19,7 @@
 #include "framework/io/json_file.h"
 #include "framework/io/marked_section.h"
 #include "framework/io/pt.h"
+#include "framework/measure/data_timing.h"
 #include "framework/measure/decode_timing.h"
 #include "framework/measure/flops.h"
 #include "framework/measure/precision_report.h"
@@ -28,6 +30,7 @@
 #include "framework/program/command_line.h"
 #include "framework/program/device.h"
 #include "framework/report/inspect.h"
+#include "framework/runs/experiment.h"
 #include "framework/train/model_file.h"
 #include "framework/train/trainer.h"
 
@@ -352,14 +355,41 @@ void bench_indexer(const Arguments& a) {
     if (a.json) fmt::print("{}\n", precisions_json(comparisons).dump());
 }
 
+// What happens before the first step: of `bench data` all of it, by part, of `bench start` what is left of it when the
+// cache is filled.
+void bench_data(const Arguments& a) {
+    if (a.what == "data" && a.text.empty())
+        fail_usage("text: none; want the file or folder that is to be read");
+    ExperimentConfig config;
+    apply_preset(config, a.preset);
+    if (a.seq_len) config.model.max_seq_len = a.seq_len;
+    config.data = a.text;
+    config.held_out = HeldOut::blocks;
+    validate(config);
+    const DataConfig data = data_config(config);
+    const std::string folder = fmt::format("{}/bench-{}", config.cache_dir, ::getpid());
+    Json parts = Json::array();
+    for (const DataTiming& t : a.what == "data" ? time_data(data, folder) : time_start(config, data)) {
+        parts.push_back({{"part", t.part},
+                         {"seconds", t.seconds},
+                         {"processor_seconds", t.processor_seconds},
+                         {"bytes", t.bytes},
+                         {"peak_process_bytes", t.peak_bytes}});
+        if (!a.json) fmt::print("{}\n", describe(t));
+    }
+    const Json result{{"preset", a.preset}, {"text", a.text}, {"threads", thread_count()}, {"parts", parts}};
+    if (a.json) fmt::print("{}\n", result.dump());
+}
+
 int main_of(int argc, char** argv) {
     Arguments a;
     ToolCommand command(
         "bench",
         "Times training steps (bench step), matrix products (bench gemm), how a step grows "
-        "(bench scaling), the precisions of the indexer (bench indexer) or the writing of a text "
-        "(bench decode).");
-    command.positional("what", a.what, "step, gemm, scaling, indexer or decode");
+        "(bench scaling), the precisions of the indexer (bench indexer), the writing of a text "
+        "(bench decode), the reading and encoding of one (bench data) or what comes before the first step "
+        "(bench start).");
+    command.positional("what", a.what, "step, gemm, scaling, indexer, decode, data or start");
     command.option("preset", a.preset, "small, medium, large or long");
     command.option("attention", a.attention, "classic, sparse or both");
     command.option("seq_len", a.seq_len,
@@ -377,7 +407,8 @@ int main_of(int argc, char** argv) {
     command.option("tokens", a.tokens, "tokens.npy, integers [B,T], for every step; without it random ones");
     command.option("targets", a.targets, "targets.npy, integers [B,T]");
     command.option("seq_lengths", a.seq_lengths, "of indexer: tokens, one length or several (1024,4096)");
-    command.option("text", a.text, "of indexer: what the trained model reads");
+    command.option("text", a.text,
+                   "of indexer: what the trained model reads; of data and start: a file or folder");
     command.option("out", a.out, "scaling: write the JSON here");
     command.option("markdown", a.markdown,
                    "scaling, indexer: write the table between this file's <!-- scaling --> or <!-- precision "
@@ -398,8 +429,10 @@ int main_of(int argc, char** argv) {
         bench_indexer(a);
     else if (a.what == "decode")
         bench_decode(a);
+    else if (a.what == "data" || a.what == "start")
+        bench_data(a);
     else
-        fail_usage(fmt::format("'{}', want step, gemm, scaling, indexer or decode", a.what));
+        fail_usage(fmt::format("'{}', want step, gemm, scaling, indexer, decode, data or start", a.what));
     return 0;
 }
 

@@ -14,8 +14,8 @@ CXXFLAGS := -std=c++20 -O3 -fopenmp -fno-math-errno -fno-trapping-math -fPIC -fn
 NVCCFLAGS := -std=c++20 -O3 --extended-lambda -lineinfo -Xcompiler=-fPIC -gencode arch=compute_80,code=sm_80 \
              -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90 -I.
 # Debian has no archive of Oniguruma: its library goes along, and is found by its place too.
-LIBRARIES := -fopenmp deps/lib/libdeflate.a deps/lib/libutf8proc.a deps/lib/libonig.so.5 -ldl \
-             -Wl,-rpath,'$$ORIGIN/../deps/lib'
+LIBRARIES := -fopenmp deps/lib/libdeflate.a deps/lib/libz.a deps/lib/libzstd.a deps/lib/libutf8proc.a \
+             deps/lib/libonig.so.5 -ldl -Wl,-rpath,'$$ORIGIN/../deps/lib'
 
 library := $(shell find framework models -name '*.cpp')
 tests := $(filter-out tests/cuda_emulation/%,$(shell find tests -name '*.cpp'))

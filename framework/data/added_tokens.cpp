@@ -41,10 +41,18 @@ size_t end_of_space(std::string_view text, size_t at) {
 bool AddedTokenFinder::add(std::string_view text, const AddedToken& token) {
     const Rule rule{token.id, token.single_word, token.lstrip, token.rstrip};
     if (!tokens_.emplace(text, rule).second) return false;
+    if (first_bytes_.find(text[0]) == std::string::npos) first_bytes_ += text[0];
     auto& lengths = lengths_[static_cast<unsigned char>(text[0])];
     const auto place = std::lower_bound(lengths.begin(), lengths.end(), text.size(), std::greater<>());
     if (place == lengths.end() || *place != text.size()) lengths.insert(place, text.size());
     return true;
+}
+
+// Where a token may begin: mostly all begin with one byte, which the library finds fast.
+size_t AddedTokenFinder::next_candidate(std::string_view text, size_t at) const {
+    if (first_bytes_.size() == 1) return std::min(text.find(first_bytes_[0], at), text.size());
+    while (at < text.size() && lengths_[static_cast<unsigned char>(text[at])].empty()) ++at;
+    return at;
 }
 
 AddedTokenFinder::Found AddedTokenFinder::longest_at(std::string_view text, size_t at) const {
@@ -58,7 +66,7 @@ AddedTokenFinder::Found AddedTokenFinder::longest_at(std::string_view text, size
 
 bool AddedTokenFinder::cut(std::string_view text, const OnText& on_text, const OnToken& on_token) const {
     size_t done = 0;
-    for (size_t at = 0; at < text.size();) {
+    for (size_t at = next_candidate(text, 0); at < text.size(); at = next_candidate(text, at)) {
         const Found found = longest_at(text, at);
         if (!found.rule) {
             ++at;

@@ -49,9 +49,11 @@ class AddedTokenFinder {
         const Rule* rule = nullptr;
         size_t length = 0;
     };
+    size_t next_candidate(std::string_view text, size_t at) const;
     Found longest_at(std::string_view text, size_t at) const;
 
     std::unordered_map<std::string, Rule, TextHash, std::equal_to<>> tokens_;
+    std::string first_bytes_;                       // with which they begin
     std::array<std::vector<size_t>, 256> lengths_;  // of the texts that begin with a byte, the longest first
 };
 

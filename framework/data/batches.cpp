@@ -12,8 +12,8 @@ namespace {
 constexpr uint64_t epoch_streams = uint64_t{3} << 62;
 }  // namespace
 
-BatchSource::BatchSource(std::shared_ptr<const std::vector<int32_t>> tokens, Windows windows,
-                         int64_t batch_size, uint64_t seed)
+BatchSource::BatchSource(std::shared_ptr<const TokenStore> tokens, Windows windows, int64_t batch_size,
+                         uint64_t seed)
     : tokens_(std::move(tokens)), windows_(std::move(windows)), batch_size_(batch_size), seed_(seed) {
     if (batch_size_ < 1) fail_usage(fmt::format("batch_size: {}; want at least 1", batch_size_));
     if (windows_.train.empty() || windows_.validation.empty()) {
@@ -66,10 +66,11 @@ Batch BatchSource::gather(const std::vector<int64_t>& starts) const {
     int32_t* inputs = batch.tokens.data<int32_t>();
     int32_t* targets = batch.targets.data<int32_t>();
     for (const int64_t start : starts) {
-        const int32_t* window = tokens_->data() + start;
+        const int32_t* window = tokens_->tokens().data() + start;
         inputs = std::copy_n(window, windows_.length, inputs);
         targets = std::copy_n(window + 1, windows_.length, targets);
     }
+    tokens_->check_readable();
     return batch;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "framework/core/tensor.h"
+#include "framework/data/token_store.h"
 #include "framework/data/windows.h"
 
 namespace sieve {
@@ -21,8 +22,7 @@ struct Batch {
 // the order of the last epoch used: one object serves one thread.
 class BatchSource {
   public:
-    BatchSource(std::shared_ptr<const std::vector<int32_t>> tokens, Windows windows, int64_t batch_size,
-                uint64_t seed);
+    BatchSource(std::shared_ptr<const TokenStore> tokens, Windows windows, int64_t batch_size, uint64_t seed);
 
     Batch batch(int64_t step) const;       // step >= 0
     int64_t epoch_of(int64_t step) const;  // the epoch of the step's first window
@@ -40,7 +40,7 @@ class BatchSource {
     int64_t train_start(int64_t sample) const;
     Batch gather(const std::vector<int64_t>& starts) const;
 
-    std::shared_ptr<const std::vector<int32_t>> tokens_;
+    std::shared_ptr<const TokenStore> tokens_;
     Windows windows_;
     int64_t batch_size_;
     uint64_t seed_;

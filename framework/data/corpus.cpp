@@ -6,19 +6,30 @@
 
 #include "framework/core/error.h"
 #include "framework/core/hash.h"
-#include "framework/data/json_lines.h"
 #include "framework/data/text_reader.h"
 #include "framework/data/tokenizer.h"
 #include "framework/data/unicode.h"
+#include "framework/data/unpacked_text.h"
 
 namespace sieve {
 namespace {
 
 namespace fs = std::filesystem;
 
-bool has_json_lines(const fs::path& path) {
+// Of what it is when it is unpacked: "a.jsonl" of a.jsonl.zst.
+fs::path without_compression(const fs::path& path) {
     const fs::path extension = path.extension();
+    return extension == ".gz" || extension == ".zst" ? path.stem() : path.filename();
+}
+
+bool has_json_lines(const fs::path& path) {
+    const fs::path extension = without_compression(path).extension();
     return extension == ".jsonl" || extension == ".ndjson";
+}
+
+bool is_text(const fs::path& path) {
+    const fs::path extension = without_compression(path).extension();
+    return extension == ".txt" || extension == ".md" || has_json_lines(path);
 }
 
 // What is in a folder and below.
@@ -34,8 +45,7 @@ FolderFiles files_in(const fs::path& folder) {
         const fs::path& path = entries->path();
         const std::string name = path.filename().string();
         if (!entries->is_regular_file(unreadable) || name == "README.md" || name.starts_with('.')) continue;
-        const fs::path extension = path.extension();
-        const bool text = extension == ".txt" || extension == ".md" || has_json_lines(path);
+        const bool text = is_text(path);
         if (text || entries->file_size(unreadable) > 0) (text ? files.texts : files.others).push_back(path);
     }
     if (code) fail_bad_file(folder.string() + ": cannot list this folder: " + code.message());
@@ -72,27 +82,42 @@ std::vector<fs::path> text_files(const fs::path& path, const DataLog& log) {
     const FolderFiles files = files_in(path);
     const std::string others = files.others.empty() ? "" : describe_others(files.others);
     if (files.texts.empty())
-        fail_bad_file(fmt::format("{}: no .txt, .md or .jsonl file in this folder{}", path.string(),
-                                  others.empty() ? "" : "; it holds " + others));
+        fail_bad_file(
+            fmt::format("{}: no .txt, .md or .jsonl file in this folder, nor one of them with .gz or .zst{}",
+                        path.string(), others.empty() ? "" : "; it holds " + others));
     if (!others.empty())
-        log(fmt::format("{}: only .txt, .md and .jsonl files are read, not {}", path.string(), others));
+        log(fmt::format("{}: only .txt, .md and .jsonl files are read, and .gz and .zst of them, not {}",
+                        path.string(), others));
     return files.texts;
+}
+
+bool is_regular(const fs::path& path) {
+    std::error_code code;
+    return fs::is_regular_file(path, code);
 }
 
 class CorpusLoader {
   public:
-    CorpusLoader(size_t wanted, const DataLog& log) : wanted_(wanted), log_(log) {}
+    CorpusLoader(const CorpusOptions& options, const DataLog& log)
+        : wanted_(options.num_documents > 0 ? static_cast<size_t>(options.num_documents) : SIZE_MAX),
+          log_(log),
+          unpacked_(options, *store_, log) {}
 
     void read(const fs::path& path, const std::string& name, bool json_lines) {
-        sources_.push_back(name);
-        TextReader reader(path, budget_, log_);
-        if (!json_lines || wanted_ == SIZE_MAX) reader.expect_all();
-        if (json_lines)
-            read_json_lines(reader, path.string());
-        else
-            read_text(reader, path.string());
+        using Kind = UnpackedTexts::Kind;
+        corpus_.sources.push_back(name);
+        if (json_lines) {
+            const auto left =
+                wanted_ == SIZE_MAX ? 0 : static_cast<int64_t>(wanted_ - corpus_.documents.size());
+            append_documents(unpacked_.text_of(path, Kind::json_lines, left), path, false);
+            return;
+        }
+        std::optional<std::string_view> text;
+        // The other mappings are for what is unpacked.
+        if (is_regular(path) && MappedFile::count() < MappedFile::most / 2) text = mapped_text(path);
+        append_documents(text ? *text : unpacked_.text_of(path, Kind::text, 0), path, true);
     }
-    bool has_enough() const { return documents_.size() >= wanted_; }
+    bool has_enough() const { return corpus_.documents.size() >= wanted_; }
 
     // The corpus but for its name.
     Corpus finish() {
@@ -100,106 +125,143 @@ class CorpusLoader {
             log_(fmt::format(
                 "{}: byte {} is not UTF-8{}; kept as it is", first_invalid_path_, first_invalid_at_,
                 invalid_bytes_ > 1 ? fmt::format(", nor are {} more of the text", invalid_bytes_ - 1) : ""));
-        if (documents_.size() > wanted_) documents_.resize(wanted_), source_of_.resize(wanted_);
-        return {.name = {},
-                .documents = std::move(documents_),
-                .sources = std::move(sources_),
-                .source_of = std::move(source_of_)};
+        corpus_.store = store_;
+        return std::move(corpus_);
     }
+    const TextStore& store() const { return *store_; }
 
   private:
-    void read_text(TextReader& reader, const std::string& path) {
-        std::string text;
-        for (std::string_view block = reader.next(); !block.empty(); block = reader.next()) text += block;
-        note_invalid(text, path);
-        std::string_view rest = text;
-        if (rest.starts_with(byte_order_mark)) rest.remove_prefix(byte_order_mark.size());
-        append_documents(rest);
+    // Nothing for a file that is compressed.
+    std::optional<std::string_view> mapped_text(const fs::path& path) {
+        auto file = std::make_unique<const MappedFile>(path);
+        const std::string_view text = file->bytes(), beginning = text.substr(0, block_bytes);
+        if (compression_of(beginning) != Compression::none) return std::nullopt;
+        judge_beginning(path, beginning);
+        return store_->add(std::move(file));
     }
 
-    void read_json_lines(TextReader& reader, const std::string& path) {
-        std::string line;
-        int64_t number = 0;
-        const auto end_line = [&] {
-            ++number;
-            std::string_view content = line;
-            if (number == 1 && content.starts_with(byte_order_mark))
-                content.remove_prefix(byte_order_mark.size());
-            if (content.find_first_not_of(" \t\r") != std::string_view::npos)
-                append_documents(text_of_json_line(content, fmt::format("{}:{}", path, number)));
-            line.clear();
-        };
-        while (!has_enough()) {
-            std::string_view block = reader.next();
-            if (block.empty()) break;
-            for (size_t end = block.find('\n'); end != std::string_view::npos && !has_enough();
-                 end = block.find('\n')) {
-                line += block.substr(0, end);
-                end_line();
-                block.remove_prefix(end + 1);
+    // Text of a file is looked at a block at a time: what was passed is released. JSON may hold a NUL, and has no
+    // byte-order mark.
+    void append_documents(std::string_view text, const fs::path& path, bool of_file) {
+        size_t begin = of_file && text.starts_with(byte_order_mark) ? byte_order_mark.size() : 0, valid = 0;
+        for (size_t at = 0; at < text.size() && !has_enough(); at += block_bytes) {
+            const std::string_view block = text.substr(at, block_bytes);
+            if (of_file) refuse_nul(path, block, static_cast<int64_t>(at));
+            valid = note_invalid(text, valid, at + block.size(), path);
+            // An <|endoftext|> that begins in this block.
+            const std::string_view upto = text.substr(0, at + block.size() + end_of_text.size() - 1);
+            for (size_t end = upto.find(end_of_text, std::max(begin, at)); end != std::string_view::npos;
+                 end = upto.find(end_of_text, begin)) {
+                append_document(text.substr(begin, end - begin));
+                begin = end + end_of_text.size();
             }
-            line += block;
+            release_.passed(block);
+            log_.progress("reading " + path.string(), static_cast<int64_t>(at + block.size()),
+                          std::ssize(text));
         }
-        if (!line.empty() && !has_enough()) end_line();
+        append_document(text.substr(std::min(begin, text.size())));
     }
 
-    void append_documents(std::string_view text) {
-        while (!text.empty()) {
-            const size_t end = std::min(text.find(end_of_text), text.size());
-            if (end > 0) {
-                documents_.emplace_back(text.substr(0, end));
-                source_of_.push_back(std::ssize(sources_) - 1);
-            }
-            text.remove_prefix(std::min(end + end_of_text.size(), text.size()));
-        }
+    void append_document(std::string_view text) {
+        if (text.empty() || has_enough()) return;
+        corpus_.documents.push_back(text);
+        corpus_.source_of.push_back(std::ssize(corpus_.sources) - 1);
     }
 
-    void note_invalid(std::string_view text, const std::string& path) {
-        for (size_t at = 0; at < text.size();) {
+    // Goes on from `at` to `end` or the end of the character there, and returns where that is.
+    size_t note_invalid(std::string_view text, size_t at, size_t end, const fs::path& path) {
+        while (at < end) {
+            at = end_of_ascii(text.substr(0, end), at);
+            if (at == end) break;
             const Utf8Char c = utf8_at(text, at);
-            if (!c.valid && invalid_bytes_++ == 0) first_invalid_path_ = path, first_invalid_at_ = at;
+            if (!c.valid && invalid_bytes_++ == 0)
+                first_invalid_path_ = path.string(), first_invalid_at_ = at;
             at += c.length;
         }
+        return at;
     }
 
     static constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
+    static constexpr size_t block_bytes = CompressedReader::block_bytes;
 
     size_t wanted_;
     const DataLog& log_;
-    TextBudget budget_;
-    std::vector<std::string> documents_, sources_;
-    std::vector<int64_t> source_of_;
+    std::shared_ptr<TextStore> store_ = std::make_shared<TextStore>();
+    TextRelease release_{*store_};
+    UnpackedTexts unpacked_;
+    Corpus corpus_;
     int64_t invalid_bytes_ = 0;
     std::string first_invalid_path_;
     size_t first_invalid_at_ = 0;
 };
 
-}  // namespace
-
-int64_t Corpus::bytes() const {
-    int64_t sum = 0;
-    for (const std::string& document : documents) sum += static_cast<int64_t>(document.size());
-    return sum;
+// Fills corpus.hash and corpus.document_hashes.
+void hash_documents(Corpus& corpus, const DataLog& log) {
+    constexpr size_t step = 1 << 22, between = 1 << 24;
+    const int64_t total = corpus.bytes();
+    ContentHash all;
+    int64_t done = 0, reported = 0;
+    TextRelease release(*corpus.store);
+    for (const std::string_view document : corpus.documents) {
+        ContentHash one;
+        all.add(std::ssize(document));
+        one.add(std::ssize(document));
+        for (size_t at = 0; at < document.size(); at += step) {
+            const std::string_view part = document.substr(at, step);
+            all.append(part);
+            one.append(part);
+            release.passed(part);
+            done += std::ssize(part);
+            if (done < total && done - reported < static_cast<int64_t>(between)) continue;
+            log.progress("hashing " + corpus.name, reported = done, total);
+        }
+        corpus.document_hashes.push_back(one.value());
+    }
+    corpus.hash = all.value();
 }
 
-uint64_t Corpus::hash() const {
-    ContentHash hash;
-    for (const std::string& document : documents) hash.add(document);
-    return hash.value();
-}
-
-Corpus load_corpus(const fs::path& path, int64_t num_documents, const DataLog& log) {
-    if (num_documents < 0) fail_usage(fmt::format("num_documents: {}; want 0 (all) or more", num_documents));
-    CorpusLoader loader(num_documents > 0 ? static_cast<size_t>(num_documents) : SIZE_MAX, log);
+Corpus read_corpus(const fs::path& path, CorpusLoader& loader, const DataLog& log) {
     for (const fs::path& file : text_files(path, log)) {
         const fs::path name = file == path ? file.filename() : file.lexically_relative(path);
-        loader.read(file, name.generic_string(),
-                    has_json_lines(file) || (file == path && file.extension() == ".json"));
+        const bool named_json = file == path && without_compression(file).extension() == ".json";
+        loader.read(file, name.generic_string(), has_json_lines(file) || named_json);
         if (loader.has_enough()) break;
     }
     Corpus corpus = loader.finish();
     corpus.name = path.string();
     if (corpus.documents.empty()) fail_bad_file(path.string() + ": empty; give some text");
+    hash_documents(corpus, log);
+    corpus.store->check_unchanged();
+    return corpus;
+}
+
+}  // namespace
+
+int64_t Corpus::bytes() const {
+    int64_t sum = 0;
+    for (const std::string_view document : documents) sum += std::ssize(document);
+    return sum;
+}
+
+Corpus load_corpus(const fs::path& path, const CorpusOptions& options, const DataLog& log) {
+    if (options.num_documents < 0)
+        fail_usage(fmt::format("num_documents: {}; want 0 (all) or more", options.num_documents));
+    CorpusLoader loader(options, log);
+    try {
+        return read_corpus(path, loader, log);
+    } catch (const Error&) {
+        loader.store().check_unchanged();  // or else that is what is wrong
+        throw;
+    }
+}
+
+Corpus corpus_of_texts(std::string name, std::vector<std::string> texts, std::vector<std::string> sources,
+                       std::vector<int64_t> source_of) {
+    Corpus corpus{.name = std::move(name), .sources = std::move(sources), .source_of = std::move(source_of)};
+    const auto store = std::make_shared<TextStore>();
+    for (std::string& text : texts) corpus.documents.push_back(store->add(std::move(text)));
+    corpus.store = store;
+    hash_documents(corpus, {});
     return corpus;
 }
 

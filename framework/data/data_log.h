@@ -8,9 +8,11 @@
 
 namespace sieve {
 
-// How far one piece of work has come: "reading my.txt", `done` of `total` bytes or tokens (0: not known).
-// Called now and then, and at the end of each piece with done == total.
-using DataProgress = std::function<void(const std::string& what, int64_t done, int64_t total)>;
+enum class DataUnit { bytes, tokens };
+
+// How far one piece of work has come: "reading my.txt", `done` of `total` (0: not known). Called now and then, and at
+// the end of each piece with done == total.
+using DataProgress = std::function<void(const std::string& what, int64_t done, int64_t total, DataUnit unit)>;
 
 class DataLog {
   public:
@@ -24,8 +26,9 @@ class DataLog {
     void operator()(const std::string& line) const {
         if (line_) line_(line);
     }
-    void progress(const std::string& what, int64_t done, int64_t total) const {
-        if (progress_) progress_(what, done, total);
+    void progress(const std::string& what, int64_t done, int64_t total,
+                  DataUnit unit = DataUnit::bytes) const {
+        if (progress_) progress_(what, done, total, unit);
     }
 
   private:

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <memory>
 #include <new>
 
 #include "framework/core/error.h"
@@ -74,8 +75,15 @@ std::vector<std::string_view> leading_text(std::span<const TextPiece> pieces, do
     return texts;
 }
 
+std::vector<std::string_view> all_text(const TextSplit& split) {
+    std::vector<std::string_view> texts;
+    for (const auto* side : {&split.train, &split.validation})
+        for (const TextPiece& piece : *side) texts.push_back(piece.text);
+    return texts;
+}
+
 // Reads nothing of what is held out.
-Tokenizer make_tokenizer(const DataConfig& config, const TextSplit& split, const std::string& name,
+Tokenizer make_tokenizer(const DataConfig& config, const Corpus& corpus, const TextSplit& split,
                          const DataLog& log) {
     if (!config.tokenizer_json.empty())
         return Tokenizer::from_json(config.tokenizer_json, "the model's tokenizer");
@@ -86,65 +94,75 @@ Tokenizer make_tokenizer(const DataConfig& config, const TextSplit& split, const
     }
     if (config.task == Task::recall) return Tokenizer::train("", 257);  // bytes
     const double share = in_blocks(config) ? 1.0 : 1.0 - config.val_fraction;
-    return cached_tokenizer(config.cache_dir, leading_text(split.train, share), config.vocab_size, name, log);
+    std::vector<std::string_view> texts = leading_text(split.train, share);
+    // Words are counted in any order: in that of the files the pages of short documents are read once.
+    std::sort(texts.begin(), texts.end(),
+              [](std::string_view a, std::string_view b) { return std::less<>()(a.data(), b.data()); });
+    int64_t bytes = 0;
+    for (const std::string_view text : texts) bytes += std::ssize(text);
+    const uint64_t hash = ContentHash().add(static_cast<int64_t>(split.hash)).add(bytes).value();
+    return cached_tokenizer(config.cache_dir,
+                            {.texts = texts,
+                             .texts_hash = hash,
+                             .vocab_size = config.vocab_size,
+                             .name = corpus.name,
+                             .check_text = [&] { corpus.store->check_unchanged(); }},
+                            releasing(*corpus.store, texts, log));
 }
 
 // Pieces that follow each other in the text, or of which one document ends and another begins, are one run.
-std::vector<TokenRun> runs_of(std::span<const TextPiece> pieces, const EncodedText& encoded, int64_t offset) {
+// `ends` are those of the first pieces, `begin` is where these tokens begin.
+std::vector<TokenRun> runs_of(std::span<const TextPiece> pieces, std::span<const int64_t> ends,
+                              int64_t begin) {
     std::vector<TokenRun> runs;
-    for (size_t i = 0; i < encoded.ends.size(); ++i) {
+    for (size_t i = 0; i < ends.size(); ++i) {
         const TextPiece& piece = pieces[i];
         const bool goes_on = i > 0 && pieces[i - 1].source == piece.source && pieces[i - 1].ends_document &&
                              piece.begins_document;
         if (!goes_on)
             runs.push_back(
-                {.begin = runs.empty() ? offset : runs.back().end, .end = 0, .source = piece.source});
-        runs.back().end = offset + encoded.ends[i];
+                {.begin = runs.empty() ? begin : runs.back().end, .end = 0, .source = piece.source});
+        runs.back().end = ends[i];
     }
     return runs;
 }
 
-std::string hash_of(std::span<const TextPiece> pieces) {
+std::string hash_of(std::span<const TextPiece> pieces, const TextStore& store) {
     ContentHash hash;
-    for (const TextPiece& piece : pieces) hash.add(piece.text);
+    TextRelease release(store);
+    for (const TextPiece& piece : pieces) {
+        hash.add(piece.text);
+        release.passed(piece.text);
+    }
     return to_hex(hash.value());
 }
 
-using Encode = std::function<EncodedText(std::span<const TextPiece> pieces, int64_t max_tokens)>;
-
-struct TokensAndWindows {
-    std::vector<int32_t> tokens;
-    Windows windows;
-    bool all = true;  // of the text
-};
-
-// Training tokens and behind them those that are held out. Of max_tokens validation gets its share, a window at
-// least.
-TokensAndWindows tokens_of_blocks(const DataConfig& config, const TextSplit& split, const std::string& name,
-                                  const Encode& encode) {
+// Of max_tokens validation gets its share, a window at least; what is not in blocks is cut into windows later.
+EncodedText encode(const DataConfig& config, const Corpus& corpus, const TextSplit& split,
+                   const Tokenizer& tokenizer, const DataLog& log) {
     const int64_t most = config.max_tokens;
-    const auto share = static_cast<int64_t>(static_cast<double>(most) * config.val_fraction);
-    const int64_t held_out_most = std::clamp<int64_t>(share, std::min(config.seq_len + 1, most), most);
-    const EncodedText train = encode(split.train, most > 0 ? std::max<int64_t>(1, most - held_out_most) : 0);
-    const EncodedText held_out = encode(split.validation, held_out_most);
-    const int64_t border = std::ssize(train.tokens), count = border + std::ssize(held_out.tokens);
-    TokensAndWindows result{
-        .tokens = train.tokens,
-        .windows = windows_of_runs(runs_of(split.train, train, 0),
-                                   runs_of(split.validation, held_out, border), config.seq_len, name),
-        .all = most == 0 || count < most};
-    result.tokens.insert(result.tokens.end(), held_out.tokens.begin(), held_out.tokens.end());
-    return result;
+    EncodingJob job{.split = split,
+                    .tokenizer = tokenizer,
+                    .max_train_tokens = most,
+                    .name = corpus.name,
+                    .check_text = [&] { corpus.store->check_unchanged(); }};
+    if (most > 0 && in_blocks(config)) {
+        const auto share = static_cast<int64_t>(static_cast<double>(most) * config.val_fraction);
+        job.max_held_out_tokens = std::clamp<int64_t>(share, std::min(config.seq_len + 1, most), most);
+        job.max_train_tokens = std::max<int64_t>(1, most - job.max_held_out_tokens);
+    }
+    const std::vector<std::string_view> texts = all_text(split);
+    return cached_tokens(config.cache_dir, job, releasing(*corpus.store, texts, log));
 }
 
-TokensAndWindows tokens_of_whole(const DataConfig& config, const TextSplit& whole, const std::string& name,
-                                 const Encode& encode) {
-    TokensAndWindows result{.tokens = encode(whole.train, config.max_tokens).tokens};
-    const int64_t count = std::ssize(result.tokens);
-    result.windows =
-        make_windows(count, config.seq_len, config.protocol, config.val_fraction, config.seed, name);
-    result.all = config.max_tokens == 0 || count < config.max_tokens;
-    return result;
+Windows windows_of(const DataConfig& config, const TextSplit& split, const EncodedText& text,
+                   const std::string& name) {
+    if (!in_blocks(config))
+        return make_windows(std::ssize(text.tokens->tokens()), config.seq_len, config.protocol,
+                            config.val_fraction, config.seed, name);
+    return windows_of_runs(runs_of(split.train, text.train_ends, 0),
+                           runs_of(split.validation, text.held_out_ends, text.train_tokens()), config.seq_len,
+                           name);
 }
 
 void refuse_with_recall(const DataConfig& config) {
@@ -173,14 +191,17 @@ Corpus find_corpus(const DataConfig& config, const DataLog& log) {
         return make_recall_corpus(config);
     }
     const fs::path source = config.data.empty() ? default_source(log) : fs::path(config.data);
-    return load_corpus(source, config.num_documents, log);
+    return load_corpus(
+        source,
+        {.num_documents = config.num_documents, .text_key = config.text_key, .cache_dir = config.cache_dir},
+        log);
 }
 
 }  // namespace
 
 struct Dataset::Parts {
     Tokenizer tokenizer;
-    std::vector<int32_t> tokens;
+    std::shared_ptr<const TokenStore> tokens;
     Windows windows;
     std::vector<SourceShare> sources;
     DataFingerprint fingerprint;
@@ -192,27 +213,26 @@ Dataset::Parts Dataset::load(const DataConfig& config, const DataLog& log) {
     const bool blocks = in_blocks(config);
     const TextSplit split =
         blocks ? hold_out_blocks(corpus, config.val_fraction, config.seq_len) : whole_text(corpus);
-    Parts parts{.tokenizer = make_tokenizer(config, split, corpus.name, log),
-                .tokens = {},
-                .windows = {},
-                .sources = split.sources,
-                .fingerprint = {},
-                .source = describe_source(corpus),
-                .token_line = {},
-                .protocol = {}};
-    parts.fingerprint = {.corpus = to_hex(corpus.hash()),
-                         .tokenizer = to_hex(parts.tokenizer.hash()),
-                         .held_out = blocks ? hash_of(split.validation) : ""};
-    const Encode encode = [&](std::span<const TextPiece> pieces, int64_t max_tokens) {
-        return cached_pieces(config.cache_dir, pieces, parts.tokenizer, max_tokens, corpus.name, log);
-    };
-    TokensAndWindows made = (blocks ? tokens_of_blocks : tokens_of_whole)(config, split, corpus.name, encode);
-    parts.tokens = std::move(made.tokens);
-    parts.windows = std::move(made.windows);
-    parts.token_line =
-        describe_tokens(config, parts.tokenizer, parts.tokens.size(), corpus.bytes(), made.all);
-    parts.protocol = describe_protocol(config, parts.windows, split);
-    return parts;
+    Tokenizer tokenizer = make_tokenizer(config, corpus, split, log);
+    const DataFingerprint fingerprint{.corpus = to_hex(corpus.hash),
+                                      .tokenizer = to_hex(tokenizer.hash()),
+                                      .held_out = blocks ? hash_of(split.validation, *corpus.store) : ""};
+    const EncodedText text = encode(config, corpus, split, tokenizer, log);
+    Windows windows = windows_of(config, split, text, corpus.name);
+    corpus.store->check_unchanged();  // also when everything but the hashes came from the cache
+    const int64_t count = std::ssize(text.tokens->tokens());
+    const bool all = config.max_tokens == 0 || count < config.max_tokens;
+    std::string token_line =
+        describe_tokens(config, tokenizer, static_cast<size_t>(count), corpus.bytes(), all);
+    std::string protocol = describe_protocol(config, windows, split);
+    return {.tokenizer = std::move(tokenizer),
+            .tokens = text.tokens,
+            .windows = std::move(windows),
+            .sources = split.sources,
+            .fingerprint = fingerprint,
+            .source = describe_source(corpus),
+            .token_line = std::move(token_line),
+            .protocol = std::move(protocol)};
 }
 
 Dataset::Dataset(const DataConfig& config, const DataLog& log) : Dataset(config, load(config, log)) {}
@@ -220,7 +240,7 @@ Dataset::Dataset(const DataConfig& config, const DataLog& log) : Dataset(config,
 Dataset::Dataset(const DataConfig& config, Parts parts)
     : task_(config.task),
       tokenizer_(std::move(parts.tokenizer)),
-      tokens_(std::make_shared<const std::vector<int32_t>>(std::move(parts.tokens))),
+      tokens_(std::move(parts.tokens)),
       batches_(tokens_, std::move(parts.windows), config.batch_size, config.seed),
       sources_(std::move(parts.sources)),
       fingerprint_(std::move(parts.fingerprint)),

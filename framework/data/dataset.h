@@ -21,6 +21,7 @@ struct DataConfig {
     int64_t recall_pairs = 8;  // of the task recall
     // A text file or a folder; empty: data/corpus, or data/excerpt when the corpus was not fetched.
     std::string data;
+    std::string text_key = "text";  // of JSON lines
     // A tokenizer.json; empty: one of vocab_size tokens is trained on the text (fewer, when the text is
     // short).
     std::string tokenizer;
@@ -52,7 +53,7 @@ class Dataset {
 
     const Tokenizer& tokenizer() const { return tokenizer_; }
     // The training text and then what is held out in blocks; otherwise in the order of the text.
-    std::span<const int32_t> tokens() const { return *tokens_; }
+    std::span<const int32_t> tokens() const { return tokens_->tokens(); }
     const Windows& windows() const { return batches_.windows(); }
 
     // batches.h: functions of the step alone; one Dataset serves one thread.
@@ -87,7 +88,7 @@ class Dataset {
 
     Task task_;
     Tokenizer tokenizer_;
-    std::shared_ptr<const std::vector<int32_t>> tokens_;
+    std::shared_ptr<const TokenStore> tokens_;
     BatchSource batches_;
     std::vector<SourceShare> sources_;
     DataFingerprint fingerprint_;

@@ -16,6 +16,8 @@ using nlohmann::json;
 // Keeps the one text and builds nothing else, however deep the line nests.
 class TextKey : public nlohmann::json_sax<json> {
   public:
+    explicit TextKey(const std::string& key) : key_(key) {}
+
     std::optional<std::string> text;
     bool is_object = false, twice = false;
     std::string reason;  // why the line is no JSON
@@ -35,7 +37,7 @@ class TextKey : public nlohmann::json_sax<json> {
         return value();
     }
     bool key(std::string& name) override {
-        wanted_ = depth_ == 1 && name == "text";
+        wanted_ = depth_ == 1 && name == key_;
         return true;
     }
     bool start_object(size_t) override {
@@ -65,20 +67,21 @@ class TextKey : public nlohmann::json_sax<json> {
         return true;
     }
 
+    const std::string& key_;
     int64_t depth_ = 0;
     bool wanted_ = false;
 };
 
 }  // namespace
 
-std::string text_of_json_line(std::string_view line, const std::string& place) {
-    TextKey found;
+std::string text_of_json_line(std::string_view line, const std::string& key, const std::string& place) {
+    TextKey found(key);
     if (!json::sax_parse(line, &found))
         fail_bad_file(
             fmt::format("{}:{}: {}; want one JSON object a line", place, found.column, found.reason));
     if (!found.is_object) fail_bad_file(place + ": want one JSON object a line");
-    if (!found.text) fail_bad_file(place + ": has no text under the key \"text\"");
-    if (found.twice) fail_bad_file(place + ": the key \"text\" appears twice in one object");
+    if (!found.text) fail_bad_file(fmt::format("{}: has no text under the key \"{}\"", place, key));
+    if (found.twice) fail_bad_file(fmt::format("{}: the key \"{}\" appears twice in one object", place, key));
     return std::move(*found.text);
 }
 

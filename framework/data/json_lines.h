@@ -6,7 +6,7 @@
 
 namespace sieve {
 
-// The text under "text" of the object that `line` is. `place` ("x.jsonl:12") begins the errors.
-std::string text_of_json_line(std::string_view line, const std::string& place);
+// The text under `key` of the object that `line` is. `place` ("x.jsonl:12") begins the errors.
+std::string text_of_json_line(std::string_view line, const std::string& key, const std::string& place);
 
 }  // namespace sieve

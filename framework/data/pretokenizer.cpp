@@ -1,11 +1,26 @@
 #include "framework/data/pretokenizer.h"
 
 #include <algorithm>
+#include <array>
 #include <span>
 #include <utility>
 
 namespace sieve {
 namespace {
+
+constexpr CharClass class_of_ascii(unsigned char c) {
+    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) return CharClass::letter;
+    if (c >= '0' && c <= '9') return CharClass::number;
+    return c == ' ' || (c >= 9 && c <= 13) ? CharClass::space : CharClass::other;
+}
+
+// Most text is ASCII, and cutting it into words is a third of what counting and encoding it take: of these classes no
+// function is asked.
+constexpr auto ascii_classes = [] {
+    std::array<CharClass, 128> table{};
+    for (size_t c = 0; c < table.size(); ++c) table[c] = class_of_ascii(static_cast<unsigned char>(c));
+    return table;
+}();
 
 struct ClassAt {
     CharClass klass;
@@ -14,12 +29,12 @@ struct ClassAt {
 
 inline ClassAt class_at(std::string_view text, size_t at) {
     const auto lead = static_cast<unsigned char>(text[at]);
-    if (lead < 0x80) return {class_of(lead), 1};
+    if (lead < ascii_classes.size()) return {ascii_classes[lead], 1};
     const Utf8Char c = utf8_at(text, at);
     return {c.valid ? class_of(c.code) : CharClass::other, c.length};
 }
 
-size_t end_of_run(std::string_view text, size_t at, CharClass klass) {
+inline size_t end_of_run(std::string_view text, size_t at, CharClass klass) {
     while (at < text.size()) {
         const ClassAt c = class_at(text, at);
         if (c.klass != klass) break;
@@ -28,8 +43,8 @@ size_t end_of_run(std::string_view text, size_t at, CharClass klass) {
     return at;
 }
 
+// 0: none begins here, where an apostrophe is.
 size_t contraction_length(std::string_view rest) {
-    if (rest.empty() || rest[0] != '\'') return 0;
     for (const std::string_view ending : {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"}) {
         if (rest.starts_with(ending)) return ending.size();
     }
@@ -160,11 +175,20 @@ size_t end_of_invalid_utf8(std::string_view text, size_t at) {
 }  // namespace
 
 size_t word_end(std::string_view text, size_t at) {
-    if (const size_t length = contraction_length(text.substr(at))) return at + length;
+    if (text[at] == '\'')
+        if (const size_t length = contraction_length(text.substr(at))) return at + length;
     const size_t start = at + (text[at] == ' ');
     if (start == text.size()) return start;
     const CharClass klass = class_at(text, start).klass;
     return klass == CharClass::space ? space_end(text, at) : end_of_run(text, start, klass);
+}
+
+size_t word_border(std::string_view text, size_t at) {
+    for (at = std::max<size_t>(at, 1); at < text.size(); ++at) {
+        const char c = text[at], before = text[at - 1];
+        if ((c == ' ' || c == '\n') && before > ' ' && before <= '~') return at;
+    }
+    return text.size();
 }
 
 SplitStep::SplitStep(std::string pattern_text, bool regular_expression, SplitBehavior what_becomes,

@@ -52,5 +52,9 @@ bool for_each_piece(const PreTokenizer& pre_tokenizer, std::string_view text,
 
 // End of the word of the ByteLevel expression that starts at `at` < text.size().
 size_t word_end(std::string_view text, size_t at);
+// The first place from `at` on at which a word of that expression ends wherever the words before it begin, so that both
+// sides of it can be cut into words by themselves: white space behind a character that is none. The text's end when there is
+// no such place.
+size_t word_border(std::string_view text, size_t at);
 
 }  // namespace sieve

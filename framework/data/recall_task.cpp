@@ -80,12 +80,11 @@ void check_recall_task(int64_t seq_len, int64_t pairs) {
 
 Corpus recall_corpus(const RecallTask& task) {
     check_recall_task(task.seq_len, task.pairs);
-    Corpus corpus{.name = fmt::format("recall of {} pairs among {}", task.pairs, 2 * task.pairs),
-                  .documents = {},
-                  .sources = {"recall"},
-                  .source_of = std::vector<int64_t>(static_cast<size_t>(task.sequences), 0)};
-    for (int64_t i = 0; i < task.sequences; ++i) corpus.documents.push_back(Sequence(task, i).text());
-    return corpus;
+    std::vector<std::string> texts;
+    for (int64_t i = 0; i < task.sequences; ++i) texts.push_back(Sequence(task, i).text());
+    return corpus_of_texts(fmt::format("recall of {} pairs among {}", task.pairs, 2 * task.pairs),
+                           std::move(texts), {"recall"},
+                           std::vector<int64_t>(static_cast<size_t>(task.sequences), 0));
 }
 
 std::vector<int64_t> recall_questions(std::string_view sequence, int64_t seq_len) {

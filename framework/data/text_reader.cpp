@@ -42,9 +42,9 @@ std::string mebibytes(int64_t bytes) {
     return fmt::format("{} MiB", bytes >> 20);
 }
 
-// A text lies in memory beside its tokens, of which there is about one in three bytes, and which are copied
-// as they grow.
-constexpr int64_t times_its_size = 4;
+// A text that is in memory lies there beside its tokens, a number of four bytes for about as many bytes of text, and
+// beside what counting its words takes.
+constexpr int64_t times_its_size = 3;
 
 }  // namespace
 
@@ -55,10 +55,10 @@ void TextBudget::check(int64_t bytes, const fs::path& path) const {
     if (text <= available_ / times_its_size) return;
     throw Error(
         ErrorKind::out_of_memory,
-        fmt::format("{}: a text of {} or more takes about {} times as much memory, and {} are free; give at "
-                    "most {}, as in `head -c {}M FILE`",
-                    path.string(), mebibytes(text), times_its_size, mebibytes(available_),
-                    mebibytes(available_ / times_its_size), (available_ / times_its_size) >> 20));
+        fmt::format(
+            "{}: a text of {} or more that is unpacked in memory takes about {} times as much, and {} "
+            "are free; give a folder for the cache, where it is unpacked instead, or less text",
+            path.string(), mebibytes(text), times_its_size, mebibytes(available_)));
 }
 
 void TextBudget::take(int64_t bytes, const fs::path& path) {
@@ -66,39 +66,40 @@ void TextBudget::take(int64_t bytes, const fs::path& path) {
     taken_ += bytes;
 }
 
-TextReader::TextReader(const fs::path& path, TextBudget& budget, const DataLog& log)
-    : path_(path), budget_(budget), log_(log), reader_(path) {}
+TextReader::TextReader(const fs::path& path, const DataLog& log) : path_(path), log_(log), reader_(path) {}
 
 std::string_view TextReader::next() {
-    const bool first = reader_.bytes_read() == 0;
+    const int64_t offset = reader_.bytes_made();
     const std::string_view block = reader_.next();
-    if (first) judge(block);
-    if (const size_t nul = block.find('\0'); nul != std::string_view::npos) {
-        const int64_t at = reader_.bytes_read() - static_cast<int64_t>(block.size() - nul);
-        fail_bad_file(fmt::format("{}: binary, not text: byte {} is NUL; want UTF-8", path_.string(), at));
-    }
-    if (first && whole_) budget_.check(reader_.file_bytes().value_or(0), path_);
-    budget_.take(static_cast<int64_t>(block.size()), path_);
-    const bool last = block.size() < BlockReader::block_bytes;
+    if (offset == 0) judge_beginning(path_, block);
+    refuse_nul(path_, block, offset);
+    const bool last = block.size() < CompressedReader::block_bytes;
     log_.progress("reading " + path_.string(), reader_.bytes_read(),
                   last ? reader_.bytes_read() : reader_.file_bytes().value_or(0));
     return block;
 }
 
-void TextReader::judge(std::string_view block) const {
+void refuse_nul(const fs::path& path, std::string_view part, int64_t offset) {
+    const size_t nul = part.find('\0');
+    if (nul != std::string_view::npos)
+        fail_bad_file(fmt::format("{}: binary, not text: byte {} is NUL; want UTF-8", path.string(),
+                                  offset + static_cast<int64_t>(nul)));
+}
+
+void judge_beginning(const fs::path& path, std::string_view block) {
     if (const Format* format = format_of(block))
-        fail_bad_file(fmt::format("{}: {}, not text; unpack it first: {}", path_.string(), format->name,
-                                  command_of(*format, path_)));
+        fail_bad_file(fmt::format("{}: {}, not text; unpack it first: {}", path.string(), format->name,
+                                  command_of(*format, path)));
     const bool utf16 = block.starts_with("\xFF\xFE") || block.starts_with("\xFE\xFF");
     if (utf16 && block.find('\0') != std::string_view::npos)
-        fail_bad_file(fmt::format("{}: UTF-16, want UTF-8: iconv -f UTF-16 -t UTF-8 {} > FILE",
-                                  path_.string(), path_.string()));
-    if (block.find('\0') != std::string_view::npos) return;  // next() says where
+        fail_bad_file(fmt::format("{}: UTF-16, want UTF-8: iconv -f UTF-16 -t UTF-8 {} > FILE", path.string(),
+                                  path.string()));
+    if (block.find('\0') != std::string_view::npos) return;  // refuse_nul says where
     const size_t invalid = count_invalid_utf8(block);
     if (10 * invalid > block.size())
-        fail_bad_file(fmt::format("{}: binary, not text: {} of {} {}bytes are not UTF-8", path_.string(),
+        fail_bad_file(fmt::format("{}: binary, not text: {} of {} {}bytes are not UTF-8", path.string(),
                                   invalid, block.size(),
-                                  block.size() == BlockReader::block_bytes ? "first " : ""));
+                                  block.size() == CompressedReader::block_bytes ? "first " : ""));
 }
 
 std::string how_to_unpack(const fs::path& path, std::string_view first_bytes) {

@@ -1,4 +1,5 @@
-// Private to this room. A file of text, block by block, judged as it comes.
+// Private to this room. A file of text that is read from its beginning to its end, unpacked, block by block, judged as
+// it comes.
 #pragma once
 
 #include <cstdint>
@@ -7,17 +8,17 @@
 #include <string_view>
 
 #include "framework/data/data_log.h"
-#include "framework/io/block_reader.h"
+#include "framework/io/compressed_reader.h"
 
 namespace sieve {
 
-// Watches how much text there is, over all files of a corpus.
+// Watches how much text lies in memory, over all files of a corpus.
 class TextBudget {
   public:
     TextBudget();
     // Throws an out-of-memory error that begins with `path` when `bytes` more are too many.
     void take(int64_t bytes, const std::filesystem::path& path);
-    // The same for bytes that are still to come.
+    // The same for bytes that are not kept.
     void check(int64_t bytes, const std::filesystem::path& path) const;
 
   private:
@@ -26,23 +27,23 @@ class TextBudget {
 
 class TextReader {
   public:
-    TextReader(const std::filesystem::path& path, TextBudget& budget, const DataLog& log);
+    TextReader(const std::filesystem::path& path, const DataLog& log);
 
-    // From the first block on the budget is to hold the whole file, where its size is known.
-    void expect_all() { whole_ = true; }
-    // The next block; empty at the end. Throws a bad_file error for what is compressed or binary: the first
-    // block tells as a rule.
+    // The next block; empty at the end. Throws a bad_file error for what is damaged or binary: the first block tells as
+    // a rule.
     std::string_view next();
+    std::optional<int64_t> file_bytes() const { return reader_.file_bytes(); }
 
   private:
-    void judge(std::string_view block) const;
-
     std::filesystem::path path_;
-    TextBudget& budget_;
     const DataLog& log_;
-    BlockReader reader_;
-    bool whole_ = false;
+    CompressedReader reader_;
 };
+
+// Throws a bad_file error unless a text may begin so.
+void judge_beginning(const std::filesystem::path& path, std::string_view first_block);
+// Throws a bad_file error when there is a NUL in the part of the text that begins at `offset`.
+void refuse_nul(const std::filesystem::path& path, std::string_view part, int64_t offset);
 
 // "gunzip -k a.gz" for a file that begins as a compressed one does; empty for others.
 std::string how_to_unpack(const std::filesystem::path& path, std::string_view first_bytes);

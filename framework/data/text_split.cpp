@@ -75,33 +75,54 @@ size_t moved_to_boundary(std::string_view text, size_t at) {
     return at;
 }
 
-// Cuts a document at its blocks and gives both sides their pieces.
-void cut(const Document& document, int64_t block, TextSplit& split) {
+// Cuts documents at their blocks and gives both sides their pieces.
+class Cutter {
+  public:
+    Cutter(const TextStore& store, int64_t block, TextSplit& split)
+        : release_(store), block_(block), split_(split) {}
+    void cut(const Document& document);
+    uint64_t hash() const { return hash_.value(); }
+
+  private:
+    void give(std::vector<TextPiece>& side, const Document& document, size_t begin, size_t end);
+
+    TextRelease release_;
+    int64_t block_;
+    TextSplit& split_;
+    ContentHash hash_;
+};
+
+void Cutter::give(std::vector<TextPiece>& side, const Document& document, size_t begin, size_t end) {
+    if (begin == end) return;
+    hash_.add(static_cast<int64_t>(begin)).add(static_cast<int64_t>(end)).add(&side == &split_.train);
+    side.push_back({.text = document.text.substr(begin, end - begin),
+                    .source = document.source,
+                    .begins_document = begin == 0,
+                    .ends_document = end == document.text.size()});
+}
+
+void Cutter::cut(const Document& document) {
     const std::string_view text = document.text;
-    SourceShare& share = split.sources[static_cast<size_t>(document.source)];
-    const auto give = [&](std::vector<TextPiece>& side, size_t begin, size_t end) {
-        if (begin == end) return;
-        side.push_back({.text = text.substr(begin, end - begin),
-                        .source = document.source,
-                        .begins_document = begin == 0,
-                        .ends_document = end == text.size()});
-    };
+    SourceShare& share = split_.sources[static_cast<size_t>(document.source)];
+    hash_.add(static_cast<int64_t>(document.hash)).add(document.bytes());
     share.bytes += document.bytes();
     const double length =
-        is_cut(document, block) ? static_cast<double>(block) : static_cast<double>(text.size());
+        is_cut(document, block_) ? static_cast<double>(block_) : static_cast<double>(text.size());
     const double stretch = static_cast<double>(text.size()) / std::max<double>(1, document.blocks);
     size_t done = 0;
     for (int64_t i = 0; i < document.blocks; ++i) {
         const double begins = static_cast<double>(i) * stretch + document.v() * (stretch - length);
         const size_t begin = std::max(done, moved_to_boundary(text, static_cast<size_t>(begins)));
         const size_t end = std::max(begin, moved_to_boundary(text, static_cast<size_t>(begins + length)));
-        give(split.train, done, begin);
-        give(split.validation, begin, end);
+        give(split_.train, document, done, begin);
+        give(split_.validation, document, begin, end);
         share.held_out_bytes += static_cast<int64_t>(end - begin);
         share.blocks += end > begin;
+        release_.passed(text.substr(begin, 1));  // near which a line's beginning was looked for
+        release_.passed(text.substr(end, 1));
         done = end;
     }
-    give(split.train, done, text.size());
+    give(split_.train, document, done, text.size());
 }
 
 // What the corpus' sources are counted as: each by itself; of more than `most_sources` all files of a folder
@@ -126,7 +147,7 @@ std::vector<Document> ordered_documents(const Corpus& corpus, TextSplit& split) 
     for (size_t i = 0; i < corpus.documents.size(); ++i) {
         const std::string_view text = corpus.documents[i];
         const size_t source = corpus.source_of.empty() ? 0 : static_cast<size_t>(corpus.source_of[i]);
-        by_source[names[source]].push_back({text, 0, ContentHash().add(text).value()});
+        by_source[names[source]].push_back({text, 0, corpus.document_hashes[i]});
     }
     // Neither the names nor the order of the corpus may show: sources are ordered by what is in them.
     std::vector<std::pair<uint64_t, std::string>> order;
@@ -157,13 +178,16 @@ TextSplit hold_out_blocks(const Corpus& corpus, double val_fraction, int64_t seq
     const int64_t block = block_bytes(corpus.bytes(), val_fraction, seq_len);
     for (Document& d : documents) d.blocks = blocks_of(d, val_fraction, block);
     if (!documents.empty()) give_both_sides_something(documents, block);
-    for (const Document& d : documents) cut(d, block, split);
+    Cutter cutter(*corpus.store, block, split);
+    for (const Document& d : documents) cutter.cut(d);
+    split.hash = cutter.hash();
     return split;
 }
 
 TextSplit whole_text(const Corpus& corpus) {
     TextSplit split;
-    for (const std::string& document : corpus.documents) split.train.push_back({.text = document});
+    for (const std::string_view document : corpus.documents) split.train.push_back({.text = document});
+    split.hash = corpus.hash;
     return split;
 }
 

@@ -52,6 +52,7 @@ struct SourceShare {
 struct TextSplit {
     std::vector<TextPiece> train, validation;
     std::vector<SourceShare> sources;  // in the order of the pieces; none for whole_text
+    uint64_t hash = 0;                 // of all that the pieces are, by the documents' hashes and the cuts
 };
 
 TextSplit hold_out_blocks(const Corpus& corpus, double val_fraction, int64_t seq_len);

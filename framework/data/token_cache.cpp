@@ -6,9 +6,11 @@
 #include <bit>
 #include <chrono>
 #include <cstring>
+#include <optional>
 
 #include "framework/core/error.h"
 #include "framework/core/hash.h"
+#include "framework/data/text_batches.h"
 #include "framework/io/atomic_file.h"
 
 namespace sieve {
@@ -18,154 +20,385 @@ namespace fs = std::filesystem;
 
 static_assert(std::endian::native == std::endian::little, "the token cache is written as it lies in memory");
 
-constexpr std::string_view magic = "SIEVETOK";
+constexpr std::string_view magic = "SIEVETK2";
 // Raised when the tokens or tokenizers made from the same input change: what was kept before is then left
 // alone.
-constexpr int64_t encoding_version = 2;
+constexpr int64_t encoding_version = 3;
 
 struct Header {
     char magic[8];
     uint64_t key;
-    uint64_t count, pieces;
 };
 
-std::string_view bytes_of(const void* data, size_t bytes) {
-    return {static_cast<const char*>(data), bytes};
+struct Footer {
+    uint64_t train_tokens, held_out_tokens, train_pieces, held_out_pieces;
+    uint64_t checksum;
+};
+
+template <class T, size_t n>
+std::string_view bytes_of(std::span<T, n> values) {
+    return {reinterpret_cast<const char*>(values.data()), values.size_bytes()};
 }
 
-template <class T>
-std::string_view bytes_of(const std::vector<T>& values) {
-    return bytes_of(values.data(), values.size() * sizeof(T));
+int64_t bytes_in(std::span<const TextPiece> pieces) {
+    int64_t sum = 0;
+    for (const TextPiece& piece : pieces) sum += std::ssize(piece.text);
+    return sum;
 }
 
-uint64_t checksum_of(const EncodedText& text) {
-    return ContentHash().add(bytes_of(text.tokens)).add(bytes_of(text.ends)).value();
+// Encodes pieces on all threads, a batch of tasks at a time, and hands their tokens on in the order of the text.
+class PieceEncoder {
+  public:
+    using Progress = std::function<void(int64_t bytes)>;
+    PieceEncoder(std::span<const TextPiece> pieces, const Tokenizer& tokenizer, int64_t max_tokens,
+                 const TakeTokens& take, const Progress& progress);
+    std::vector<int64_t> run();
+
+  private:
+    struct Encoded {
+        std::vector<int32_t> ids;
+        std::vector<size_t> ends;  // of the task's chunks
+    };
+
+    bool has_enough() const { return count_ == limit_; }
+    int64_t left() const { return limit_ == INT64_MAX ? 0 : limit_ - count_; }
+    void encode_together(const std::vector<TextTask>& tasks);
+    void encode_alone(const TextChunk& chunk);
+    void give(std::span<const int32_t> ids);
+    void finish(const TextChunk& chunk);
+
+    std::span<const TextPiece> pieces_;
+    const TakeTokens& take_;
+    const Progress& progress_;
+    int32_t end_token_;
+    int64_t limit_, count_ = 0, bytes_ = 0;
+    std::vector<Tokenizer::Encoder> encoders_;  // one for each thread
+    std::vector<std::string_view> texts_;
+    TextBatches batches_;
+    std::vector<int32_t> waiting_;  // for take_, which may be a write
+    std::vector<int64_t> ends_;
+};
+
+std::vector<std::string_view> texts_of(std::span<const TextPiece> pieces) {
+    std::vector<std::string_view> texts;
+    for (const TextPiece& piece : pieces) texts.push_back(piece.text);
+    return texts;
 }
 
-void write_tokens(const fs::path& path, uint64_t key, const EncodedText& text) {
-    Header header{.magic = {}, .key = key, .count = text.tokens.size(), .pieces = text.ends.size()};
+PieceEncoder::PieceEncoder(std::span<const TextPiece> pieces, const Tokenizer& tokenizer, int64_t max_tokens,
+                           const TakeTokens& take, const Progress& progress)
+    : pieces_(pieces),
+      take_(take),
+      progress_(progress),
+      end_token_(tokenizer.added_token_id(end_of_text)),
+      limit_(max_tokens > 0 ? max_tokens : INT64_MAX),
+      texts_(texts_of(pieces)),
+      batches_(texts_, tokenizer.may_be_cut_at_words()) {
+    for (int i = 0; i < thread_count(); ++i) encoders_.emplace_back(tokenizer);
+}
+
+void PieceEncoder::give(std::span<const int32_t> ids) {
+    constexpr size_t most = 1 << 18;
+    ids = ids.first(std::min(ids.size(), static_cast<size_t>(limit_ - count_)));
+    count_ += std::ssize(ids);
+    waiting_.insert(waiting_.end(), ids.begin(), ids.end());
+    if (waiting_.size() < most) return;
+    take_(waiting_);
+    waiting_.clear();
+}
+
+// Behind the tokens of a chunk.
+void PieceEncoder::finish(const TextChunk& chunk) {
+    if (chunk.ends && pieces_[chunk.of].ends_document && end_token_ >= 0) give({&end_token_, 1});
+    if (chunk.ends || has_enough()) ends_.push_back(count_);
+    bytes_ += std::ssize(chunk.text);
+}
+
+void PieceEncoder::encode_together(const std::vector<TextTask>& tasks) {
+    std::vector<Encoded> encoded(tasks.size());
+    share_tasks(encoders_, tasks.size(), [&](Tokenizer::Encoder& encoder, size_t i) {
+        for (const TextChunk& chunk : tasks[i]) {
+            encoder.append(chunk.text, encoded[i].ids, left());
+            encoded[i].ends.push_back(encoded[i].ids.size());
+        }
+    });
+    for (size_t i = 0; i < tasks.size(); ++i) {
+        size_t begin = 0;
+        for (size_t c = 0; c < tasks[i].size() && !has_enough(); ++c) {
+            give(std::span(encoded[i].ids).subspan(begin, encoded[i].ends[c] - begin));
+            begin = encoded[i].ends[c];
+            finish(tasks[i][c]);
+        }
+    }
+}
+
+// A long text that may not be cut: its tokens are handed on while it is encoded.
+void PieceEncoder::encode_alone(const TextChunk& chunk) {
+    std::vector<int32_t> ids;
+    encoders_[0].append(chunk.text, ids, left(), [&](int64_t bytes) {
+        give(ids);
+        ids.clear();
+        progress_(bytes_ + bytes);
+    });
+    give(ids);
+    finish(chunk);
+}
+
+std::vector<int64_t> PieceEncoder::run() {
+    const size_t most = TextBatches::batch_bytes(encoders_.size());
+    const auto is_long = [&](const TextTask& task) { return task[0].text.size() > most; };
+    while (!has_enough()) {
+        // About as much text as the tokens that are still wanted stand for.
+        constexpr int64_t least = 1 << 16, of_a_token = 8;
+        const auto wanted = limit_ == INT64_MAX || left() > static_cast<int64_t>(most)
+                                ? most
+                                : static_cast<size_t>(std::max(least, of_a_token * left()));
+        const std::vector<TextTask> tasks = batches_.next(std::min(most, wanted));
+        if (tasks.empty()) break;
+        if (std::any_of(tasks.begin(), tasks.end(), is_long)) {
+            for (const TextTask& task : tasks)
+                for (const TextChunk& chunk : task)
+                    if (!has_enough()) encode_alone(chunk);
+        } else {
+            encode_together(tasks);
+        }
+        progress_(bytes_);
+    }
+    if (!waiting_.empty()) take_(waiting_);
+    return std::move(ends_);
+}
+
+// Both sides of a split, and where their pieces end in all tokens.
+struct Ends {
+    std::vector<int64_t> train, held_out;
+};
+Ends encode_both(const EncodingJob& job, const TakeTokens& take, const DataLog& log) {
+    const int64_t total = bytes_in(job.split.train) + bytes_in(job.split.validation);
+    int64_t before = 0;
+    const DataLog in_all({}, [&](const std::string& what, int64_t done, int64_t, DataUnit) {
+        log.progress(what, before + done, total);
+    });
+    Ends ends;
+    ends.train = encode_pieces(job.split.train, job.tokenizer, job.max_train_tokens, job.name, take, in_all);
+    before = bytes_in(job.split.train);
+    ends.held_out =
+        encode_pieces(job.split.validation, job.tokenizer, job.max_held_out_tokens, job.name, take, in_all);
+    for (int64_t& end : ends.held_out) end += ends.train.empty() ? 0 : ends.train.back();
+    job.check_text();
+    return ends;
+}
+
+EncodedText encode_in_memory(const EncodingJob& job, const DataLog& log) {
+    TokenBuffer tokens;
+    Ends ends = encode_both(
+        job, [&](std::span<const int32_t> some) { tokens.append(some); }, log);
+    return {std::make_shared<const TokenStore>(std::move(tokens)), std::move(ends.train),
+            std::move(ends.held_out)};
+}
+
+// The cache cannot be written.
+struct CacheFailure {
+    std::string reason;
+};
+
+// A step of writing it: an error of any other step is not its business.
+template <class Step>
+void write_step(Step&& step) {
+    try {
+        step();
+    } catch (const Error& e) {
+        throw CacheFailure{e.what()};
+    }
+}
+
+void prepare_folder(const fs::path& folder) {
+    make_folder(folder);
+    remove_temporary_files(folder, std::chrono::hours(1));
+}
+
+void encode_to_file(const fs::path& path, uint64_t key, const EncodingJob& job, const DataLog& log) {
+    std::unique_ptr<AtomicFile> file;
+    ContentHash hash;
+    const auto write = [&](std::string_view bytes) {
+        hash.append(bytes);
+        write_step([&] { file->write(bytes); });
+    };
+    write_step([&] {
+        prepare_folder(path.parent_path());
+        file = std::make_unique<AtomicFile>(path);
+    });
+    Header header{.magic = {}, .key = key};
     magic.copy(header.magic, magic.size());
-    const uint64_t checksum = checksum_of(text);
-    const std::string_view parts[] = {bytes_of(&header, sizeof header), bytes_of(text.tokens),
-                                      bytes_of(text.ends), bytes_of(&checksum, sizeof checksum)};
-    write_file_atomic(path, parts);
+    write(bytes_of(std::span(&header, 1)));
+    uint64_t count = 0;
+    const Ends ends = encode_both(
+        job,
+        [&](std::span<const int32_t> tokens) {
+            count += tokens.size();
+            write(bytes_of(tokens));
+        },
+        log);
+    write(bytes_of(std::span(ends.train)));
+    write(bytes_of(std::span(ends.held_out)));
+    const uint64_t train = ends.train.empty() ? 0 : static_cast<uint64_t>(ends.train.back());
+    const uint64_t counts[] = {train, count - train, ends.train.size(), ends.held_out.size()};
+    write(bytes_of(std::span(counts)));
+    const uint64_t checksum = hash.value();
+    write_step([&] {
+        file->write(bytes_of(std::span(&checksum, 1)));
+        file->commit();
+    });
 }
 
-// Takes `count` values from the front of the bytes, which has so many.
-template <class T>
-std::vector<T> take(std::string_view& bytes, uint64_t count) {
-    std::vector<T> values(count);
-    if (count > 0) std::memcpy(values.data(), bytes.data(), count * sizeof(T));
-    bytes.remove_prefix(count * sizeof(T));
-    return values;
+// XXH3 of the bytes, of which those from `begin` to `end` are tokens; throws when one is outside the vocabulary.
+uint64_t checksum_of(const MappedFile& file, const fs::path& path, size_t begin, size_t end, int vocab_size,
+                     const DataLog& log) {
+    constexpr size_t step = 1 << 22;
+    const std::string_view bytes = file.bytes().substr(0, file.bytes().size() - sizeof(uint64_t));
+    ContentHash hash;
+    for (size_t at = 0; at < bytes.size(); at += step) {
+        const std::string_view part = bytes.substr(at, step);
+        hash.append(part);
+        const size_t first = std::max(at, begin), last = std::min(at + part.size(), end);
+        const auto* ids = reinterpret_cast<const uint32_t*>(bytes.data() + first);
+        const size_t count = first < last ? (last - first) / sizeof(int32_t) : 0;
+        uint32_t largest = 0;  // an id below 0 is very large here
+        for (size_t i = 0; i < count; ++i) largest = std::max(largest, ids[i]);
+        if (largest >= static_cast<uint32_t>(vocab_size))
+            fail_bad_file(
+                fmt::format("{}: token {} is out of range", path.string(), static_cast<int32_t>(largest)));
+        file.release(part);
+        log.progress("reading " + path.string(), static_cast<int64_t>(at + part.size()), std::ssize(bytes));
+    }
+    return hash.value();
 }
 
-// Throws when the file is not exactly what write_tokens wrote for `key`, or holds an id outside the
+// Takes `count` ends from the front of the bytes, which has so many.
+std::vector<int64_t> take_ends(std::string_view& bytes, uint64_t count) {
+    std::vector<int64_t> ends(count);
+    if (count > 0) std::memcpy(ends.data(), bytes.data(), count * sizeof(int64_t));
+    bytes.remove_prefix(count * sizeof(int64_t));
+    return ends;
+}
+
+bool are_ends(const std::vector<int64_t>& ends, int64_t begin, int64_t end) {
+    return std::is_sorted(ends.begin(), ends.end()) &&
+           (ends.empty() ? begin == end : ends.front() >= begin && ends.back() == end);
+}
+
+// Throws when the file is not exactly what encode_to_file wrote for `key`, or holds an id outside the
 // vocabulary.
-EncodedText read_tokens(const fs::path& path, uint64_t key, int vocab_size) {
-    const std::string bytes = read_file(path);
+EncodedText read_tokens(const fs::path& path, uint64_t key, int vocab_size, const DataLog& log) {
+    auto file = std::make_unique<const MappedFile>(path);
+    const std::string_view bytes = file->bytes();
     Header header{};
-    uint64_t checksum = 0;
-    constexpr size_t around = sizeof header + sizeof checksum;
+    Footer footer{};
+    constexpr size_t around = sizeof header + sizeof footer;
     if (bytes.size() < around) fail_bad_file(path.string() + ": too short");
     std::memcpy(&header, bytes.data(), sizeof header);
-    std::memcpy(&checksum, bytes.data() + bytes.size() - sizeof checksum, sizeof checksum);
-    auto payload = std::string_view(bytes).substr(sizeof header, bytes.size() - around);
-    if (bytes_of(header.magic, magic.size()) != magic || header.key != key) {
+    std::memcpy(&footer, bytes.data() + bytes.size() - sizeof footer, sizeof footer);
+    if (std::string_view(header.magic, magic.size()) != magic || header.key != key)
         fail_bad_file(path.string() + ": not the token file of this corpus");
-    }
-    const uint64_t most = payload.size();  // whatever the counts say, their product does not overflow
-    const bool fits = header.count <= most && header.pieces <= most &&
-                      header.count * sizeof(int32_t) + header.pieces * sizeof(int64_t) == most;
-    if (!fits) fail_bad_file(path.string() + ": damaged");
-    EncodedText text{.tokens = take<int32_t>(payload, header.count),
-                     .ends = take<int64_t>(payload, header.pieces)};
-    if (checksum_of(text) != checksum) fail_bad_file(path.string() + ": damaged");
-    for (const int32_t id : text.tokens) {
-        if (id < 0 || id >= vocab_size)
-            fail_bad_file(fmt::format("{}: token {} is out of range", path.string(), id));
-    }
-    const bool ends_fit =
-        text.ends.empty() ? text.tokens.empty() : text.ends.back() == std::ssize(text.tokens);
-    if (!ends_fit || !std::is_sorted(text.ends.begin(), text.ends.end()))
+    const uint64_t most = bytes.size() - around;  // whatever the counts say, their sums do not overflow
+    for (const uint64_t count :
+         {footer.train_tokens, footer.held_out_tokens, footer.train_pieces, footer.held_out_pieces})
+        if (count > most) fail_bad_file(path.string() + ": damaged");
+    const uint64_t tokens = footer.train_tokens + footer.held_out_tokens;
+    const uint64_t pieces = footer.train_pieces + footer.held_out_pieces;
+    if (tokens * sizeof(int32_t) + pieces * sizeof(int64_t) != most)
+        fail_bad_file(path.string() + ": damaged");
+    const size_t tokens_end = sizeof header + tokens * sizeof(int32_t);
+    if (checksum_of(*file, path, sizeof header, tokens_end, vocab_size, log) != footer.checksum)
+        fail_bad_file(path.string() + ": damaged");
+    std::string_view rest = bytes.substr(tokens_end);
+    EncodedText text;
+    text.train_ends = take_ends(rest, footer.train_pieces);
+    text.held_out_ends = take_ends(rest, footer.held_out_pieces);
+    const auto train = static_cast<int64_t>(footer.train_tokens);
+    if (!are_ends(text.train_ends, 0, train) ||
+        !are_ends(text.held_out_ends, train, static_cast<int64_t>(tokens)))
         fail_bad_file(path.string() + ": its pieces do not make up its tokens");
+    text.tokens = std::make_shared<const TokenStore>(std::move(file), sizeof header, tokens);
+    text.tokens->check_readable();
     return text;
 }
 
-// The result from `path`, or else from make(), which is then stored.
-template <class Read, class Make, class Write>
-auto from_cache(const fs::path& path, const DataLog& log, Read&& read, Make&& make, Write&& write) {
+// What is kept, or nothing, with a note where it is damaged.
+template <class Read>
+auto kept(const fs::path& path, const DataLog& log, Read&& read) -> std::optional<decltype(read())> {
     std::error_code code;
-    if (fs::exists(path, code)) {
-        try {
-            return read();
-        } catch (const Error& e) {
-            log(std::string(e.what()) + "; it is made again");
-        }
-    }
-    auto result = make();
+    if (!fs::exists(path, code)) return std::nullopt;
     try {
-        make_folder(path.parent_path());
-        remove_temporary_files(path.parent_path(), std::chrono::hours(1));
-        write(result);
+        return read();
     } catch (const Error& e) {
-        log(std::string(e.what()) + "; going on without keeping the result");
+        log(std::string(e.what()) + "; it is made again");
+        return std::nullopt;
     }
-    return result;
 }
+
+constexpr const char* without_keeping = "; going on without keeping the result";
 
 }  // namespace
 
-EncodedText encode_pieces(std::span<const TextPiece> pieces, const Tokenizer& tokenizer, int64_t max_tokens,
-                          const std::string& name, const DataLog& log) {
+std::vector<int64_t> encode_pieces(std::span<const TextPiece> pieces, const Tokenizer& tokenizer,
+                                   int64_t max_tokens, const std::string& name, const TakeTokens& take,
+                                   const DataLog& log) {
     if (max_tokens < 0) fail_usage(fmt::format("max_tokens: {}; want 0 (all) or more", max_tokens));
-    const int32_t end = tokenizer.added_token_id(end_of_text);
-    const int64_t limit = max_tokens > 0 ? max_tokens : INT64_MAX;
-    EncodedText text;
-    int64_t total = 0, done = 0;
-    for (const TextPiece& piece : pieces) total += std::ssize(piece.text);
-    const auto report = [&](int64_t bytes) { log.progress("encoding " + name, done + bytes, total); };
-    for (const TextPiece& piece : pieces) {
-        const int64_t left = limit - std::ssize(text.tokens);
-        if (left == 0) break;
-        tokenizer.encode_append(piece.text, text.tokens, max_tokens > 0 ? left : 0, report);
-        if (piece.ends_document && end >= 0 && std::ssize(text.tokens) < limit) text.tokens.push_back(end);
-        text.ends.push_back(std::ssize(text.tokens));
-        done += std::ssize(piece.text);
-    }
-    log.progress("encoding " + name, total, total);
-    return text;
+    const int64_t total = bytes_in(pieces);
+    const auto progress = [&](int64_t bytes) { log.progress("encoding " + name, bytes, total); };
+    std::vector<int64_t> ends = PieceEncoder(pieces, tokenizer, max_tokens, take, progress).run();
+    progress(total);
+    return ends;
 }
 
-EncodedText cached_pieces(const fs::path& folder, std::span<const TextPiece> pieces,
-                          const Tokenizer& tokenizer, int64_t max_tokens, const std::string& name,
-                          const DataLog& log) {
-    const auto make = [&] { return encode_pieces(pieces, tokenizer, max_tokens, name, log); };
-    if (folder.empty()) return make();
-    ContentHash hash;
-    hash.add(encoding_version).add(static_cast<int64_t>(tokenizer.hash()));
-    for (const TextPiece& piece : pieces) hash.add(piece.text).add(piece.ends_document);
-    const uint64_t key = hash.add(max_tokens).value();
+EncodedText cached_tokens(const fs::path& folder, const EncodingJob& job, const DataLog& log) {
+    if (folder.empty()) return encode_in_memory(job, log);
+    const uint64_t key = ContentHash()
+                             .add(encoding_version)
+                             .add(static_cast<int64_t>(job.tokenizer.hash()))
+                             .add(static_cast<int64_t>(job.split.hash))
+                             .add(job.max_train_tokens)
+                             .add(job.max_held_out_tokens)
+                             .value();
     const fs::path path = folder / ("tokens-" + to_hex(key) + ".bin");
-    return from_cache(
-        path, log, [&] { return read_tokens(path, key, tokenizer.vocab_size()); }, make,
-        [&](const EncodedText& text) { write_tokens(path, key, text); });
+    const auto read = [&] { return read_tokens(path, key, job.tokenizer.vocab_size(), log); };
+    if (auto text = kept(path, log, read)) return *std::move(text);
+    try {
+        encode_to_file(path, key, job, log);
+        return read();
+    } catch (const CacheFailure& e) {
+        log(e.reason + without_keeping);
+        return encode_in_memory(job, log);
+    }
 }
 
-Tokenizer cached_tokenizer(const fs::path& folder, std::span<const std::string_view> texts, int vocab_size,
-                           const std::string& name, const DataLog& log) {
+Tokenizer cached_tokenizer(const fs::path& folder, const TrainingJob& job, const DataLog& log) {
     const auto progress = [&](const char* what, int64_t done, int64_t total) {
-        log.progress(fmt::format("{} of {}", what, name), done, total);
+        const bool counts_bytes = std::string_view(what).starts_with("counting");
+        log.progress(fmt::format("{} of {}", what, job.name), done, total,
+                     counts_bytes ? DataUnit::bytes : DataUnit::tokens);
     };
-    const auto make = [&] { return Tokenizer::train(texts, vocab_size, progress); };
+    const auto make = [&] {
+        Tokenizer tokenizer = Tokenizer::train(job.texts, job.vocab_size, progress);
+        job.check_text();
+        return tokenizer;
+    };
     if (folder.empty()) return make();
-    ContentHash hash;
-    hash.add(encoding_version).add(vocab_size);
-    for (const std::string_view text : texts) hash.add(text);
-    const fs::path path = folder / ("tokenizer-" + to_hex(hash.value()) + ".json");
-    return from_cache(
-        path, log, [&] { return Tokenizer::load(path); }, make,
-        [&](const Tokenizer& tokenizer) { tokenizer.save(path); });
+    const uint64_t key = ContentHash()
+                             .add(encoding_version)
+                             .add(job.vocab_size)
+                             .add(static_cast<int64_t>(job.texts_hash))
+                             .value();
+    const fs::path path = folder / ("tokenizer-" + to_hex(key) + ".json");
+    if (auto tokenizer = kept(path, log, [&] { return Tokenizer::load(path); })) return *std::move(tokenizer);
+    Tokenizer tokenizer = make();
+    try {
+        prepare_folder(folder);
+        tokenizer.save(path);
+    } catch (const Error& e) {
+        log(std::string(e.what()) + without_keeping);
+    }
+    return tokenizer;
 }
 
 }  // namespace sieve

@@ -59,10 +59,10 @@ class Tokenizer::Words {
     WordTable table;
     std::vector<Span> spans;
     std::vector<int32_t> pool;
-    std::deque<std::string> made;  // texts that are not the caller's: the table's words may point into them
+    std::deque<std::string> made;  // texts that are not the caller's, for one of them
     std::vector<int32_t>* ids = nullptr;
     size_t limit = 0;  // of *ids
-    const std::function<void(int64_t bytes)>* progress = nullptr;
+    const std::function<void(int64_t bytes)>* passed = nullptr;
     int64_t bytes_done = 0, bytes_in_all = 0;
 
     bool wants_more() const { return ids->size() < limit; }
@@ -71,8 +71,21 @@ class Tokenizer::Words {
         const int64_t before = bytes_done;
         // Normalizing may have made the text longer.
         bytes_done = std::min(bytes_done + static_cast<int64_t>(bytes), bytes_in_all);
-        if (progress && *progress && before / between != bytes_done / between) (*progress)(bytes_done);
+        if (before / between == bytes_done / between) return;
+        const size_t there = ids->size();
+        if (*passed) (*passed)(bytes_done);
+        if (limit != no_limit) limit -= there - ids->size();
     }
+    // A text of many different words must not fill the memory.
+    void forget_when_full() {
+        constexpr size_t most = 64 << 20;
+        if (table.bytes() + pool.size() * sizeof pool[0] + spans.size() * sizeof spans[0] < most) return;
+        table = {};
+        spans.clear();
+        pool.clear();
+    }
+
+    static constexpr size_t no_limit = std::numeric_limits<size_t>::max();
 };
 
 void Tokenizer::index() {
@@ -166,6 +179,7 @@ bool Tokenizer::encode_piece(std::string_view piece, Words& words) const {
         words.ids->push_back(span.first);
         for (int32_t i = 1; i < span.count; ++i)
             words.ids->push_back(words.pool[span.begin + static_cast<size_t>(i)]);
+        if (found.is_new) words.forget_when_full();
         words.note_done(end - at);
         at = end;
     }
@@ -196,27 +210,41 @@ bool Tokenizer::encode_raw(std::string_view text, Words& words) const {
         });
 }
 
-void Tokenizer::encode_append(std::string_view text, std::vector<int32_t>& ids, int64_t max_tokens,
-                              const std::function<void(int64_t bytes)>& progress) const {
-    Words words;
+Tokenizer::Encoder::Encoder(const Tokenizer& tokenizer)
+    : tokenizer_(&tokenizer), words_(std::make_unique<Words>()) {}
+Tokenizer::Encoder::~Encoder() = default;
+Tokenizer::Encoder::Encoder(Encoder&&) noexcept = default;
+
+void Tokenizer::Encoder::append(std::string_view text, std::vector<int32_t>& ids, int64_t max_tokens,
+                                const std::function<void(int64_t bytes)>& passed) {
+    Words& words = *words_;
     words.ids = &ids;
-    words.limit =
-        max_tokens > 0 ? ids.size() + static_cast<size_t>(max_tokens) : std::numeric_limits<size_t>::max();
-    words.progress = &progress;
+    words.limit = max_tokens > 0 ? ids.size() + static_cast<size_t>(max_tokens) : Words::no_limit;
+    words.passed = &passed;
+    words.bytes_done = 0;
     words.bytes_in_all = std::ssize(text);
-    found_raw_.cut(
-        text, [&](std::string_view between) { return encode_raw(between, words); },
+    tokenizer_->found_raw_.cut(
+        text, [&](std::string_view between) { return tokenizer_->encode_raw(between, words); },
         [&](int32_t id) {
             ids.push_back(id);
             return words.wants_more();
         });
     if (ids.size() > words.limit) ids.resize(words.limit);
+    words.made.clear();
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
     std::vector<int32_t> ids;
-    encode_append(text, ids);
+    Encoder(*this).append(text, ids);
     return ids;
+}
+
+bool Tokenizer::may_be_cut_at_words() const {
+    const auto is_found_in_parts = [](const AddedToken& token) {
+        return !token.lstrip && !token.rstrip && token.content.find_first_of(" \n") == std::string::npos;
+    };
+    return normalizers_.empty() && pre_tokenizer_.steps.empty() && pre_tokenizer_.use_regex &&
+           !pre_tokenizer_.add_prefix_space && std::all_of(added_.begin(), added_.end(), is_found_in_parts);
 }
 
 int64_t Tokenizer::text_bytes(std::span<const int32_t> ids) const {

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,6 +39,8 @@ inline constexpr std::string_view end_of_text = "<|endoftext|>";
 using TokenizerProgress = std::function<void(const char* what, int64_t done, int64_t total)>;
 
 class Tokenizer {
+    class Words;  // the ids of words met before
+
   public:
     struct Merge {
         int32_t left, right, result;
@@ -59,12 +62,29 @@ class Tokenizer {
     std::string to_json() const;
 
     std::vector<int32_t> encode(std::string_view text) const;
-    // Stops as soon as `max_tokens` are there (0: no limit). `progress` is called about once a mebibyte with
-    // the bytes of the text that are done.
-    void encode_append(std::string_view text, std::vector<int32_t>& ids, int64_t max_tokens = 0,
-                       const std::function<void(int64_t bytes)>& progress = {}) const;
     // The bytes of the tokens joined; not always valid UTF-8, as a token may end inside a character.
     std::string decode(std::span<const int32_t> ids) const;
+
+    // Encodes one text after the other, and remembers the words that it met, within bounds. The tokenizer must outlive it;
+    // one thread uses it at a time.
+    class Encoder {
+      public:
+        explicit Encoder(const Tokenizer& tokenizer);
+        ~Encoder();
+        Encoder(Encoder&&) noexcept;
+        Encoder& operator=(Encoder&&) = delete;
+
+        // Appends the ids of a text, and stops as soon as `max_tokens` are there (0: no limit). `passed` is called about
+        // once a mebibyte with the bytes of the text that are done, and may take away the ids that are there.
+        void append(std::string_view text, std::vector<int32_t>& ids, int64_t max_tokens = 0,
+                    const std::function<void(int64_t bytes)>& passed = {});
+
+      private:
+        const Tokenizer* tokenizer_;
+        std::unique_ptr<Words> words_;
+    };
+    // Whether a text may be cut at word_border() (pretokenizer.h): its parts then have the ids of the whole.
+    bool may_be_cut_at_words() const;
 
     int vocab_size() const { return static_cast<int>(tokens_.size()); }
     const std::string& token_bytes(int id) const;
@@ -85,7 +105,6 @@ class Tokenizer {
 
   private:
     friend class TokenizerJson;  // tokenizer_json.cpp
-    class Words;                 // the ids of words met before, for one call of encode
 
     void index();  // fills what is derived from the members up to notes_
     // These return whether more ids are wanted.

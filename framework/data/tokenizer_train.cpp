@@ -8,6 +8,8 @@
 
 #include "framework/core/error.h"
 #include "framework/data/byte_alphabet.h"
+#include "framework/data/pretokenizer.h"
+#include "framework/data/text_batches.h"
 #include "framework/data/tokenizer.h"
 #include "framework/data/word_table.h"
 
@@ -44,6 +46,45 @@ struct Word {
     int64_t count;
 };
 
+struct WordCounts {
+    WordTable table;
+    std::vector<int64_t> counts;
+
+    void add(std::string_view word, int64_t count) {
+        const WordTable::Found found = table.find_or_add(word);
+        if (found.is_new) counts.push_back(0);
+        counts[found.index] += count;
+    }
+    void add_words_of(std::string_view text) {
+        for (size_t at = 0; at < text.size();) {
+            const size_t end = word_end(text, at);
+            add(text.substr(at, end - at), 1);
+            at = end;
+        }
+    }
+};
+
+// Each thread counts for itself. Which words it meets, and in what order, nothing that is learnt depends on.
+WordCounts count_words(std::span<const std::string_view> texts, const TokenizerProgress& progress) {
+    int64_t total = 0, done = 0;
+    for (const std::string_view text : texts) total += std::ssize(text);
+    std::vector<WordCounts> of_threads(static_cast<size_t>(thread_count()));
+    TextBatches batches(texts, true);
+    const size_t bytes = TextBatches::batch_bytes(of_threads.size());
+    for (auto tasks = batches.next(bytes); !tasks.empty(); tasks = batches.next(bytes)) {
+        share_tasks(of_threads, tasks.size(), [&](WordCounts& counts, size_t i) {
+            for (const TextChunk& chunk : tasks[i]) counts.add_words_of(chunk.text);
+        });
+        for (const TextTask& task : tasks)
+            for (const TextChunk& chunk : task) done += std::ssize(chunk.text);
+        if (progress) progress("counting the words", done, total);
+    }
+    WordCounts all = std::move(of_threads[0]);
+    for (const WordCounts& some : std::span(of_threads).subspan(1))
+        for (size_t i = 0; i < some.table.size(); ++i) all.add(some.table.word(i), some.counts[i]);
+    return all;
+}
+
 class Trainer {
   public:
     Trainer(std::span<const std::string_view> texts, const std::array<int32_t, 256>& byte_ids,
@@ -73,27 +114,8 @@ class Trainer {
 
 Trainer::Trainer(std::span<const std::string_view> texts, const std::array<int32_t, 256>& byte_ids,
                  const TokenizerProgress& progress) {
-    WordTable table;
-    std::vector<int64_t> counts;
-    int64_t total = 0, done = 0;
-    for (const std::string_view text : texts) total += static_cast<int64_t>(text.size());
-    const auto report = [&](int64_t bytes) {
-        constexpr int64_t between = 1 << 20;
-        if (progress && (done / between != (done + bytes) / between || done + bytes == total))
-            progress("counting the words", done + bytes, total);
-        done += bytes;
-    };
-    for (const std::string_view text : texts) {
-        for (size_t at = 0; at < text.size();) {
-            const size_t end = word_end(text, at);
-            const WordTable::Found found = table.find_or_add(text.substr(at, end - at));
-            if (found.is_new) counts.push_back(0);
-            ++counts[found.index];
-            report(static_cast<int64_t>(end - at));
-            at = end;
-        }
-    }
-    for (size_t i = 0; i < table.size(); ++i) add_word(table.word(i), counts[i], byte_ids);
+    const WordCounts words = count_words(texts, progress);
+    for (size_t i = 0; i < words.table.size(); ++i) add_word(words.table.word(i), words.counts[i], byte_ids);
     push_grown();
 }
 

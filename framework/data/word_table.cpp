@@ -1,5 +1,6 @@
 #include "framework/data/word_table.h"
 
+#include <algorithm>
 #include <cstring>
 
 #define XXH_INLINE_ALL
@@ -47,7 +48,7 @@ WordTable::Found WordTable::find_or_add(std::string_view word) {
         Slot& slot = slots_[s];
         if (slot.index == empty) {
             slot = {key, static_cast<uint32_t>(words_.size())};
-            words_.push_back(word);
+            words_.push_back(copy(word));
             const Found found{slot.index, true};
             if (2 * words_.size() > slots_.size()) grow();
             return found;
@@ -55,6 +56,23 @@ WordTable::Found WordTable::find_or_add(std::string_view word) {
         if (slot.key == key && (word.size() <= longest_short || words_[slot.index] == word))
             return {slot.index, false};
     }
+}
+
+std::string_view WordTable::copy(std::string_view word) {
+    constexpr size_t block = 1 << 16;
+    if (word.size() > block_left_) {
+        block_left_ = std::max(block, word.size());
+        block_at_ = blocks_.emplace_back(std::make_unique_for_overwrite<char[]>(block_left_)).get();
+    }
+    const std::string_view copied{block_at_, word.size()};
+    block_at_ = std::copy(word.begin(), word.end(), block_at_);
+    block_left_ -= word.size();
+    copied_ += word.size();
+    return copied;
+}
+
+size_t WordTable::bytes() const {
+    return copied_ + words_.capacity() * sizeof(std::string_view) + slots_.size() * sizeof(Slot);
 }
 
 void WordTable::grow() {

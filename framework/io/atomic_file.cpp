@@ -47,7 +47,7 @@ class TemporaryFile {
     TemporaryFile(const TemporaryFile&) = delete;
     TemporaryFile& operator=(const TemporaryFile&) = delete;
 
-    const char* name() const { return path_.c_str(); }
+    const std::filesystem::path& path() const { return path_; }
     void take_final_name() {
         if (!file_steps::rename(path_.c_str(), final_path_.c_str())) fail_with_errno("write", final_path_);
         renamed_ = true;
@@ -89,14 +89,40 @@ void write_file_atomic(const std::filesystem::path& path, std::string_view bytes
 }
 
 void write_file_atomic(const std::filesystem::path& path, std::span<const std::string_view> pieces) {
-    TemporaryFile temporary(path);
-    FileDescriptor fd(file_steps::open(temporary.name(), O_WRONLY | O_CREAT | O_TRUNC));
-    if (fd.get() < 0) fail_with_errno("write", path);
-    for (const std::string_view piece : pieces)
-        if (!file_steps::write(fd.get(), piece)) fail_with_errno("write", path);
-    if (!file_steps::fsync(fd.get()) || !fd.close()) fail_with_errno("write", path);
-    temporary.take_final_name();
-    flush_folder_of(path);
+    AtomicFile file(path);
+    for (const std::string_view piece : pieces) file.write(piece);
+    file.commit();
+}
+
+struct AtomicFile::State {
+    explicit State(const std::filesystem::path& final_path)
+        : path(final_path),
+          temporary(path),
+          fd(file_steps::open(temporary.path().c_str(), O_WRONLY | O_CREAT | O_TRUNC)) {}
+
+    std::filesystem::path path;
+    TemporaryFile temporary;
+    FileDescriptor fd;
+};
+
+AtomicFile::AtomicFile(const std::filesystem::path& path) : state_(std::make_unique<State>(path)) {
+    if (state_->fd.get() < 0) fail_with_errno("write", path);
+}
+
+AtomicFile::~AtomicFile() = default;
+
+void AtomicFile::write(std::string_view bytes) {
+    if (!file_steps::write(state_->fd.get(), bytes)) fail_with_errno("write", state_->path);
+}
+
+void AtomicFile::commit() {
+    if (!file_steps::fsync(state_->fd.get()) || !state_->fd.close()) fail_with_errno("write", state_->path);
+    state_->temporary.take_final_name();
+    flush_folder_of(state_->path);
+}
+
+const std::filesystem::path& AtomicFile::temporary_path() const {
+    return state_->temporary.path();
 }
 
 void replace_file(const std::filesystem::path& from, const std::filesystem::path& to) {

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,24 @@ namespace sieve {
 void write_file_atomic(const std::filesystem::path& path, std::string_view bytes);
 // The pieces one after the other: large payloads need not be copied into one string first.
 void write_file_atomic(const std::filesystem::path& path, std::span<const std::string_view> pieces);
+
+// The same for what is made piece by piece and is not in memory as a whole.
+class AtomicFile {
+  public:
+    explicit AtomicFile(const std::filesystem::path& path);
+    ~AtomicFile();  // what was not committed is removed
+    AtomicFile(const AtomicFile&) = delete;
+    AtomicFile& operator=(const AtomicFile&) = delete;
+
+    void write(std::string_view bytes);
+    void commit();  // once, after which nothing is written
+    // What was written so far has this name until it is committed.
+    const std::filesystem::path& temporary_path() const;
+
+  private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
 
 // Throws Error(out_of_memory) for what memory cannot hold. What has no end of its own, such as a pipe, is
 // read up to 256 MiB.

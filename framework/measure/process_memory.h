@@ -8,5 +8,7 @@ namespace sieve {
 
 // The most that was resident at one time since the program began.
 int64_t peak_process_bytes();
+// Since this call from now on, where the system can do that; elsewhere nothing changes.
+void reset_peak_process_bytes();
 
 }  // namespace sieve

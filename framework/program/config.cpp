@@ -245,9 +245,11 @@ std::vector<ConfigKey> config_keys(ExperimentConfig& c) {
         {"recall_pairs", "Data", "pairs that --task recall asks for; as many others are distractors",
          &c.recall_pairs, data, most_parts},
         {"data", "Data",
-         "your own text: a file, or a folder of .txt, .md and .jsonl files (on each line an object with a "
-         "\"text\")",
+         "your own text: a file, or a folder of .txt, .md and .jsonl files (a JSON object on each line), "
+         "each "
+         "of them also as .gz or .zst",
          &c.data, data},
+        {"text_key", "Data", "what the text is called in the objects of JSON lines", &c.text_key, data},
         {"tokenizer", "Data", "a Hugging Face tokenizer.json (byte-level BPE); empty: train one",
          &c.tokenizer, data},
         {"protocol", "Data",

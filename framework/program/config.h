@@ -94,6 +94,7 @@ struct ExperimentConfig {
     Task task = Task::text;
     int64_t recall_pairs = 8;
     std::string data, tokenizer;  // empty: the default corpus, a tokenizer trained on it
+    std::string text_key = "text";
     Protocol protocol = Protocol::heldout;
     HeldOut held_out = HeldOut::tail;           // what older config.json files, which lack it, mean
     int64_t max_tokens = 0, num_documents = 0;  // 0: all

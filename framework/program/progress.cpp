@@ -81,6 +81,18 @@ std::string progress_line(const std::string& stage, const StepReport& r, size_t 
     return joined().substr(0, columns);
 }
 
+std::string loading_line(const std::string& what, const LoadingReport& r) {
+    std::string line = what + ": ";
+    if (r.total > 0)
+        line += fmt::format("{:.0f} %", 100 * static_cast<double>(r.done) / static_cast<double>(r.total));
+    else
+        line += human_bytes(r.done);
+    if (r.unit == DataUnit::bytes) line += fmt::format(", {:.0f} MB/s", r.rate / 1e6);
+    if (r.total > 0 && r.rate > 0)
+        line += ", ETA " + human_time(static_cast<double>(r.total - r.done) / r.rate);
+    return line;
+}
+
 Progress::Progress(std::string stage, bool quiet)
     : stage_(std::move(stage)), terminal_(isatty(STDOUT_FILENO)), quiet_(quiet) {}
 
@@ -121,20 +133,25 @@ class Loading {
         std::fputs((text + "\n").c_str(), stderr);
     }
 
-    void progress(const std::string& what, int64_t done, int64_t total) {
+    void progress(const std::string& what, int64_t done, int64_t total, DataUnit unit) {
         using std::chrono::milliseconds;
         const auto now = std::chrono::steady_clock::now();
-        if (what != what_) {
+        if (what != what_ || done < done_) {
             what_ = what;
+            begun_ = now;
+            done_at_begin_ = done;
             due_ = now + milliseconds(1000);
         }
+        done_ = done;
         if (done == total) return clear();
         if (now < due_) return;
         due_ = now + milliseconds(terminal_ ? 200 : 15000);
+        const double seconds = std::chrono::duration<double>(now - begun_).count();
         const std::string text =
-            total > 0 ? fmt::format("{}: {:.0f} %", what,
-                                    100 * static_cast<double>(done) / static_cast<double>(total))
-                      : fmt::format("{}: {}", what, human_bytes(done));
+            loading_line(what, {.done = done,
+                                .total = total,
+                                .rate = static_cast<double>(done - done_at_begin_) / seconds,
+                                .unit = unit});
         std::fputs(terminal_ ? (clear_line + text.substr(0, free_columns(STDERR_FILENO))).c_str()
                              : (text + "\n").c_str(),
                    stderr);
@@ -149,7 +166,8 @@ class Loading {
 
     bool terminal_ = isatty(STDERR_FILENO) != 0, open_line_ = false;
     std::string what_;
-    std::chrono::steady_clock::time_point due_;
+    int64_t done_ = 0, done_at_begin_ = 0;
+    std::chrono::steady_clock::time_point begun_, due_;
 };
 
 }  // namespace
@@ -157,8 +175,8 @@ class Loading {
 DataLog loading_log() {
     const auto loading = std::make_shared<Loading>();
     return {[loading](const std::string& line) { loading->note(line); },
-            [loading](const std::string& what, int64_t done, int64_t total) {
-                loading->progress(what, done, total);
+            [loading](const std::string& what, int64_t done, int64_t total, DataUnit unit) {
+                loading->progress(what, done, total, unit);
             }};
 }
 

@@ -304,6 +304,7 @@ DataConfig data_config(const ExperimentConfig& c) {
     return {.task = c.task,
             .recall_pairs = c.recall_pairs,
             .data = c.data,
+            .text_key = c.text_key,
             .tokenizer = c.tokenizer,
             .vocab_size = static_cast<int>(c.model.vocab_size),
             .max_tokens = c.max_tokens,

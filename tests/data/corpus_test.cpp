@@ -30,9 +30,16 @@ struct Loaded {
 };
 Loaded load(const fs::path& path, int64_t num_documents = 0) {
     Loaded loaded;
-    loaded.corpus =
-        load_corpus(path, num_documents, [&](const std::string& note) { loaded.notes.push_back(note); });
+    loaded.corpus = load_corpus(path, {.num_documents = num_documents},
+                                [&](const std::string& note) { loaded.notes.push_back(note); });
     return loaded;
+}
+
+Texts texts_of(const Corpus& corpus) {
+    return {corpus.documents.begin(), corpus.documents.end()};
+}
+Texts texts_in(const fs::path& path, const CorpusOptions& options = {}) {
+    return texts_of(load_corpus(path, options));
 }
 
 }  // namespace
@@ -48,18 +55,18 @@ TEST_CASE("corpus: JSON lines are documents, one a line, alone and in a folder")
     write(folder / "b.txt", "five");
     write(folder / "c/d.ndjson", "\xEF\xBB\xBF{\"text\": \"six\"}\n");
     const Texts lines = {"one", "two \u00e9\n", "three", "four"};
-    CHECK(load(folder / "a.jsonl").corpus.documents == lines);
+    CHECK(texts_in(folder / "a.jsonl") == lines);
     Texts all = lines;
     all.insert(all.end(), {"five", "six"});
     const Loaded loaded = load(folder.path());
-    CHECK(loaded.corpus.documents == all);
+    CHECK(texts_of(loaded.corpus) == all);
     CHECK(loaded.notes.empty());
-    CHECK(load(folder / "a.jsonl", 2).corpus.documents == Texts{"one", "two \u00e9\n"});
+    CHECK(texts_in(folder / "a.jsonl", {.num_documents = 2}) == Texts{"one", "two \u00e9\n"});
     fs::rename(folder / "a.jsonl", folder / "a.json");
-    CHECK(load(folder / "a.json").corpus.documents == lines);
+    CHECK(texts_in(folder / "a.json") == lines);
     CHECK(load(folder.path()).notes ==
-          Texts{folder.path().string() +
-                ": only .txt, .md and .jsonl files are read, not 1 other file, such as a.json"});
+          Texts{folder.path().string() + ": only .txt, .md and .jsonl files are read, and .gz and .zst of "
+                                         "them, not 1 other file, such as a.json"});
 
     std::string many;
     for (int i = 0; i < 40000; ++i)
@@ -110,28 +117,28 @@ TEST_CASE("corpus: what a folder holds beside its texts is counted, once") {
     write(folder / "complete", "");
     CHECK(load(folder.path()).notes.empty());
     write(folder / "b.pdf", "%PDF");
-    CHECK(load(folder.path()).notes ==
-          Texts{name + ": only .txt, .md and .jsonl files are read, not 1 other file, such as b.pdf"});
+    CHECK(load(folder.path()).notes == Texts{name + ": only .txt, .md and .jsonl files are read, and .gz and "
+                                                    ".zst of them, not 1 other file, such as b.pdf"});
     write(folder / "sub/c.csv.gz", "\x1F\x8B\x08");
     write(folder / "sub/d.csv", "a,b");
-    CHECK(load(folder.path()).notes == Texts{name +
-                                             ": only .txt, .md and .jsonl files are read, not 3 other files, "
-                                             "such as b.pdf and c.csv.gz; unpack "
-                                             "what is compressed, as in: gunzip -k " +
-                                             (folder / "sub/c.csv.gz")});
+    CHECK(load(folder.path()).notes ==
+          Texts{name +
+                ": only .txt, .md and .jsonl files are read, and .gz and .zst of them, not 3 other files, "
+                "such as b.pdf and c.csv.gz; unpack "
+                "what is compressed, as in: gunzip -k " +
+                (folder / "sub/c.csv.gz")});
     fs::create_symlink(folder / "loop", folder / "loop");  // leads nowhere
-    CHECK(load(folder.path()).corpus.documents == Texts{"text"});
+    CHECK(texts_in(folder.path()) == Texts{"text"});
 }
 
-TEST_CASE("corpus: compressed files are named for what they are, with the command that unpacks them") {
+TEST_CASE(
+    "corpus: files that are compressed otherwise are named for what they are, with the command that unpacks "
+    "them") {
     const TemporaryFolder folder;
     const auto refuse = [&](const std::string& file, const std::string& bytes, const std::string& message) {
         write(folder / file, bytes);
         check_error((folder / file) + ": " + message + (folder / file), [&] { load_corpus(folder / file); });
     };
-    refuse("a.gz", "\x1F\x8B\x08....", "compressed by gzip, not text; unpack it first: gunzip -k ");
-    refuse("a.txt", "\x1F\x8B\x08....", "compressed by gzip, not text; unpack it first: gunzip -k ");
-    refuse("a.zst", "\x28\xB5\x2F\xFD....", "compressed by zstd, not text; unpack it first: zstd -d ");
     refuse("a.xz", std::string("\xFD\x37zXZ\0....", 10),
            "compressed by xz, not text; unpack it first: xz -dk ");
     refuse("a.bz2", "BZh91AY", "compressed by bzip2, not text; unpack it first: bunzip2 -k ");
@@ -161,7 +168,7 @@ TEST_CASE("corpus: bytes that are not UTF-8 are kept, and said once with the fir
     write(folder / "b.txt", latin);
     write(folder / "c.txt", latin);
     const Loaded loaded = load(folder.path());
-    CHECK(loaded.corpus.documents == Texts{"plain", latin, latin});
+    CHECK(texts_of(loaded.corpus) == Texts{"plain", latin, latin});
     CHECK(loaded.notes ==
           Texts{(folder / "b.txt") + ": byte 7 is not UTF-8, nor are 199 more of the text; kept as it is"});
     write(folder / "one.md", std::string(100, 'a') + "\xC3");
@@ -187,8 +194,8 @@ TEST_CASE("corpus: reading reports how far it has come") {
     const std::string path = folder / "x.txt";
     write(path, std::string(3 << 20, 'a') + "b");
     std::vector<int64_t> done;
-    load_corpus(path, 0, DataLog({}, [&](const std::string& what, int64_t bytes, int64_t total) {
-                    CHECK(what == "reading " + path);
+    load_corpus(path, {}, DataLog({}, [&](const std::string& what, int64_t bytes, int64_t total, DataUnit) {
+                    CHECK(what == (done.size() < 4 ? "reading " : "hashing ") + path);
                     CHECK(total == (3 << 20) + 1);
                     done.push_back(bytes);
                 }));

@@ -69,16 +69,17 @@ TEST_CASE("corpus: a folder's text files in the order of their paths, README.md 
     write(folder / "notes.pdf", "nor me");
     write(folder / "empty.txt", "");
     using Texts = std::vector<std::string>;
-    const Corpus corpus = load_corpus(folder.path());
-    CHECK(corpus.documents == Texts{"one", "two", "three", "four"});
+    const auto texts = [](const Corpus& c) { return Texts(c.documents.begin(), c.documents.end()); };
+    const Corpus corpus = load_corpus(folder.path()), two = load_corpus(folder.path(), {.num_documents = 2});
+    CHECK(texts(corpus) == Texts{"one", "two", "three", "four"});
     CHECK(corpus.bytes() == 15);
     CHECK(corpus.sources == Texts{"a.md", "b.txt", "c/d.txt", "empty.txt"});
     CHECK(corpus.source_of == std::vector<int64_t>{0, 1, 1, 2});
     CHECK(load_corpus(folder / "b.txt").sources == Texts{"b.txt"});
-    CHECK(load_corpus(folder.path(), 2).source_of == std::vector<int64_t>{0, 1});
-    CHECK(load_corpus(folder.path(), 2).documents == Texts{"one", "two"});
-    CHECK(load_corpus(folder / "b.txt").documents == Texts{"two", "three"});
-    CHECK(load_corpus(folder.path(), 2).hash() != corpus.hash());
+    CHECK(two.source_of == std::vector<int64_t>{0, 1});
+    CHECK(texts(two) == Texts{"one", "two"});
+    CHECK(texts(load_corpus(folder / "b.txt")) == Texts{"two", "three"});
+    CHECK(two.hash != corpus.hash);
 }
 
 TEST_CASE("corpus: errors are one clear line") {
@@ -96,8 +97,12 @@ TEST_CASE("corpus: errors are one clear line") {
     write(folder / "noise.txt", "\xFF\xFE\x80 abc");
     refused("noise.txt", "binary, not text: 3 of 7 bytes are not UTF-8");
     write(folder / "pictures/x.png", "x");
-    refused("pictures", "no .txt, .md or .jsonl file in this folder; it holds 1 other file, such as x.png");
-    check_error("num_documents: -1; want 0 (all) or more", [&] { load_corpus(folder / "empty.txt", -1); });
+    refused("pictures",
+            "no .txt, .md or .jsonl file in this folder, nor one of them with .gz or .zst; it holds 1 other "
+            "file, "
+            "such as x.png");
+    check_error("num_documents: -1; want 0 (all) or more",
+                [&] { load_corpus(folder / "empty.txt", {.num_documents = -1}); });
 }
 
 TEST_CASE("dataset: documents end with <|endoftext|>, and limits cut") {
@@ -107,16 +112,22 @@ TEST_CASE("dataset: documents end with <|endoftext|>, and limits cut") {
     std::vector<int32_t> want = t.encode("one two<|endoftext|>thr");
     const int64_t cut = std::ssize(want);
     for (const int32_t id : t.encode("ee<|endoftext|>")) want.push_back(id);
-    const EncodedText all = encode_pieces(pieces, t, 0, "x");
-    CHECK(all.tokens == want);
-    CHECK(all.ends == std::vector<int64_t>{std::ssize(t.encode("one two")) + 1, cut, std::ssize(want)});
+    std::vector<int32_t> tokens;
+    const auto encode = [&](int64_t limit) {
+        tokens.clear();
+        return encode_pieces(pieces, t, limit, "x", [&](std::span<const int32_t> some) {
+            tokens.insert(tokens.end(), some.begin(), some.end());
+        });
+    };
+    CHECK(encode(0) == std::vector<int64_t>{std::ssize(t.encode("one two")) + 1, cut, std::ssize(want)});
+    CHECK(tokens == want);
     for (size_t limit = 1; limit <= want.size() + 1; ++limit) {
         const auto kept = static_cast<int64_t>(std::min(limit, want.size()));
-        const EncodedText some = encode_pieces(pieces, t, static_cast<int64_t>(limit), "x");
-        CHECK(some.tokens == std::vector<int32_t>(want.begin(), want.begin() + kept));
-        CHECK(some.ends.back() == kept);
+        const std::vector<int64_t> ends = encode(static_cast<int64_t>(limit));
+        CHECK(tokens == std::vector<int32_t>(want.begin(), want.begin() + kept));
+        CHECK(ends.back() == kept);
     }
-    check_error("max_tokens: -5; want 0 (all) or more", [&] { encode_pieces(pieces, t, -5, "x"); });
+    check_error("max_tokens: -5; want 0 (all) or more", [&] { encode(-5); });
 }
 
 TEST_CASE("dataset: what load_dataset gives") {
@@ -207,12 +218,14 @@ TEST_CASE("dataset: a damaged cache is made again, with a note") {
     };
     flip_byte(tokens, 100);
     check_repaired(tokens, "damaged");
-    flip_byte(tokens, 17);  // in the count
+    flip_byte(tokens, good_tokens.size() - 39);  // in the count
     check_repaired(tokens, "damaged");
-    flip_byte(tokens, 25);  // in the number of pieces
+    flip_byte(tokens, good_tokens.size() - 23);  // in the number of pieces
     check_repaired(tokens, "damaged");
     flip_byte(tokens, 9);  // in the key
     check_repaired(tokens, "not the token file of this corpus");
+    flip_byte(tokens, 18);  // a token becomes one of another vocabulary
+    check_repaired(tokens, "token " + std::to_string(good.tokens()[0] ^ 0x200000) + " is out of range");
     write(tokens.string(), good_tokens.substr(0, good_tokens.size() - 4));
     check_repaired(tokens, "damaged");
     write(tokens.string(), "");

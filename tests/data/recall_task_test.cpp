@@ -29,9 +29,10 @@ TEST_CASE("recall task: every question has its answer in the context, once, amon
         std::set<std::string> seen;
         std::vector<int64_t> digits(10, 0);
         int64_t rounds = 0, again = 0;  // in the order of the round before
-        for (const std::string& text : recall_corpus({.seq_len = T, .pairs = P, .sequences = 50}).documents) {
+        const Corpus corpus = recall_corpus({.seq_len = T, .pairs = P, .sequences = 50});
+        for (const std::string_view text : corpus.documents) {
             REQUIRE(std::ssize(text) == T);
-            CHECK(seen.insert(text).second);
+            CHECK(seen.emplace(text).second);
             std::map<char, char> context;
             for (size_t t = 0; t < static_cast<size_t>(T / 2); ++t) {
                 if (!is_letter(text[t])) continue;
@@ -71,7 +72,8 @@ TEST_CASE("recall task: every question has its answer in the context, once, amon
         if (P == 26)  // 1300 answers: none is more likely than others (5 standard deviations)
             for (const int64_t count : digits) CHECK(std::abs(count - 130) < 55);
     }
-    CHECK(recall_corpus({.sequences = 9}).documents[8] == recall_corpus({.sequences = 20}).documents[8]);
+    const Corpus nine = recall_corpus({.sequences = 9}), twenty = recall_corpus({.sequences = 20});
+    CHECK(nine.documents[8] == twenty.documents[8]);
 }
 
 TEST_CASE("recall task: a window of the dataset is a sequence, on one side") {

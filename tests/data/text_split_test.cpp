@@ -52,7 +52,7 @@ int64_t bytes_of(const std::vector<TextPiece>& pieces) {
 void check_partition(const Corpus& corpus, const TextSplit& split) {
     std::vector<TextPiece> all = split.train;
     all.insert(all.end(), split.validation.begin(), split.validation.end());
-    for (const std::string& document : corpus.documents) {
+    for (const std::string_view document : corpus.documents) {
         std::vector<TextPiece> mine;
         for (const TextPiece& piece : all)
             if (piece.text.data() >= document.data() && piece.text.data() < document.data() + document.size())
@@ -103,7 +103,7 @@ std::set<std::string> lines_read(const Dataset& data, bool validation) {
 
 TEST_CASE("held-out blocks: where they lie in one document, by the formulas") {
     for (const int64_t n : {100'000, 655'361, 1'000'003}) {
-        const Corpus corpus{.name = "x", .documents = {letters(n, 7)}};
+        const Corpus corpus = corpus_of_texts("x", {letters(n, 7)});
         const TextSplit split = hold_out_blocks(corpus, 0.1, 128);
         const uint64_t hash = ContentHash().add(corpus.documents[0]).value();
         const double u = unit(hash), v = unit(ContentHash().add(static_cast<int64_t>(hash)).value());
@@ -123,12 +123,13 @@ TEST_CASE("held-out blocks: where they lie in one document, by the formulas") {
 }
 
 TEST_CASE("held-out blocks: every document gives its share, and cuts lie where lines begin") {
-    Corpus corpus{.name = "x"};
-    for (int64_t d = 0; d < 5; ++d) corpus.documents.push_back(numbered_lines(d, 3000 + 4000 * d));
+    std::vector<std::string> texts;
+    for (int64_t d = 0; d < 5; ++d) texts.push_back(numbered_lines(d, 3000 + 4000 * d));
+    const Corpus corpus = corpus_of_texts("x", texts);
     for (const double fraction : {0.05, 0.1, 0.3, 0.5}) {
         const TextSplit split = hold_out_blocks(corpus, fraction, 128);
         check_partition(corpus, split);
-        for (const std::string& document : corpus.documents) {
+        for (const std::string_view document : corpus.documents) {
             int64_t held_out = 0;
             for (const TextPiece& piece : split.validation)
                 if (piece.text.data() >= document.data() &&
@@ -143,19 +144,17 @@ TEST_CASE("held-out blocks: every document gives its share, and cuts lie where l
 }
 
 TEST_CASE("held-out blocks: short documents are held out whole, the same share of them") {
-    Corpus corpus{.name = "x"};
-    for (int64_t d = 0; d < 4000; ++d) corpus.documents.push_back(fmt::format("{} {}", d, letters(300, 11)));
+    std::vector<std::string> texts;
+    for (int64_t d = 0; d < 4000; ++d) texts.push_back(fmt::format("{} {}", d, letters(300, 11)));
+    const Corpus corpus = corpus_of_texts("x", texts);
     const TextSplit split = hold_out_blocks(corpus, 0.1, 64);
     check_partition(corpus, split);
     CHECK(std::abs(static_cast<double>(split.validation.size()) - 400) < 4 * std::sqrt(4000 * 0.1 * 0.9));
     for (const TextPiece& piece : split.validation) CHECK((piece.begins_document && piece.ends_document));
     // One that is there twice is on one side.
-    const Corpus twice{.name = "x", .documents = [&] {
-                           std::vector<std::string> documents = corpus.documents;
-                           documents.insert(documents.end(), corpus.documents.begin(),
-                                            corpus.documents.end());
-                           return documents;
-                       }()};
+    std::vector<std::string> doubled = texts;
+    doubled.insert(doubled.end(), texts.begin(), texts.end());
+    const Corpus twice = corpus_of_texts("x", doubled);
     const TextSplit both = hold_out_blocks(twice, 0.1, 64);
     const std::vector<std::string> held_out = texts_of(both.validation), left = texts_of(both.train);
     for (const std::string& text : std::set<std::string>(held_out.begin(), held_out.end()))
@@ -164,16 +163,11 @@ TEST_CASE("held-out blocks: short documents are held out whole, the same share o
 }
 
 TEST_CASE("held-out blocks: names and order of the files are all one") {
-    const Corpus corpus{
-        .name = "x",
-        .documents = {letters(30000, 1), numbered_lines(2, 900), letters(50, 3), letters(9000, 4)},
-        .sources = {"a.txt", "b.txt", "c.txt"},
-        .source_of = {0, 1, 1, 2}};
-    const Corpus renamed{
-        .name = "y",
-        .documents = {corpus.documents[3], corpus.documents[2], corpus.documents[1], corpus.documents[0]},
-        .sources = {"0.txt", "b/long.txt", "zz.txt"},
-        .source_of = {0, 1, 1, 2}};
+    const std::vector<std::string> texts{letters(30000, 1), numbered_lines(2, 900), letters(50, 3),
+                                         letters(9000, 4)};
+    const Corpus corpus = corpus_of_texts("x", texts, {"a.txt", "b.txt", "c.txt"}, {0, 1, 1, 2});
+    const Corpus renamed =
+        corpus_of_texts("y", {texts.rbegin(), texts.rend()}, {"0.txt", "b/long.txt", "zz.txt"}, {0, 1, 1, 2});
     const TextSplit a = hold_out_blocks(corpus, 0.1, 32), b = hold_out_blocks(renamed, 0.1, 32);
     CHECK(texts_of(a.train) == texts_of(b.train));
     CHECK(texts_of(a.validation) == texts_of(b.validation));
@@ -188,15 +182,14 @@ TEST_CASE("held-out blocks: names and order of the files are all one") {
 
 TEST_CASE("held-out blocks: very short texts") {
     for (const int64_t n : {1, 2, 7, 40}) {
-        const Corpus one{.name = "x", .documents = {letters(n, 5)}};
+        const Corpus one = corpus_of_texts("x", {letters(n, 5)});
         const TextSplit split = hold_out_blocks(one, 0.1, 128);
         check_partition(one, split);
         CHECK(!split.train.empty());
         if (n >= 7) CHECK(!split.validation.empty());
     }
     for (uint64_t seed = 0; seed < 40; ++seed) {  // of three documents one is held out, whatever u says
-        const Corpus three{.name = "x",
-                           .documents = {letters(50, seed), letters(51, seed), letters(52, seed)}};
+        const Corpus three = corpus_of_texts("x", {letters(50, seed), letters(51, seed), letters(52, seed)});
         for (const double fraction : {0.001, 0.999}) {
             const TextSplit split = hold_out_blocks(three, fraction, 128);
             CHECK(!split.train.empty());
@@ -206,12 +199,14 @@ TEST_CASE("held-out blocks: very short texts") {
 }
 
 TEST_CASE("held-out blocks: many files are counted by folder, or together") {
-    Corpus corpus{.name = "all"};
+    std::vector<std::string> texts, sources;
+    std::vector<int64_t> source_of;
     for (int64_t i = 0; i < 100; ++i) {
-        corpus.documents.push_back(letters(100, static_cast<uint64_t>(i)));
-        corpus.sources.push_back(fmt::format("{}/{}.txt", i % 3, i));
-        corpus.source_of.push_back(i);
+        texts.push_back(letters(100, static_cast<uint64_t>(i)));
+        sources.push_back(fmt::format("{}/{}.txt", i % 3, i));
+        source_of.push_back(i);
     }
+    Corpus corpus = corpus_of_texts("all", texts, sources, source_of);
     const TextSplit split = hold_out_blocks(corpus, 0.1, 8);
     CHECK(split.sources.size() == 3);
     CHECK(describe_held_out(split).ends_with("of 3 sources"));

@@ -109,7 +109,7 @@ TEST_CASE("tokenizer files: Splits, normalizers and added tokens give the ids of
             CHECK(tokenizer.encode(text) == ids);
             CHECK(again.encode(text) == ids);
             std::vector<int32_t> first;
-            tokenizer.encode_append(text, first, 3);
+            Tokenizer::Encoder(tokenizer).append(text, first, 3);
             CHECK(first ==
                   std::vector<int32_t>(ids.begin(), ids.begin() + std::min<int64_t>(3, std::ssize(ids))));
         }

@@ -140,13 +140,13 @@ TEST_CASE("tokenizer: decode(encode(text)) is the text, byte for byte") {
     CHECK(t.added_token_id("<|im_start|>") == -1);
 }
 
-TEST_CASE("tokenizer: encode_append stops at its limit with the same first tokens") {
+TEST_CASE("tokenizer: an encoder stops at its limit with the same first tokens") {
     const std::string text = excerpt().substr(0, 3000) + "<|endoftext|>" + excerpt().substr(3000, 500);
     const std::vector<int32_t> all = trained().encode(text);
     for (const size_t limit :
          {size_t{1}, size_t{2}, size_t{17}, all.size() - 1, all.size(), all.size() + 5}) {
         std::vector<int32_t> some{-7};
-        trained().encode_append(text, some, static_cast<int64_t>(limit));
+        Tokenizer::Encoder(trained()).append(text, some, static_cast<int64_t>(limit));
         const size_t kept = std::min(limit, all.size());
         REQUIRE(some.size() == kept + 1);
         CHECK(std::equal(all.begin(), all.begin() + static_cast<int64_t>(kept), some.begin() + 1));

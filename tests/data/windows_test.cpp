@@ -17,9 +17,10 @@ namespace {
 
 BatchSource source_of(int64_t n, int64_t seq_len, int64_t batch_size, uint64_t seed,
                       Protocol protocol = Protocol::heldout) {
-    auto tokens = std::make_shared<std::vector<int32_t>>(static_cast<size_t>(n));
-    std::iota(tokens->begin(), tokens->end(), 0);  // each token names its place
-    return {tokens, make_windows(n, seq_len, protocol, 0.1, seed, "x"), batch_size, seed};
+    std::vector<int32_t> tokens(static_cast<size_t>(n));
+    std::iota(tokens.begin(), tokens.end(), 0);  // each token names its place
+    return {std::make_shared<const TokenStore>(tokens), make_windows(n, seq_len, protocol, 0.1, seed, "x"),
+            batch_size, seed};
 }
 
 // The first tokens of a batch's rows: with the tokens of source_of, where its windows start.

@@ -172,8 +172,9 @@ TEST_CASE("config: every key says what it is about") {
                                        key.value));
     }
     using Names = std::vector<std::string>;
-    CHECK(names(data) == Names{"vocab_size", "max_seq_len", "task", "recall_pairs", "data", "tokenizer",
-                               "protocol", "held_out", "max_tokens", "num_documents", "val_fraction"});
+    CHECK(names(data) == Names{"vocab_size", "max_seq_len", "task", "recall_pairs", "data", "text_key",
+                               "tokenizer", "protocol", "held_out", "max_tokens", "num_documents",
+                               "val_fraction"});
     CHECK(names(place) == Names{"cache_dir", "results_dir", "stages", "tensorboard"});
     CHECK(names(running) == Names{"device", "threads", "memory_limit_mb", "checkpoint_every"});
     CHECK(names(classic_only) == Names{"classic_steps"});

@@ -1,0 +1,291 @@
+#include "framework/data/unpacked_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <utility>
+
+#include "framework/core/error.h"
+#include "framework/core/hash.h"
+#include "framework/data/json_lines.h"
+#include "framework/data/tokenizer.h"
+#include "framework/io/atomic_file.h"
+
+namespace sieve {
+namespace {
+
+namespace fs = std::filesystem;
+
+static_assert(std::endian::native == std::endian::little, "unpacked text is kept as it lies in memory");
+
+// Raised when the same file gives another text: what was kept before is then left alone.
+constexpr int64_t unpacking_version = 1;
+constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
+
+struct Trailer {
+    std::array<char, 8> magic{'S', 'I', 'E', 'V', 'E', 'T', 'X', 'T'};
+    uint64_t key, bytes, checksum;
+    bool operator==(const Trailer&) const = default;
+};
+
+// The cache cannot be written: the text is unpacked in memory instead.
+struct DiskFailure {
+    std::string reason;
+};
+
+int64_t disk_room(const fs::path& folder, int64_t asked) {
+    if (asked > 0) return asked;
+    std::error_code code;
+    const fs::space_info space = fs::space(folder, code);
+    if (code || space.available == static_cast<std::uintmax_t>(-1))
+        return std::numeric_limits<int64_t>::max();
+    return static_cast<int64_t>(space.available / 10 * 9);
+}
+
+// Text on its way to a file of the cache.
+class DiskText {
+  public:
+    DiskText(const fs::path& source, const fs::path& file, int64_t room) : source_(source), file_(file) {
+        try {
+            make_folder(file.parent_path());
+            remove_temporary_files(file.parent_path(), std::chrono::hours(1));
+            room_ = disk_room(file.parent_path(), room);
+            out_.emplace(file);
+        } catch (const Error& e) {
+            throw DiskFailure{e.what()};
+        }
+    }
+    void append(std::string_view text) {
+        bytes_ += std::ssize(text);
+        if (bytes_ > room_)
+            fail_bad_file(fmt::format(
+                "{}: unpacked it has more than {} MB, for which there is no room in {}; give less "
+                "of it, or a folder for the cache on another disk",
+                source_.string(), room_ / 1'000'000, file_.parent_path().string()));
+        hash_.append(text);
+        write(text);
+    }
+    // With a key the file is kept. Without one, as for a pipe, it has no name any more, and goes with the mapping.
+    std::unique_ptr<const MappedFile> finish(std::optional<uint64_t> key) {
+        const Trailer trailer{
+            .key = key.value_or(0), .bytes = static_cast<uint64_t>(bytes_), .checksum = hash_.value()};
+        write({reinterpret_cast<const char*>(&trailer), sizeof trailer});
+        try {
+            if (key) out_->commit();
+            return std::make_unique<const MappedFile>(key ? file_ : out_->temporary_path());
+        } catch (const Error& e) {
+            throw DiskFailure{e.what()};
+        }
+    }
+
+  private:
+    void write(std::string_view bytes) {
+        try {
+            out_->write(bytes);
+        } catch (const Error& e) {
+            throw DiskFailure{e.what()};
+        }
+    }
+
+    fs::path source_, file_;
+    int64_t room_ = 0, bytes_ = 0;
+    ContentHash hash_;
+    std::optional<AtomicFile> out_;
+};
+
+// Documents that are not empty in a text of several.
+int64_t count_documents(std::string_view text) {
+    int64_t count = 0;
+    for (size_t begin = 0, end = 0; begin < text.size(); begin = end + end_of_text.size()) {
+        end = std::min(text.find(end_of_text, begin), text.size());
+        count += end > begin;
+    }
+    return count;
+}
+
+// A line is in memory as a whole, several times. One of a compressed file may be longer than the file, but a few
+// kilobytes must not ask for all memory.
+class LineLimit {
+  public:
+    LineLimit(const fs::path& path, const TextBudget& budget, std::optional<int64_t> file_bytes)
+        : path_(path), budget_(budget) {
+        constexpr int64_t usual = 8 << 20;
+        if (file_bytes) most_ = usual + *file_bytes;
+    }
+    void check(int64_t bytes, int64_t number) const {
+        if (bytes > most_)
+            fail_bad_file(fmt::format(
+                "{}:{}: a line of more than {} MB, out of proportion to the file; unpack it first",
+                path_.string(), number, most_ / 1'000'000));
+        budget_.check(bytes, path_);
+    }
+
+  private:
+    const fs::path& path_;
+    const TextBudget& budget_;
+    int64_t most_ = std::numeric_limits<int64_t>::max();
+};
+
+using Take = std::function<void(std::string_view text)>;
+
+// Hands the documents of JSON lines to `take`, <|endoftext|> between them.
+void read_documents(TextReader& reader, const fs::path& path, const std::string& key, int64_t most,
+                    const TextBudget& budget, const Take& take) {
+    const LineLimit limit(path, budget, reader.file_bytes());
+    std::string line;
+    int64_t number = 0, documents = 0;
+    const auto end_line = [&] {
+        ++number;
+        std::string_view content = line;
+        if (number == 1 && content.starts_with(byte_order_mark))
+            content.remove_prefix(byte_order_mark.size());
+        if (content.find_first_not_of(" \t\r") != std::string_view::npos) {
+            const std::string text =
+                text_of_json_line(content, key, fmt::format("{}:{}", path.string(), number));
+            if (documents > 0) take(end_of_text);
+            take(text);
+            documents += count_documents(text);
+        }
+        line.clear();
+    };
+    const auto has_enough = [&] { return most > 0 && documents >= most; };
+    while (!has_enough()) {
+        std::string_view block = reader.next();
+        if (block.empty()) break;
+        for (size_t end = block.find('\n'); end != std::string_view::npos && !has_enough();
+             end = block.find('\n')) {
+            line += block.substr(0, end);
+            end_line();
+            block.remove_prefix(end + 1);
+        }
+        limit.check(std::ssize(line) + std::ssize(block), number + 1);
+        line += block;
+    }
+    if (!line.empty() && !has_enough()) end_line();
+}
+
+}  // namespace
+
+struct UnpackedTexts::Source {
+    fs::path path;
+    Kind kind;
+    int64_t documents;
+    // Of a file, not of a pipe: while it is unpacked it must stay as it was when its key was taken.
+    std::unique_ptr<const MappedFile> file = nullptr;
+    std::optional<uint64_t> key = std::nullopt;
+    fs::path kept = {};  // where its text is kept
+
+    void find_key(const CorpusOptions& options, const DataLog& log);
+};
+
+void UnpackedTexts::Source::find_key(const CorpusOptions& options, const DataLog& log) {
+    constexpr size_t step = 1 << 22;
+    if (!kept.empty()) return;
+    std::error_code code;
+    if (fs::is_regular_file(path, code)) {
+        file = std::make_unique<const MappedFile>(path);
+        const std::string_view bytes = file->bytes();
+        ContentHash hash;
+        hash.add(unpacking_version).add(std::ssize(bytes));
+        for (size_t at = 0; at < bytes.size(); at += step) {
+            const std::string_view part = bytes.substr(at, step);
+            hash.append(part);
+            file->release(part);
+            log.progress("looking for the text of " + path.string(), static_cast<int64_t>(at + part.size()),
+                         std::ssize(bytes));
+        }
+        key = hash.add(static_cast<int64_t>(kind)).add(options.text_key).add(documents).value();
+    }
+    kept = options.cache_dir / ("text-" + (key ? to_hex(*key) : "of-a-pipe") + ".txt");
+}
+
+// The text of a file that was unpacked before.
+std::optional<std::string_view> UnpackedTexts::kept_text(Source& source) {
+    constexpr size_t step = 1 << 22;
+    std::error_code code;
+    if (!source.key || !fs::exists(source.kept, code)) return std::nullopt;
+    try {
+        auto file = std::make_unique<const MappedFile>(source.kept);
+        const std::string_view bytes = file->bytes();
+        Trailer trailer{};
+        if (bytes.size() < sizeof trailer) fail_bad_file(source.kept.string() + ": too short");
+        std::string_view text = bytes.substr(0, bytes.size() - sizeof trailer);
+        std::memcpy(&trailer, text.data() + text.size(), sizeof trailer);
+        ContentHash hash;
+        for (size_t at = 0; at < text.size(); at += step) {
+            const std::string_view part = text.substr(at, step);
+            hash.append(part);
+            file->release(part);
+            log_.progress("reading " + source.kept.string(), static_cast<int64_t>(at + part.size()),
+                          std::ssize(text));
+        }
+        if (trailer != Trailer{.key = *source.key, .bytes = text.size(), .checksum = hash.value()})
+            fail_bad_file(source.kept.string() + ": damaged");
+        store_.add(std::move(file));
+        return text;
+    } catch (const Error& e) {
+        log_(std::string(e.what()) + "; it is made again");
+        return std::nullopt;
+    }
+}
+
+void UnpackedTexts::note_disk(const Source& source) {
+    if (std::exchange(disk_was_noted_, true)) return;
+    log_(fmt::format("{}: its text is unpacked into {}, to be used again; text-*.txt may be removed there",
+                     source.path.string(), options_.cache_dir.string()));
+}
+
+std::string_view UnpackedTexts::unpack(Source& source, bool may_use_disk) {
+    TextReader reader(source.path, log_);
+    std::string text;
+    std::optional<DiskText> disk;
+    const auto take = [&](std::string_view part) {
+        if (disk) return disk->append(part);
+        text += part;
+        if (!may_use_disk || std::ssize(text) <= memory_left_)
+            return budget_.take(std::ssize(part), source.path);
+        source.find_key(options_, log_);
+        disk.emplace(source.path, source.kept, options_.disk_bytes);
+        note_disk(source);
+        disk->append(text);
+        std::string().swap(text);
+    };
+    if (source.kind == Kind::json_lines)
+        read_documents(reader, source.path, options_.text_key, source.documents, budget_, take);
+    else
+        for (std::string_view block = reader.next(); !block.empty(); block = reader.next()) take(block);
+    if (!disk) {
+        memory_left_ -= std::ssize(text);
+        return store_.add(std::move(text));
+    }
+    if (source.file) source.file->check_unchanged();
+    const std::string_view kept = store_.add(disk->finish(source.key));
+    return kept.substr(0, kept.size() - sizeof(Trailer));
+}
+
+std::string_view UnpackedTexts::text_of(const fs::path& path, Kind kind, int64_t documents) {
+    Source source{.path = path, .kind = kind, .documents = documents};
+    const bool may_use_disk = !options_.cache_dir.empty();
+    std::error_code code;
+    const bool is_file = fs::is_regular_file(path, code);
+    const auto bytes = static_cast<int64_t>(is_file ? fs::file_size(path, code) : 0);
+    if (may_use_disk && 4 * bytes > memory_left_) {  // its text is likely to have been too large for memory
+        source.find_key(options_, log_);
+        if (const auto text = kept_text(source)) return *text;
+    }
+    try {
+        return unpack(source, may_use_disk);
+    } catch (const DiskFailure& e) {
+        if (!is_file) fail_bad_file(e.reason);  // a pipe cannot be read again
+        log_(e.reason + "; going on with the text in memory");
+        return unpack(source, false);
+    }
+}
+
+}  // namespace sieve
