@@ -16,6 +16,13 @@ namespace {
 constexpr std::string_view gzip_magic = "\x1F\x8B";
 constexpr std::string_view zstd_magic = "\x28\xB5\x2F\xFD";
 
+// One of 16 magic numbers begins a frame that says nothing of the text (RFC 8878, 3.1.2): pzstd puts one before each
+// of its others.
+bool begins_skippable_frame(std::string_view bytes) {
+    constexpr std::string_view rest = "\x2A\x4D\x18";
+    return bytes.size() >= 4 && (bytes[0] & 0xF0) == 0x50 && bytes.substr(1, 3) == rest;
+}
+
 }  // namespace
 
 class CompressedReader::Decoder {
@@ -137,7 +144,8 @@ std::unique_ptr<CompressedReader::Decoder> decoder_of(Compression compression,
 
 Compression compression_of(std::string_view first_bytes) {
     if (first_bytes.starts_with(gzip_magic)) return Compression::gzip;
-    return first_bytes.starts_with(zstd_magic) ? Compression::zstd : Compression::none;
+    const bool zstd = first_bytes.starts_with(zstd_magic) || begins_skippable_frame(first_bytes);
+    return zstd ? Compression::zstd : Compression::none;
 }
 
 CompressedReader::CompressedReader(const std::filesystem::path& path) : reader_(path) {

@@ -87,6 +87,15 @@ TEST_CASE("compressed reader: zstd's skippable frames are skipped") {
     const std::string skippable("\x50\x2A\x4D\x18\x03\x00\x00\x00???", 11);
     write(folder / "x", zstd_packed("one ") + skippable + zstd_packed("two"));
     CHECK(all_of(folder / "x") == "one two");
+    // As pzstd begins its files, and with the last of the magic numbers.
+    for (const char first : {'\x50', '\x5F'}) {
+        std::string frame = skippable;
+        frame[0] = first;
+        write(folder / "x", frame + zstd_packed("one ") + frame + zstd_packed("two"));
+        CHECK(all_of(folder / "x") == "one two");
+    }
+    write(folder / "x", "\x60*M\x18 and more text");
+    CHECK(all_of(folder / "x") == "\x60*M\x18 and more text");
 }
 
 TEST_CASE("compressed reader: damaged, cut off, and followed by something else") {
