@@ -2,11 +2,13 @@
 // them against the rate at which this machine multiplies matrices; `bench gemm` prints that rate; `bench
 // scaling` measures how a step grows along each axis of the configuration; `bench indexer` compares the
 // precisions of the indexer, on random data or in the layers of a trained model; `bench decode` times the writing of a
-// text token by token; `bench data` and `bench start` time what happens to a text before the first step.
+// text token by token; `bench data` and `bench start` time what happens to a text before the first step; `bench evaluate`
+// times the forward of an evaluation.
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "framework/autograd/autograd.h"
@@ -147,7 +149,7 @@ void print_variant(const std::string& name, const Json& r) {
         r["peak_process_bytes"].get<double>() / (1 << 20));
 }
 
-void bench_step(const Arguments& a) {
+ExperimentConfig config_of_steps(const Arguments& a) {
     ExperimentConfig config;
     apply_preset(config, a.preset);
     if (a.seq_len) config.model.max_seq_len = a.seq_len;
@@ -155,6 +157,48 @@ void bench_step(const Arguments& a) {
     if (a.batch_size) config.batch_size = a.batch_size;
     config.optimizer = a.optimizer, config.device = a.device, config.precision = a.precision;
     validate(config);
+    return config;
+}
+
+// What an evaluation does with each batch: the forward with all losses. The models take turns.
+void bench_evaluate(const Arguments& a) {
+    ExperimentConfig config = config_of_steps(a);
+    const Device device = choose_device(config);
+    struct Timed {
+        const char* name;
+        std::unique_ptr<TimedModel> model;
+        std::vector<double> seconds;
+    };
+    std::vector<Timed> models;
+    for (const auto& [kind, name] : enum_names<AttentionKind>) {
+        if (a.attention != "both" && a.attention != name) continue;
+        config.model.attention = kind;
+        models.push_back({name, std::make_unique<TimedModel>(config, device), {}});
+        models.back().model->run(StepKind::forward);  // fills caches
+    }
+    for (int64_t i = 0; i < a.steps; ++i)
+        for (Timed& m : models) m.seconds.push_back(m.model->run(StepKind::forward).seconds);
+    Json result{{"preset", a.preset},
+                {"batch_size", config.batch_size},
+                {"seq_len", config.model.max_seq_len},
+                {"device", describe(device)},
+                {"threads", thread_count()}};
+    for (const Timed& m : models) {
+        const TimeSpread spread = time_spread_of(m.seconds);
+        const double rate = static_cast<double>(config.batch_size * config.model.max_seq_len) / spread.median;
+        result[m.name] = {{"seconds_per_batch", spread.median},
+                          {"fastest", spread.fastest},
+                          {"slowest", spread.slowest},
+                          {"tokens_per_second", rate}};
+        if (!a.json)
+            fmt::print("{:<8} {:>7.1f} ms/batch (fastest {:.1f}, slowest {:.1f})  {:.0f} tokens/s\n", m.name,
+                       1000 * spread.median, 1000 * spread.fastest, 1000 * spread.slowest, rate);
+    }
+    if (a.json) fmt::print("{}\n", result.dump());
+}
+
+void bench_step(const Arguments& a) {
+    ExperimentConfig config = config_of_steps(a);
     const Device device = choose_device(config);
     const double rate = device.is_cpu() ? cpu::measured_sgemm_rate() : 0;  // on a GPU bench_kernels has it
     Json result{{"preset", a.preset},
@@ -387,9 +431,9 @@ int main_of(int argc, char** argv) {
         "bench",
         "Times training steps (bench step), matrix products (bench gemm), how a step grows "
         "(bench scaling), the precisions of the indexer (bench indexer), the writing of a text "
-        "(bench decode), the reading and encoding of one (bench data) or what comes before the first step "
-        "(bench start).");
-    command.positional("what", a.what, "step, gemm, scaling, indexer, decode, data or start");
+        "(bench decode), the reading and encoding of one (bench data), what comes before the first step "
+        "(bench start) or the forward of an evaluation (bench evaluate).");
+    command.positional("what", a.what, "step, gemm, scaling, indexer, decode, data, start or evaluate");
     command.option("preset", a.preset, "small, medium, large or long");
     command.option("attention", a.attention, "classic, sparse or both");
     command.option("seq_len", a.seq_len,
@@ -429,10 +473,13 @@ int main_of(int argc, char** argv) {
         bench_indexer(a);
     else if (a.what == "decode")
         bench_decode(a);
+    else if (a.what == "evaluate")
+        bench_evaluate(a);
     else if (a.what == "data" || a.what == "start")
         bench_data(a);
     else
-        fail_usage(fmt::format("'{}', want step, gemm, scaling, indexer, decode, data or start", a.what));
+        fail_usage(
+            fmt::format("'{}', want step, gemm, scaling, indexer, decode, data, start or evaluate", a.what));
     return 0;
 }
 

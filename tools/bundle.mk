@@ -13,9 +13,10 @@ CXXFLAGS := -std=c++20 -O3 -fopenmp -fno-math-errno -fno-trapping-math -fPIC -fn
             -ftls-model=initial-exec $(DEFINES) $(INCLUDES)
 NVCCFLAGS := -std=c++20 -O3 --extended-lambda -lineinfo -Xcompiler=-fPIC -gencode arch=compute_80,code=sm_80 \
              -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90 -I.
-# Debian has no archive of Oniguruma: its library goes along, and is found by its place too.
-LIBRARIES := -fopenmp deps/lib/libdeflate.a deps/lib/libz.a deps/lib/libzstd.a deps/lib/libutf8proc.a \
-             deps/lib/libonig.so.5 -ldl -Wl,-rpath,'$$ORIGIN/../deps/lib'
+# Debian has no archive of Oniguruma, and one of zlib that may not become part of a library (it is not compiled with
+# -fPIC): their libraries go along, and are found by their place too.
+LIBRARIES := -fopenmp deps/lib/libdeflate.a deps/lib/libzstd.a deps/lib/libutf8proc.a deps/lib/libonig.so.5 \
+             deps/lib/libz.so.1 -ldl -Wl,-rpath,'$$ORIGIN/../deps/lib'
 
 library := $(shell find framework models -name '*.cpp')
 tests := $(filter-out tests/cuda_emulation/%,$(shell find tests -name '*.cpp'))

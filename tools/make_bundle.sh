@@ -13,7 +13,7 @@ grep -vE '^(docs/.*\.png|Makefile|CMakeLists\.txt|\.ci/)' <<< "$files" | tar -cf
 for header in fmt doctest stb nlohmann CLI toml++ libdeflate.h zlib.h zconf.h zstd.h zstd_errors.h xxhash.h oniguruma.h utf8proc.h; do
     cp -r "/usr/include/$header" "$bundle/deps/include/"
 done
-cp /usr/lib/x86_64-linux-gnu/{libdeflate.a,libz.a,libzstd.a,libutf8proc.a,libonig.so.5} "$bundle/deps/lib/"
+cp /usr/lib/x86_64-linux-gnu/{libdeflate.a,libzstd.a,libutf8proc.a,libonig.so.5,libz.so.1} "$bundle/deps/lib/"
 cp /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf "$bundle/deps/fonts/"
 [[ -d data/corpus ]] && cp -r data/corpus "$bundle/data/"
 cp tools/bundle.mk "$bundle/Makefile"

@@ -37,7 +37,7 @@ struct CorpusOptions {
     std::string text_key = "text";    // of JSON lines
     std::filesystem::path cache_dir;  // for text that is unpacked; empty: all of it stays in memory
     int64_t memory_bytes = 64 << 20;  // of unpacked text that stays in memory where there is a cache_dir
-    int64_t disk_bytes = 0;           // that an unpacked file may have; 0: nine tenths of what is free
+    int64_t disk_bytes = 0;           // that an unpacked file may have; 0: half of what is free
 };
 
 // A file, or a folder with all .txt, .md, .jsonl and .ndjson files in it and below, compressed or not, except

@@ -14,13 +14,15 @@ constexpr CharClass class_of_ascii(unsigned char c) {
     return c == ' ' || (c >= 9 && c <= 13) ? CharClass::space : CharClass::other;
 }
 
-// Most text is ASCII, and cutting it into words is a third of what counting and encoding it take: of these classes no
-// function is asked.
-constexpr auto ascii_classes = [] {
+constexpr std::array<CharClass, 128> classes_of_ascii() {
     std::array<CharClass, 128> table{};
     for (size_t c = 0; c < table.size(); ++c) table[c] = class_of_ascii(static_cast<unsigned char>(c));
     return table;
-}();
+}
+
+// Most text is ASCII, and cutting it into words is a third of what counting and encoding it take: of these classes no
+// function is asked.
+constexpr std::array<CharClass, 128> ascii_classes = classes_of_ascii();
 
 struct ClassAt {
     CharClass klass;

@@ -57,7 +57,7 @@ void TextBudget::check(int64_t bytes, const fs::path& path) const {
         ErrorKind::out_of_memory,
         fmt::format(
             "{}: a text of {} or more that is unpacked in memory takes about {} times as much, and {} "
-            "are free; give a folder for the cache, where it is unpacked instead, or less text",
+            "are free; give it as a file, with a folder for the cache, or less of it",
             path.string(), mebibytes(text), times_its_size, mebibytes(available_)));
 }
 

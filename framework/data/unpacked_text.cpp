@@ -45,7 +45,7 @@ int64_t disk_room(const fs::path& folder, int64_t asked) {
     const fs::space_info space = fs::space(folder, code);
     if (code || space.available == static_cast<std::uintmax_t>(-1))
         return std::numeric_limits<int64_t>::max();
-    return static_cast<int64_t>(space.available / 10 * 9);
+    return static_cast<int64_t>(space.available / 2);
 }
 
 // Text on its way to a file of the cache.
@@ -71,14 +71,12 @@ class DiskText {
         hash_.append(text);
         write(text);
     }
-    // With a key the file is kept. Without one, as for a pipe, it has no name any more, and goes with the mapping.
-    std::unique_ptr<const MappedFile> finish(std::optional<uint64_t> key) {
-        const Trailer trailer{
-            .key = key.value_or(0), .bytes = static_cast<uint64_t>(bytes_), .checksum = hash_.value()};
+    std::unique_ptr<const MappedFile> finish(uint64_t key) {
+        const Trailer trailer{.key = key, .bytes = static_cast<uint64_t>(bytes_), .checksum = hash_.value()};
         write({reinterpret_cast<const char*>(&trailer), sizeof trailer});
         try {
-            if (key) out_->commit();
-            return std::make_unique<const MappedFile>(key ? file_ : out_->temporary_path());
+            out_->commit();
+            return std::make_unique<const MappedFile>(file_);
         } catch (const Error& e) {
             throw DiskFailure{e.what()};
         }
@@ -176,9 +174,9 @@ struct UnpackedTexts::Source {
     fs::path path;
     Kind kind;
     int64_t documents;
-    // Of a file, not of a pipe: while it is unpacked it must stay as it was when its key was taken.
+    // While the file is unpacked it must stay as it was when its key was taken.
     std::unique_ptr<const MappedFile> file = nullptr;
-    std::optional<uint64_t> key = std::nullopt;
+    uint64_t key = 0;
     fs::path kept = {};  // where its text is kept
 
     void find_key(const CorpusOptions& options, const DataLog& log);
@@ -187,29 +185,48 @@ struct UnpackedTexts::Source {
 void UnpackedTexts::Source::find_key(const CorpusOptions& options, const DataLog& log) {
     constexpr size_t step = 1 << 22;
     if (!kept.empty()) return;
-    std::error_code code;
-    if (fs::is_regular_file(path, code)) {
-        file = std::make_unique<const MappedFile>(path);
-        const std::string_view bytes = file->bytes();
-        ContentHash hash;
-        hash.add(unpacking_version).add(std::ssize(bytes));
-        for (size_t at = 0; at < bytes.size(); at += step) {
-            const std::string_view part = bytes.substr(at, step);
-            hash.append(part);
-            file->release(part);
-            log.progress("looking for the text of " + path.string(), static_cast<int64_t>(at + part.size()),
-                         std::ssize(bytes));
-        }
-        key = hash.add(static_cast<int64_t>(kind)).add(options.text_key).add(documents).value();
+    file = std::make_unique<const MappedFile>(path);
+    const std::string_view bytes = file->bytes();
+    ContentHash hash;
+    hash.add(unpacking_version).add(std::ssize(bytes));
+    for (size_t at = 0; at < bytes.size(); at += step) {
+        const std::string_view part = bytes.substr(at, step);
+        hash.append(part);
+        file->release(part);
+        log.progress("looking for the text of " + path.string(), static_cast<int64_t>(at + part.size()),
+                     std::ssize(bytes));
     }
-    kept = options.cache_dir / ("text-" + (key ? to_hex(*key) : "of-a-pipe") + ".txt");
+    key = hash.add(static_cast<int64_t>(kind)).add(options.text_key).add(documents).value();
+    kept = options.cache_dir / ("text-" + to_hex(key) + ".txt");
 }
+
+// Text shrinks to a fifth, text that says the same again and again to a fiftieth: what stands for more was made to fill
+// a disk or a memory.
+class Proportion {
+  public:
+    Proportion(const fs::path& path, std::optional<int64_t> file_bytes) : path_(path) {
+        constexpr int64_t times = 100, always = 64 << 20;
+        if (file_bytes) most_ = times * *file_bytes + always;
+    }
+    void take(int64_t bytes) {
+        bytes_ += bytes;
+        if (bytes_ > most_)
+            fail_bad_file(
+                fmt::format("{}: unpacked it has more than {} MB, out of proportion to the file; if that is "
+                            "meant, unpack it first",
+                            path_.string(), most_ / 1'000'000));
+    }
+
+  private:
+    const fs::path& path_;
+    int64_t most_ = std::numeric_limits<int64_t>::max(), bytes_ = 0;
+};
 
 // The text of a file that was unpacked before.
 std::optional<std::string_view> UnpackedTexts::kept_text(Source& source) {
     constexpr size_t step = 1 << 22;
     std::error_code code;
-    if (!source.key || !fs::exists(source.kept, code)) return std::nullopt;
+    if (!fs::exists(source.kept, code)) return std::nullopt;
     try {
         auto file = std::make_unique<const MappedFile>(source.kept);
         const std::string_view bytes = file->bytes();
@@ -225,7 +242,7 @@ std::optional<std::string_view> UnpackedTexts::kept_text(Source& source) {
             log_.progress("reading " + source.kept.string(), static_cast<int64_t>(at + part.size()),
                           std::ssize(text));
         }
-        if (trailer != Trailer{.key = *source.key, .bytes = text.size(), .checksum = hash.value()})
+        if (trailer != Trailer{.key = source.key, .bytes = text.size(), .checksum = hash.value()})
             fail_bad_file(source.kept.string() + ": damaged");
         store_.add(std::move(file));
         return text;
@@ -243,9 +260,11 @@ void UnpackedTexts::note_disk(const Source& source) {
 
 std::string_view UnpackedTexts::unpack(Source& source, bool may_use_disk) {
     TextReader reader(source.path, log_);
+    Proportion proportion(source.path, reader.file_bytes());
     std::string text;
     std::optional<DiskText> disk;
     const auto take = [&](std::string_view part) {
+        proportion.take(std::ssize(part));
         if (disk) return disk->append(part);
         text += part;
         if (!may_use_disk || std::ssize(text) <= memory_left_)
@@ -264,25 +283,23 @@ std::string_view UnpackedTexts::unpack(Source& source, bool may_use_disk) {
         memory_left_ -= std::ssize(text);
         return store_.add(std::move(text));
     }
-    if (source.file) source.file->check_unchanged();
+    source.file->check_unchanged();
     const std::string_view kept = store_.add(disk->finish(source.key));
     return kept.substr(0, kept.size() - sizeof(Trailer));
 }
 
 std::string_view UnpackedTexts::text_of(const fs::path& path, Kind kind, int64_t documents) {
     Source source{.path = path, .kind = kind, .documents = documents};
-    const bool may_use_disk = !options_.cache_dir.empty();
     std::error_code code;
-    const bool is_file = fs::is_regular_file(path, code);
-    const auto bytes = static_cast<int64_t>(is_file ? fs::file_size(path, code) : 0);
-    if (may_use_disk && 4 * bytes > memory_left_) {  // its text is likely to have been too large for memory
-        source.find_key(options_, log_);
+    // A pipe may have no end, and no name by which its text would be found again: it stays in memory.
+    const bool may_use_disk = !options_.cache_dir.empty() && fs::is_regular_file(path, code);
+    if (may_use_disk && 4 * static_cast<int64_t>(fs::file_size(path, code)) > memory_left_) {
+        source.find_key(options_, log_);  // its text is likely to have been too large for memory
         if (const auto text = kept_text(source)) return *text;
     }
     try {
         return unpack(source, may_use_disk);
     } catch (const DiskFailure& e) {
-        if (!is_file) fail_bad_file(e.reason);  // a pipe cannot be read again
         log_(e.reason + "; going on with the text in memory");
         return unpack(source, false);
     }

@@ -120,7 +120,7 @@ class ZstdDecoder : public CompressedReader::Decoder {
             fail_bad_file(
                 path_ +
                 ": its zstd window is larger than a file of this size may ask for; unpack it first: "
-                "zstd -d --long=31 " +
+                "zstd -d -M2048MB " +
                 path_);
         if (code == ZSTD_error_prefix_unknown && had_a_frame_)
             fail_bad_file(path_ + ": behind its zstd data other bytes follow; is the file damaged?");

@@ -325,12 +325,16 @@ TEST_CASE("corpus: kilobytes that stand for more than the disk may have are refu
                     "; give less of it, or a folder for the cache on another disk",
                 [&] { load(bomb, {.cache_dir = cache, .memory_bytes = 1 << 20, .disk_bytes = 20'000'000}); });
     CHECK(names_of(cache).empty());
+    write(folder / "more.txt.zst", zstd_packed(std::string(100'000'000, 'a')));
+    for (const std::string& where : {cache, std::string()})
+        CHECK_THROWS_WITH_AS(load(folder / "more.txt.zst", {.cache_dir = where}),
+                             doctest::Contains("out of proportion"), Error);
     write(line, gzipped("{\"text\": \"" + std::string(50'000'000, 'a')));
     check_error(line + ":1: a line of more than 8 MB, out of proportion to the file; unpack it first",
                 [&] { load(line, {.cache_dir = cache}); });
 }
 
-TEST_CASE("corpus: a pipe is read, also when it holds more than may stay in memory") {
+TEST_CASE("corpus: a pipe is read into memory, whatever the cache") {
     const TemporaryFolder folder;
     const std::string pipe = folder / "pipe", text = excerpt();
     REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);

@@ -146,7 +146,7 @@ TEST_CASE("compressed reader: a zstd window that is out of proportion is refused
     check_error(
         path +
             ": its zstd window is larger than a file of this size may ask for; unpack it first: zstd -d "
-            "--long=31 " +
+            "-M2048MB " +
             path,
         [&] { all_of(path); });
 }

@@ -42,3 +42,15 @@ TEST_CASE("progress: there is no validation loss before the first evaluation") {
     CHECK(progress_line("classic", first, 200) ==
           "classic 1234/5000 | loss 4.5679 | lr 3.00e-04 | grad 1.50 | 12346 tok/s | ETA 1 h 2 min");
 }
+
+TEST_CASE("progress: how far reading a text has come, how fast, and how long it still takes") {
+    CHECK(loading_line("encoding a.txt", {.done = 41'000'000, .total = 100'000'000, .rate = 52.4e6}) ==
+          "encoding a.txt: 41 %, 52 MB/s, ETA 1 s");
+    CHECK(loading_line("reading <pipe>", {.done = 5 << 20, .total = 0, .rate = 1e6}) ==
+          "reading <pipe>: 5 MiB, 1 MB/s");
+    CHECK(loading_line("making the tokens of a.txt",
+                       {.done = 1024, .total = 4096, .rate = 40, .unit = DataUnit::tokens}) ==
+          "making the tokens of a.txt: 25 %, ETA 1 min 17 s");
+    CHECK(loading_line("encoding a.txt", {.done = 0, .total = 10, .rate = 0}) ==
+          "encoding a.txt: 0 %, 0 MB/s");
+}

@@ -374,10 +374,11 @@ TEST_CASE("exp4: data that was skipped, packed or broken is named") {
     write_file_atomic(data + "/c.csv.gz", "\x1F\x8B\x08");
     check_run(exp4(results, "--stages classic --data " + data), 0,
               data +
-                  ": only .txt, .md and .jsonl files are read, not 1 other file, such as c.csv.gz; unpack "
+                  ": only .txt, .md and .jsonl files are read, and .gz and .zst of them, not 1 other file, "
+                  "such as c.csv.gz; unpack "
                   "what is compressed");
     check_run(exp4(results, "--stages classic --data " + data + "/c.csv.gz"), 3,
-              "compressed by gzip, not text; unpack it first: gunzip -k");
+              "c.csv.gz: its gzip data end too early; is the file whole?");
     write_file_atomic(data + "/b.jsonl", "{\"text\": \"one more document\"}\n{\"tekst\": 1}\n");
     check_run(exp4(results, "--stages classic --data " + data), 3,
               "b.jsonl:2: has no text under the key \"text\"");
