@@ -45,6 +45,10 @@ SelfAttention::SelfAttention(const ParameterInit& init, const std::string& full_
     add_child("indexer", *selector_);
 }
 
+double SelfAttention::score_scale() const {
+    return projections_->scale() * score_factor_;
+}
+
 Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, std::optional<SelectorLoss> loss,
                                  AttentionTrace& trace, AttentionCache* cache) const {
     const int64_t position = cache ? cache->length() : 0;
@@ -53,7 +57,7 @@ Tensor SelfAttention::operator()(const Tensor& x, AttentionStage stage, std::opt
     trace.q = heads.q;
     trace.k = heads.k;
     trace.v = heads.v;
-    trace.scale = projections_->scale() * score_factor_;
+    trace.scale = score_scale();
     if (cache) cache->append(trace.k, trace.v);
     project_selector(x, heads.q_latent, position, trace, cache);
     return w_o_(projections_->values(position > 0 ? attend_to_cache(stage, trace, *cache)
@@ -104,7 +108,7 @@ Tensor SelfAttention::next_of_each(const Tensor& x, AttentionStage stage,
         trace.q = token_of_heads(heads.q, t);
         trace.k = token_of_heads(heads.k, t);
         trace.v = token_of_heads(heads.v, t);
-        trace.scale = projections_->scale() * score_factor_;
+        trace.scale = score_scale();
         caches[i]->append(trace.k, trace.v);
         project_selector(token_of(x, t), token_of(heads.q_latent, t), positions.each[i], trace, caches[i]);
         attended.push_back(attend_to_cache(stage, trace, *caches[i]));

@@ -80,6 +80,7 @@ class SelfAttention : public Module {
                         std::vector<LayerSelection>& selections) const;
 
   private:
+    double score_scale() const;
     // What the selector makes of tokens from `position` on, whose heads are in the trace.
     void project_selector(const Tensor& x, const Tensor& q_latent, int64_t position, AttentionTrace& trace,
                           AttentionCache* cache) const;
