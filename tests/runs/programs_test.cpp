@@ -414,7 +414,8 @@ TEST_CASE("tools: usage errors") {
     check_run(root + "/tools/visualize", 2, "results/sparse");
     check_run(root + "/tools/visualize /nowhere", 3, "/nowhere/final_model.pt");
     check_run(root + "/tools/parity", 2, "--checkpoint is required");
-    check_run(root + "/tools/bench walk", 2, "'walk', want step, gemm, scaling, indexer or decode");
+    check_run(root + "/tools/bench walk", 2,
+              "'walk', want step, gemm, scaling, indexer, decode, data, start or evaluate");
     check_run(root + "/tools/bench step --preste small", 2, "did you mean --preset?");
     check_run(root + "/tools/bench step --tokens t.npy", 2, "--tokens and --targets go together");
     check_run(root + "/tools/bench step --optimizer sgd", 2, "optimizer: 'sgd', want muon or adamw");
