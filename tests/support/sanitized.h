@@ -8,3 +8,14 @@
 #define SIEVE_SANITIZED
 #endif
 #endif
+
+namespace sieve::testing {
+
+// The tests are; the programs that they start are not, and so are another build: with other instructions, of other bits.
+#ifdef SIEVE_SANITIZED
+inline constexpr bool sanitized = true;
+#else
+inline constexpr bool sanitized = false;
+#endif
+
+}  // namespace sieve::testing
