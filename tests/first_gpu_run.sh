@@ -32,6 +32,7 @@ expect() { # WHAT CONDITION...
 }
 ended_with() { [[ $code == "$1" && $output == *"$2"* ]]; }
 row() { grep -qF "| $1 | $2 |" "$page"; }
+not_a_row() { ! row "$@"; }
 
 new_page() { printf 'before\n<!-- measured -->\nold\n<!-- /measured -->\nafter\n' > "$page"; }
 new_page
@@ -54,7 +55,8 @@ run --minutes 0
 expect "a piece of no length is refused" ended_with 2 "want a positive number"
 
 run --minutes 0.2
-expect "what does not fit in a piece is left" ended_with 75 "5 of 14 steps are left"
+expect "what does not fit in a piece is left" ended_with 75 "of 14 steps are left"
+expect "and has not passed" not_a_row "classic and sparse to 65,536 tokens, bf16" "passed | "
 expect "what passed is on the page" row "medium training step, fp32" "passed | classic 1.5 ms/step, sparse 2.5 ms/step"
 expect "tests with their figure" row "every op and training step against the CPU" "passed | 3 passed, 0 failed"
 expect "what failed too" row "each op, bf16" "FAILED | a kernel failed"
