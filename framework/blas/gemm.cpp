@@ -20,11 +20,12 @@ const GemmKernels<T>& best_kernels() {
 
 template <class T>
 void multiply_at_precision(const Gemm<T>& g, bool lower_only) {
+    const PackedParts* packed = nullptr;
     if constexpr (std::is_same_v<T, float>) {
         if (precision() == Precision::bf16) return bf16_gemm(g, lower_only);
-        return multiply(FloatOperands<T>(best_kernels<T>()), g, lower_only, packed_parts(g));
+        packed = packed_parts(g);
     }
-    multiply(FloatOperands<T>(best_kernels<T>()), g, lower_only);
+    multiply(FloatOperands<T>(best_kernels<T>()), g, lower_only, packed);
 }
 
 // Rows [i, i + rows) of the lower triangle become columns [i, i + rows) of the upper one.

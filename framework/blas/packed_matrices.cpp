@@ -4,8 +4,6 @@
 #include <map>
 #include <mutex>
 #include <shared_mutex>
-#include <tuple>
-#include <utility>
 
 #include "framework/blas/packed_parts.h"
 #include "framework/core/precision.h"
@@ -42,9 +40,12 @@ Gemm<float> product_of(const PackedMatrices::Matrix& m) {
 
 }  // namespace
 
-PackedMatrices::PackedMatrices(const std::vector<Matrix>& matrices) {
+// Delegates, so that an object whose memory does not suffice gives back what it holds: what stayed would be multiplied
+// in place of whatever lies there next.
+PackedMatrices::PackedMatrices(const std::vector<Matrix>& matrices) : PackedMatrices() {
     Registry& r = registry();
     const std::unique_lock lock(r.mutex);
+    held_.reserve(matrices.size());
     for (const Matrix& m : matrices) {
         if (m.n == 0 || m.k == 0) continue;
         auto found = r.entries.find(m.b);

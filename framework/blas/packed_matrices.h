@@ -23,6 +23,7 @@ class PackedMatrices {
     PackedMatrices& operator=(const PackedMatrices&) = delete;
 
   private:
+    PackedMatrices() = default;
     std::vector<Matrix> held_;
 };
 
