@@ -149,6 +149,11 @@ void print_variant(const std::string& name, const Json& r) {
         r["peak_process_bytes"].get<double>() / (1 << 20));
 }
 
+std::vector<AttentionKind> kinds_of(const Arguments& a) {
+    if (const auto kind = value_named<AttentionKind>(a.attention)) return {*kind};
+    return {AttentionKind::classic, AttentionKind::sparse};
+}
+
 ExperimentConfig config_of_steps(const Arguments& a) {
     ExperimentConfig config;
     apply_preset(config, a.preset);
@@ -170,10 +175,9 @@ void bench_evaluate(const Arguments& a) {
         std::vector<double> seconds;
     };
     std::vector<Timed> models;
-    for (const auto& [kind, name] : enum_names<AttentionKind>) {
-        if (a.attention != "both" && a.attention != name) continue;
+    for (const AttentionKind kind : kinds_of(a)) {
         config.model.attention = kind;
-        models.push_back({name, std::make_unique<TimedModel>(config, device), {}});
+        models.push_back({name_of(kind), std::make_unique<TimedModel>(config, device), {}});
         models.back().model->run(StepKind::forward);  // fills caches
     }
     for (int64_t i = 0; i < a.steps; ++i)
@@ -214,8 +218,8 @@ void bench_step(const Arguments& a) {
         fmt::print("{} preset, {} windows of {} tokens, top {}; {}{}\n", a.preset, config.batch_size,
                    config.model.max_seq_len, to_string(config.model.sparse_top_k), describe(device),
                    rate > 0 ? fmt::format(": sgemm {:.0f} GFLOP/s", rate) : "");
-    for (const auto& [kind, name] : enum_names<AttentionKind>) {
-        if (a.attention != "both" && a.attention != name) continue;
+    for (const AttentionKind kind : kinds_of(a)) {
+        const char* name = name_of(kind);
         config.model.attention = kind;
         result[name] = bench_variant(a, config, rate);
         if (!a.json) print_variant(name, result[name]);
@@ -238,16 +242,13 @@ void bench_decode(const Arguments& a) {
     validate(config);
     const Device device = choose_device(config);
     const int64_t context = a.seq_len ? a.seq_len : 16;
-    std::vector<AttentionKind> kinds;
-    for (const auto& [kind, name] : enum_names<AttentionKind>)
-        if (a.attention == "both" || a.attention == name) kinds.push_back(kind);
     Json result{{"preset", a.preset},        {"context", context},
                 {"tokens", a.steps},         {"device", describe(device)},
                 {"threads", thread_count()}, {"precision", name_of(precision())}};
     if (!a.json)
         fmt::print("{} preset, {} tokens after {} others, by turns; {}\n", a.preset, a.steps, context,
                    describe(device));
-    for (const DecodeTiming& t : time_decoding(config.model, kinds, context, a.steps)) {
+    for (const DecodeTiming& t : time_decoding(config.model, kinds_of(a), context, a.steps)) {
         const char* name = name_of(t.attention);
         result[name] = {{"seconds_per_token", t.seconds.median},
                         {"lower_quartile", t.seconds.lower_quartile},

@@ -152,6 +152,7 @@ class ManyTexts {
           model_(model),
           waiting_(std::move(waiting)),
           running_(std::min(static_cast<size_t>(a.at_once), waiting_.size())),
+          next_(running_.size()),
           decoder_(*model.trained.model, {}, std::ssize(running_)) {}
 
     void run() {
@@ -184,7 +185,6 @@ class ManyTexts {
         if (token == model_.end) return finish(place);
         request.text += request.stream.push(model_.tokenizer.token_bytes(token));
         if (++request.tokens == a_.max_new_tokens || interrupted()) return finish(place);
-        next_.resize(running_.size());
         next_[place] = token;
     }
 

@@ -4,14 +4,13 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <cstring>
 #include <optional>
 
 #include "framework/core/error.h"
 #include "framework/core/hash.h"
+#include "framework/data/cache_file.h"
 #include "framework/data/text_batches.h"
-#include "framework/io/atomic_file.h"
 
 namespace sieve {
 namespace {
@@ -196,35 +195,15 @@ EncodedText encode_in_memory(const EncodingJob& job, const DataLog& log) {
             std::move(ends.held_out)};
 }
 
-// The cache cannot be written.
-struct CacheFailure {
-    std::string reason;
-};
-
-// A step of writing it: an error of any other step is not its business.
-template <class Step>
-void write_step(Step&& step) {
-    try {
-        step();
-    } catch (const Error& e) {
-        throw CacheFailure{e.what()};
-    }
-}
-
-void prepare_folder(const fs::path& folder) {
-    make_folder(folder);
-    remove_temporary_files(folder, std::chrono::hours(1));
-}
-
 void encode_to_file(const fs::path& path, uint64_t key, const EncodingJob& job, const DataLog& log) {
     std::unique_ptr<AtomicFile> file;
     ContentHash hash;
     const auto write = [&](std::string_view bytes) {
         hash.append(bytes);
-        write_step([&] { file->write(bytes); });
+        cache_step([&] { file->write(bytes); });
     };
-    write_step([&] {
-        prepare_folder(path.parent_path());
+    cache_step([&] {
+        prepare_cache_folder(path.parent_path());
         file = std::make_unique<AtomicFile>(path);
     });
     Header header{.magic = {}, .key = key};
@@ -244,7 +223,7 @@ void encode_to_file(const fs::path& path, uint64_t key, const EncodingJob& job, 
     const uint64_t counts[] = {train, count - train, ends.train.size(), ends.held_out.size()};
     write(bytes_of(std::span(counts)));
     const uint64_t checksum = hash.value();
-    write_step([&] {
+    cache_step([&] {
         file->write(bytes_of(std::span(&checksum, 1)));
         file->commit();
     });
@@ -253,12 +232,11 @@ void encode_to_file(const fs::path& path, uint64_t key, const EncodingJob& job, 
 // XXH3 of the bytes, of which those from `begin` to `end` are tokens; throws when one is outside the vocabulary.
 uint64_t checksum_of(const MappedFile& file, const fs::path& path, size_t begin, size_t end, int vocab_size,
                      const DataLog& log) {
-    constexpr size_t step = 1 << 22;
     const std::string_view bytes = file.bytes().substr(0, file.bytes().size() - sizeof(uint64_t));
     ContentHash hash;
-    for (size_t at = 0; at < bytes.size(); at += step) {
-        const std::string_view part = bytes.substr(at, step);
+    pass_over(file, bytes, "reading " + path.string(), log, [&](std::string_view part) {
         hash.append(part);
+        const auto at = static_cast<size_t>(part.data() - bytes.data());
         const size_t first = std::max(at, begin), last = std::min(at + part.size(), end);
         const auto* ids = reinterpret_cast<const uint32_t*>(bytes.data() + first);
         const size_t count = first < last ? (last - first) / sizeof(int32_t) : 0;
@@ -267,9 +245,7 @@ uint64_t checksum_of(const MappedFile& file, const fs::path& path, size_t begin,
         if (largest >= static_cast<uint32_t>(vocab_size))
             fail_bad_file(
                 fmt::format("{}: token {} is out of range", path.string(), static_cast<int32_t>(largest)));
-        file.release(part);
-        log.progress("reading " + path.string(), static_cast<int64_t>(at + part.size()), std::ssize(bytes));
-    }
+    });
     return hash.value();
 }
 
@@ -323,19 +299,6 @@ EncodedText read_tokens(const fs::path& path, uint64_t key, int vocab_size, cons
     return text;
 }
 
-// What is kept, or nothing, with a note where it is damaged.
-template <class Read>
-auto kept(const fs::path& path, const DataLog& log, Read&& read) -> std::optional<decltype(read())> {
-    std::error_code code;
-    if (!fs::exists(path, code)) return std::nullopt;
-    try {
-        return read();
-    } catch (const Error& e) {
-        log(std::string(e.what()) + "; it is made again");
-        return std::nullopt;
-    }
-}
-
 constexpr const char* without_keeping = "; going on without keeping the result";
 
 }  // namespace
@@ -362,7 +325,7 @@ EncodedText cached_tokens(const fs::path& folder, const EncodingJob& job, const 
                              .value();
     const fs::path path = folder / ("tokens-" + to_hex(key) + ".bin");
     const auto read = [&] { return read_tokens(path, key, job.tokenizer.vocab_size(), log); };
-    if (auto text = kept(path, log, read)) return *std::move(text);
+    if (auto text = read_kept(path, log, read)) return *std::move(text);
     try {
         encode_to_file(path, key, job, log);
         return read();
@@ -390,10 +353,11 @@ Tokenizer cached_tokenizer(const fs::path& folder, const TrainingJob& job, const
                              .add(static_cast<int64_t>(job.texts_hash))
                              .value();
     const fs::path path = folder / ("tokenizer-" + to_hex(key) + ".json");
-    if (auto tokenizer = kept(path, log, [&] { return Tokenizer::load(path); })) return *std::move(tokenizer);
+    if (auto tokenizer = read_kept(path, log, [&] { return Tokenizer::load(path); }))
+        return *std::move(tokenizer);
     Tokenizer tokenizer = make();
     try {
-        prepare_folder(folder);
+        prepare_cache_folder(folder);
         tokenizer.save(path);
     } catch (const Error& e) {
         log(std::string(e.what()) + without_keeping);

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <chrono>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -13,9 +12,9 @@
 
 #include "framework/core/error.h"
 #include "framework/core/hash.h"
+#include "framework/data/cache_file.h"
 #include "framework/data/json_lines.h"
 #include "framework/data/tokenizer.h"
-#include "framework/io/atomic_file.h"
 
 namespace sieve {
 namespace {
@@ -34,11 +33,6 @@ struct Trailer {
     bool operator==(const Trailer&) const = default;
 };
 
-// The cache cannot be written: the text is unpacked in memory instead.
-struct DiskFailure {
-    std::string reason;
-};
-
 int64_t disk_room(const fs::path& folder, int64_t asked) {
     if (asked > 0) return asked;
     std::error_code code;
@@ -52,14 +46,11 @@ int64_t disk_room(const fs::path& folder, int64_t asked) {
 class DiskText {
   public:
     DiskText(const fs::path& source, const fs::path& file, int64_t room) : source_(source), file_(file) {
-        try {
-            make_folder(file.parent_path());
-            remove_temporary_files(file.parent_path(), std::chrono::hours(1));
+        cache_step([&] {
+            prepare_cache_folder(file.parent_path());
             room_ = disk_room(file.parent_path(), room);
             out_.emplace(file);
-        } catch (const Error& e) {
-            throw DiskFailure{e.what()};
-        }
+        });
     }
     void append(std::string_view text) {
         bytes_ += std::ssize(text);
@@ -74,21 +65,15 @@ class DiskText {
     std::unique_ptr<const MappedFile> finish(uint64_t key) {
         const Trailer trailer{.key = key, .bytes = static_cast<uint64_t>(bytes_), .checksum = hash_.value()};
         write({reinterpret_cast<const char*>(&trailer), sizeof trailer});
-        try {
+        return cache_step([&] {
             out_->commit();
             return std::make_unique<const MappedFile>(file_);
-        } catch (const Error& e) {
-            throw DiskFailure{e.what()};
-        }
+        });
     }
 
   private:
     void write(std::string_view bytes) {
-        try {
-            out_->write(bytes);
-        } catch (const Error& e) {
-            throw DiskFailure{e.what()};
-        }
+        cache_step([&] { out_->write(bytes); });
     }
 
     fs::path source_, file_;
@@ -177,27 +162,21 @@ struct UnpackedTexts::Source {
     // While the file is unpacked it must stay as it was when its key was taken.
     std::unique_ptr<const MappedFile> file = nullptr;
     uint64_t key = 0;
-    fs::path kept = {};  // where its text is kept
+    fs::path text_file = {};  // where its text is kept
 
     void find_key(const CorpusOptions& options, const DataLog& log);
 };
 
 void UnpackedTexts::Source::find_key(const CorpusOptions& options, const DataLog& log) {
-    constexpr size_t step = 1 << 22;
-    if (!kept.empty()) return;
+    if (!text_file.empty()) return;
     file = std::make_unique<const MappedFile>(path);
     const std::string_view bytes = file->bytes();
     ContentHash hash;
     hash.add(unpacking_version).add(std::ssize(bytes));
-    for (size_t at = 0; at < bytes.size(); at += step) {
-        const std::string_view part = bytes.substr(at, step);
-        hash.append(part);
-        file->release(part);
-        log.progress("looking for the text of " + path.string(), static_cast<int64_t>(at + part.size()),
-                     std::ssize(bytes));
-    }
+    pass_over(*file, bytes, "looking for the text of " + path.string(), log,
+              [&](std::string_view part) { hash.append(part); });
     key = hash.add(static_cast<int64_t>(kind)).add(options.text_key).add(documents).value();
-    kept = options.cache_dir / ("text-" + to_hex(key) + ".txt");
+    text_file = options.cache_dir / ("text-" + to_hex(key) + ".txt");
 }
 
 // Text shrinks to a fifth, text that says the same again and again to a fiftieth: what stands for more was made to fill
@@ -224,32 +203,21 @@ class Proportion {
 
 // The text of a file that was unpacked before.
 std::optional<std::string_view> UnpackedTexts::kept_text(Source& source) {
-    constexpr size_t step = 1 << 22;
-    std::error_code code;
-    if (!fs::exists(source.kept, code)) return std::nullopt;
-    try {
-        auto file = std::make_unique<const MappedFile>(source.kept);
+    const std::string path = source.text_file.string();
+    return read_kept(source.text_file, log_, [&] {
+        auto file = std::make_unique<const MappedFile>(source.text_file);
         const std::string_view bytes = file->bytes();
         Trailer trailer{};
-        if (bytes.size() < sizeof trailer) fail_bad_file(source.kept.string() + ": too short");
-        std::string_view text = bytes.substr(0, bytes.size() - sizeof trailer);
+        if (bytes.size() < sizeof trailer) fail_bad_file(path + ": too short");
+        const std::string_view text = bytes.substr(0, bytes.size() - sizeof trailer);
         std::memcpy(&trailer, text.data() + text.size(), sizeof trailer);
         ContentHash hash;
-        for (size_t at = 0; at < text.size(); at += step) {
-            const std::string_view part = text.substr(at, step);
-            hash.append(part);
-            file->release(part);
-            log_.progress("reading " + source.kept.string(), static_cast<int64_t>(at + part.size()),
-                          std::ssize(text));
-        }
+        pass_over(*file, text, "reading " + path, log_, [&](std::string_view part) { hash.append(part); });
         if (trailer != Trailer{.key = source.key, .bytes = text.size(), .checksum = hash.value()})
-            fail_bad_file(source.kept.string() + ": damaged");
+            fail_bad_file(path + ": damaged");
         store_.add(std::move(file));
         return text;
-    } catch (const Error& e) {
-        log_(std::string(e.what()) + "; it is made again");
-        return std::nullopt;
-    }
+    });
 }
 
 void UnpackedTexts::note_disk(const Source& source) {
@@ -270,7 +238,7 @@ std::string_view UnpackedTexts::unpack(Source& source, bool may_use_disk) {
         if (!may_use_disk || std::ssize(text) <= memory_left_)
             return budget_.take(std::ssize(part), source.path);
         source.find_key(options_, log_);
-        disk.emplace(source.path, source.kept, options_.disk_bytes);
+        disk.emplace(source.path, source.text_file, options_.disk_bytes);
         note_disk(source);
         disk->append(text);
         std::string().swap(text);
@@ -284,8 +252,8 @@ std::string_view UnpackedTexts::unpack(Source& source, bool may_use_disk) {
         return store_.add(std::move(text));
     }
     source.file->check_unchanged();
-    const std::string_view kept = store_.add(disk->finish(source.key));
-    return kept.substr(0, kept.size() - sizeof(Trailer));
+    const std::string_view file = store_.add(disk->finish(source.key));
+    return file.substr(0, file.size() - sizeof(Trailer));
 }
 
 std::string_view UnpackedTexts::text_of(const fs::path& path, Kind kind, int64_t documents) {
@@ -299,7 +267,7 @@ std::string_view UnpackedTexts::text_of(const fs::path& path, Kind kind, int64_t
     }
     try {
         return unpack(source, may_use_disk);
-    } catch (const DiskFailure& e) {
+    } catch (const CacheFailure& e) {
         log_(e.reason + "; going on with the text in memory");
         return unpack(source, false);
     }

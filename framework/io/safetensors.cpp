@@ -68,9 +68,15 @@ std::optional<ElementType> element_type(const std::string& name) {
 std::string header_checksum(std::string_view start) {
     return to_hex(ContentHash().add(start).value());
 }
+// T up to the elements, which have so many bytes.
+ContentHash& begin_tensor_checksum(ContentHash& hash, const std::string& name, const std::string& dtype,
+                                   const Shape& shape, size_t bytes) {
+    return hash.add(name).add(dtype).add(to_string(shape)).add(static_cast<int64_t>(bytes));
+}
 std::string tensor_checksum(const std::string& name, const std::string& dtype, const Shape& shape,
                             std::string_view elements) {
-    return to_hex(ContentHash().add(name).add(dtype).add(to_string(shape)).add(elements).value());
+    ContentHash hash;
+    return to_hex(begin_tensor_checksum(hash, name, dtype, shape, elements.size()).append(elements).value());
 }
 
 ElementType type_of(const StoredTensor& tensor) {
@@ -222,6 +228,17 @@ std::optional<std::string> take_checksums(std::map<std::string, std::string>& me
                   checksums_key + " from the metadata)");
 }
 
+// The header's own checksum, which covers those of the tensors; they have so many characters.
+void check_header_checksum(const std::string& checksums, size_t of_tensors, std::string_view start,
+                           const std::string& path) {
+    std::string written(start);
+    const size_t place = written.find(checksums), begin = checksums_mark.size();
+    if (place != std::string::npos) written.replace(place + begin, digits, digits, '0');
+    if (place == std::string::npos || checksums.size() != begin + digits + of_tensors ||
+        checksums.compare(begin, digits, header_checksum(written)) != 0)
+        fail_bad_file(path + ": the header is damaged (its checksum does not match)");
+}
+
 // `start`: the file up to its elements. `entries` in the order of the header.
 void check_checksums(const std::string& checksums, std::string_view start, std::string_view elements,
                      const std::vector<StoredTensor>& entries, const std::string& path) {
@@ -234,11 +251,7 @@ void check_checksums(const std::string& checksums, std::string_view start, std::
             refuse_damaged(path, entry.name);
         rest += expected;
     }
-    std::string written(start);
-    const size_t place = written.find(checksums);
-    if (place != std::string::npos) written.replace(place + checksums_mark.size(), digits, digits, '0');
-    if (place == std::string::npos || checksums != checksums_mark + header_checksum(written) + rest)
-        fail_bad_file(path + ": the header is damaged (its checksum does not match)");
+    check_header_checksum(checksums, rest.size(), start, path);
 }
 
 // What a file says of itself.
@@ -340,16 +353,12 @@ struct SafetensorsReader::File {
 
 namespace {
 
-// The header's own checksum, which covers those of the tensors; gives them by name.
+// Those of the tensors, by name.
 std::map<std::string, std::string> checksums_by_name(const std::string& checksums, std::string_view start,
                                                      const std::vector<StoredTensor>& tensors,
                                                      const std::string& path) {
-    std::string written(start);
-    const size_t place = written.find(checksums), begin = checksums_mark.size() + digits, step = 1 + digits;
-    if (place != std::string::npos) written.replace(place + checksums_mark.size(), digits, digits, '0');
-    if (place == std::string::npos || checksums.size() != begin + step * tensors.size() ||
-        checksums.compare(checksums_mark.size(), digits, header_checksum(written)) != 0)
-        fail_bad_file(path + ": the header is damaged (its checksum does not match)");
+    const size_t begin = checksums_mark.size() + digits, step = 1 + digits;
+    check_header_checksum(checksums, step * tensors.size(), start, path);
     std::map<std::string, std::string> by_name;
     for (size_t i = 0; i < tensors.size(); ++i)
         by_name[tensors[i].name] = checksums.substr(begin + step * i + 1, digits);
@@ -407,8 +416,7 @@ void SafetensorsReader::read(const StoredTensor& tensor, int64_t first, std::spa
     const bool checked =
         checksum != file_->checksums.end() && into.size() * type.bytes == tensor.end - tensor.begin;
     ContentHash hash;
-    hash.add(tensor.name).add(tensor.dtype).add(to_string(tensor.shape));
-    hash.add(static_cast<int64_t>(tensor.end - tensor.begin));
+    begin_tensor_checksum(hash, tensor.name, tensor.dtype, tensor.shape, tensor.end - tensor.begin);
     std::string block;
     uint64_t at = file_->elements + tensor.begin + static_cast<uint64_t>(first) * type.bytes;
     while (!into.empty()) {

@@ -61,10 +61,6 @@ void write_onnx_model(const std::string& path, const FinalModel& model) {
     write_onnx(path, graph);
 }
 
-}  // namespace
-
-namespace {
-
 bool is_file_name(const std::string& path) {
     const std::string ending = fs::path(path).extension();
     return ending == ".pt" || ending == ".safetensors" || ending == ".onnx";

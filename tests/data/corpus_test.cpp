@@ -19,11 +19,6 @@ namespace {
 
 using Texts = std::vector<std::string>;
 
-void write(const std::string& path, const std::string& text) {
-    fs::create_directories(fs::path(path).parent_path());
-    std::ofstream(path, std::ios::binary) << text;
-}
-
 struct Loaded {
     Corpus corpus;
     Texts notes;

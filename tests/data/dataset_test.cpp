@@ -1,7 +1,6 @@
 #include "framework/data/dataset.h"
 
 #include <filesystem>
-#include <fstream>
 
 #include "framework/core/error.h"
 #include "framework/data/corpus.h"
@@ -19,11 +18,6 @@ namespace fs = std::filesystem;
 
 std::string some_text() {
     return read_file(testing::source_dir() + "/data/excerpt/persuasion.txt").substr(0, 40000);
-}
-
-void write(const std::string& path, const std::string& text) {
-    fs::create_directories(fs::path(path).parent_path());
-    std::ofstream(path, std::ios::binary) << text;
 }
 
 // The one file in `folder` whose name starts so.

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <set>
 
 #include "framework/core/hash.h"
@@ -75,11 +74,6 @@ void check_partition(const Corpus& corpus, const TextSplit& split) {
 
 double unit(uint64_t bits) {
     return static_cast<double>(bits >> 11) / 9007199254740992.0;
-}
-
-void write(const std::string& path, const std::string& text) {
-    fs::create_directories(fs::path(path).parent_path());
-    std::ofstream(path, std::ios::binary) << text;
 }
 
 // "7-000123" of all whole lines in the text.

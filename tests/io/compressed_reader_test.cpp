@@ -3,7 +3,6 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 
 #include "framework/core/error.h"
 #include "framework/core/rng.h"
@@ -17,10 +16,6 @@ using namespace sieve::testing;
 namespace fs = std::filesystem;
 
 namespace {
-
-void write(const std::string& path, const std::string& bytes) {
-    std::ofstream(path, std::ios::binary) << bytes;
-}
 
 std::string all_of(const std::string& path) {
     CompressedReader reader(path);

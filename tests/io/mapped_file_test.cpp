@@ -3,7 +3,6 @@
 #include <sys/resource.h>
 
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <vector>
 
@@ -17,10 +16,6 @@ using namespace sieve::testing;
 namespace fs = std::filesystem;
 
 namespace {
-
-void write(const std::string& path, const std::string& text) {
-    std::ofstream(path, std::ios::binary) << text;
-}
 
 int64_t resident_file_bytes() {
     return number_after("RssFile:", system_text("/proc/self/status")) << 10;

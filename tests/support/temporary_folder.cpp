@@ -1,6 +1,7 @@
 #include "tests/support/temporary_folder.h"
 
 #include <cstdlib>
+#include <fstream>
 #include <stdexcept>
 
 namespace sieve::testing {
@@ -14,6 +15,11 @@ TemporaryFolder::TemporaryFolder() {
 TemporaryFolder::~TemporaryFolder() {
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
+}
+
+void write(const std::string& path, const std::string& bytes) {
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    std::ofstream(path, std::ios::binary) << bytes;
 }
 
 }  // namespace sieve::testing

@@ -20,4 +20,7 @@ class TemporaryFolder {
     std::filesystem::path path_;
 };
 
+// Writes these bytes to a file, and makes the folders above it.
+void write(const std::string& path, const std::string& bytes);
+
 }  // namespace sieve::testing
